@@ -1,0 +1,366 @@
+//! The consumers of a ring.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+use crate::message::{Message, take_bytes};
+use crate::open::Shared;
+use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
+use crate::sync::AtomicU64;
+use crate::wait::{Wait, Woken, spin};
+
+/// Why [`Consumer::recv`] has no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecvError {
+    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
+    Lagged(u64),
+    /// No message will come, for this reason; everything published before has been received.
+    Closed(CloseReason),
+}
+
+/// Why [`Consumer::recv_timeout`] has no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecvTimeoutError {
+    /// Nothing was published in time.
+    Timeout,
+    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
+    Lagged(u64),
+    /// No message will come, for this reason; everything published before has been received.
+    Closed(CloseReason),
+}
+
+/// Exactly this many messages were lost to a consumer that was too slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lagged(pub u64);
+
+/// How to attach a consumer; made by [`Ring::consumer`](crate::Ring::consumer).
+#[must_use = "call attach() to get the consumer"]
+pub struct ConsumerBuilder<M: Message + ?Sized> {
+    shared: Arc<Shared>,
+    start: Start,
+    on_lag: OnLag,
+    _message: PhantomData<fn(&M)>,
+}
+
+impl<M: Message + ?Sized> ConsumerBuilder<M> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, start: Start::default(), on_lag: OnLag::default(), _message: PhantomData }
+    }
+
+    /// Where to start; [`Start::Next`] unless told otherwise.
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
+    pub fn on_lag(mut self, on_lag: OnLag) -> Self {
+        self.on_lag = on_lag;
+        self
+    }
+
+    /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
+    pub fn attach(self) -> Consumer<M> {
+        let reader = Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
+        Consumer { reader: CachePadded::new(reader), shared: self.shared, _message: PhantomData }
+    }
+}
+
+/// Receives every message of a ring, in order, as fast as it can; what it is too slow for is counted exactly.
+///
+/// A consumer only loads from the segment. It cannot slow the producer or other consumers down, there may be any number
+/// of them, and each may be killed at any time without anybody noticing. For one message to each of several workers,
+/// or for a producer that waits, this is the wrong type.
+///
+/// # Lagging
+/// When the producer has overwritten the next message, the next receive of any kind returns `Lagged(n)` once, with the
+/// exact number of messages that this consumer will never see, and goes on as [`OnLag`] says.
+///
+/// # Closing
+/// All published messages are delivered before `Closed`. A producer that died is noticed by the blocking receives
+/// within some ten milliseconds.
+pub struct Consumer<M: Message + ?Sized> {
+    reader: CachePadded<Reader>,
+    shared: Arc<Shared>,
+    _message: PhantomData<fn(&M)>,
+}
+
+impl<M: Message + ?Sized> Consumer<M> {
+    /// Receives the next message if it is there. Never waits and never enters the kernel; therefore it cannot tell a
+    /// dead producer from a silent one (see [`Ring::is_producer_alive`](crate::Ring::is_producer_alive)).
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`], [`TryRecvError::Lagged`] or [`TryRecvError::Closed`].
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<M::Owned, TryRecvError> {
+        self.try_take(M::take).map(M::accept)
+    }
+
+    /// Receives the next message, waiting for it: spins for some microseconds, yields for some more, then naps, for at
+    /// most a millisecond at a time.
+    ///
+    /// # Errors
+    /// [`RecvError::Lagged`] or [`RecvError::Closed`].
+    #[inline]
+    pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
+        self.blocking(None, M::take).map(M::accept).map_err(without_timeout)
+    }
+
+    /// Receives the next message, waiting for it as [`Consumer::recv`] does, for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError::Timeout`], [`RecvTimeoutError::Lagged`] or [`RecvTimeoutError::Closed`].
+    #[inline]
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
+        self.blocking(Some(timeout), M::take).map(M::accept)
+    }
+
+    /// Waits for the next message and appends it, and what else is there already, to `messages`: at most `max`.
+    /// Returns how many. With `max` 0 it returns 0 at once.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is reported by the
+    /// next call.
+    pub fn recv_batch(&mut self, messages: &mut Vec<M::Owned>, max: usize) -> Result<usize, RecvError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        messages.push(self.recv()?);
+        let payload_bytes = self.shared.header.geometry.payload_bytes;
+        let words = self.shared.words();
+        let more = std::iter::from_fn(|| self.reader.read_ready(words, |body| M::take(body, payload_bytes)));
+        let before = messages.len();
+        messages.extend(more.take(max - 1).map(M::accept));
+        Ok(1 + messages.len() - before)
+    }
+
+    /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason. Losses are items.
+    ///
+    /// ```
+    /// # let name = format!("doc-iter-{}", std::process::id());
+    /// let ring = seqring::Ring::<u32>::builder(&name).slots(8).create()?;
+    /// let mut producer = ring.producer()?;
+    /// let mut consumer = ring.consumer().attach();
+    /// producer.publish_batch(&[1, 2, 3]);
+    /// producer.close();
+    /// let sum: u32 = consumer.iter().map(|item| item.expect("no loss")).sum();
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), seqring::Error>(())
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, M> {
+        Iter { consumer: self }
+    }
+
+    /// Jumps to the newest message and receives it; those in between are counted as skipped. If there is none that is
+    /// newer than what has been received, it does what [`Consumer::try_recv`] does.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the call.
+    pub fn latest(&mut self) -> Result<M::Owned, TryRecvError> {
+        let payload_bytes = self.shared.header.geometry.payload_bytes;
+        self.reader.latest(self.shared.words(), |body| M::take(body, payload_bytes)).map(M::accept)
+    }
+
+    /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
+    pub fn seek(&mut self, start: Start) {
+        self.reader.seek(self.shared.words(), start);
+    }
+
+    /// Sequence of the next message; that of the message received last is one less.
+    pub fn cursor(&self) -> u64 {
+        self.reader.cursor()
+    }
+
+    /// Messages published but not received yet. May be more than there are slots: then some are lost already.
+    pub fn lag(&self) -> u64 {
+        self.reader.lag(self.shared.words())
+    }
+
+    /// Messages received since this consumer was attached.
+    pub fn received(&self) -> u64 {
+        self.reader.received()
+    }
+
+    /// Messages lost since this consumer was attached, because it was too slow: the sum of all reported losses.
+    ///
+    /// Without [`Consumer::seek`], start + received + lost + skipped = cursor at all times.
+    pub fn lost(&self) -> u64 {
+        self.reader.lost()
+    }
+
+    /// Messages jumped over by [`Consumer::latest`] since this consumer was attached.
+    pub fn skipped(&self) -> u64 {
+        self.reader.skipped()
+    }
+
+    #[inline(always)]
+    fn try_take<R>(&mut self, take: impl FnOnce(&[AtomicU64], usize) -> R) -> Result<R, TryRecvError> {
+        let payload_bytes = self.shared.header.geometry.payload_bytes;
+        self.reader.try_read(self.shared.words(), |body| take(body, payload_bytes))
+    }
+
+    #[inline(always)]
+    fn blocking<R>(&mut self, timeout: Option<Duration>, mut take: impl FnMut(&[AtomicU64], usize) -> R) -> Result<R, RecvTimeoutError> {
+        loop {
+            let words = self.shared.words();
+            if spin(|| self.reader.must_wait(words)) {
+                self.wait_long(timeout)?;
+            }
+            match self.try_take(&mut take) {
+                Ok(taken) => return Ok(taken),
+                Err(TryRecvError::Lagged(n)) => return Err(RecvTimeoutError::Lagged(n)),
+                Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
+                // Stamps only grow, so what was ready stays ready or is overwritten; corrupt memory may do otherwise.
+                Err(TryRecvError::Empty) => continue,
+            }
+        }
+    }
+
+    /// Waits until there is something to receive, in yields and naps.
+    #[cold]
+    #[inline(never)]
+    fn wait_long(&self, timeout: Option<Duration>) -> Result<(), RecvTimeoutError> {
+        // A timeout beyond the clock's range is none.
+        let mut wait = Wait::new(timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+        let words = self.shared.words();
+        loop {
+            let producer_died = match wait.until(|| self.reader.must_wait(words) && self.reader.ended(words).is_none()) {
+                Woken::Ready => false,
+                Woken::Timeout => return Err(RecvTimeoutError::Timeout),
+                Woken::Check => !self.shared.is_producer_alive(),
+            };
+            // Looked at behind the question for the producer: its last message may have come before its death.
+            if !self.reader.must_wait(words) {
+                return Ok(());
+            }
+            if let Some(reason) = self.reader.ended(words) {
+                return Err(RecvTimeoutError::Closed(reason));
+            }
+            if producer_died {
+                return Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
+            }
+        }
+    }
+}
+
+impl Consumer<[u8]> {
+    /// As [`Consumer::try_recv`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    ///
+    /// # Errors
+    /// As [`Consumer::try_recv`]; the content of the vector is unspecified then.
+    #[inline]
+    pub fn try_recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
+        self.try_take(|body, payload_bytes| take_bytes(body, payload_bytes, message))
+    }
+
+    /// As [`Consumer::recv`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv`]; the content of the vector is unspecified then.
+    #[inline]
+    pub fn recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
+        self.blocking(None, |body, payload_bytes| take_bytes(body, payload_bytes, message)).map_err(without_timeout)
+    }
+
+    /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    ///
+    /// # Errors
+    /// As [`Consumer::recv_timeout`]; the content of the vector is unspecified then.
+    #[inline]
+    pub fn recv_timeout_into(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<(), RecvTimeoutError> {
+        self.blocking(Some(timeout), |body, payload_bytes| take_bytes(body, payload_bytes, message))
+    }
+}
+
+/// The error of a wait that had no deadline.
+fn without_timeout(error: RecvTimeoutError) -> RecvError {
+    match error {
+        RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
+        RecvTimeoutError::Closed(reason) => RecvError::Closed(reason),
+        RecvTimeoutError::Timeout => unreachable!("a wait without a deadline does not time out"),
+    }
+}
+
+/// Iterates over the messages of a ring; made by [`Consumer::iter`].
+pub struct Iter<'a, M: Message + ?Sized> {
+    consumer: &'a mut Consumer<M>,
+}
+
+impl<M: Message + ?Sized> Iterator for Iter<'_, M> {
+    type Item = Result<M::Owned, Lagged>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.consumer.recv() {
+            Ok(message) => Some(Ok(message)),
+            Err(RecvError::Lagged(n)) => Some(Err(Lagged(n))),
+            Err(RecvError::Closed(_)) => None,
+        }
+    }
+}
+
+debug_of!(ConsumerBuilder: start, on_lag);
+debug_of!(Consumer: reader);
+
+impl<M: Message + ?Sized> fmt::Debug for Iter<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("consumer", &self.consumer).finish()
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the producer has closed the ring",
+            Self::ProducerDied => "the producer died without closing the ring; if it is restarted on the ring, receiving goes on",
+            Self::Superseded => "another ring has taken the name; open it again",
+        })
+    }
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} messages were overwritten before this consumer read them; receive again to go on, with more slots or a faster consumer if it matters",
+            self.0
+        )
+    }
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("there is no new message yet"),
+            Self::Lagged(n) => Lagged(*n).fmt(f),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lagged(n) => Lagged(*n).fmt(f),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for RecvTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no message was published in time"),
+            Self::Lagged(n) => Lagged(*n).fmt(f),
+            Self::Closed(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Lagged {}
+impl std::error::Error for TryRecvError {}
+impl std::error::Error for RecvError {}
+impl std::error::Error for RecvTimeoutError {}

@@ -1,0 +1,262 @@
+//! The error of creating and opening rings. Hot paths have small enums of their own.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::layout::{ABI_VERSION, OutOfRange, Refused};
+use crate::message::Format;
+
+/// Why a ring could not be created, opened or taken by a producer.
+///
+/// The text of each says what was wrong, with the name and the value, and what to do about it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// No ring of this name exists.
+    NotFound {
+        /// The ring's name.
+        name: String,
+        /// The file it would be.
+        path: PathBuf,
+    },
+    /// A ring of this name exists, and the policy was [`IfExists::Error`](crate::IfExists::Error).
+    AlreadyExists {
+        /// The ring's name.
+        name: String,
+    },
+    /// A ring of this name exists and its owner or producer is alive, so it cannot be replaced.
+    InUse {
+        /// The ring's name.
+        name: String,
+        /// Process id of the producer, as the header says; 0 if it has none.
+        producer_pid: u64,
+    },
+    /// The ring has a live producer already.
+    ProducerExists {
+        /// The ring's name.
+        name: String,
+        /// Process id of the producer, as the header says.
+        producer_pid: u64,
+    },
+    /// The segment exists but is not finished: it is being created, or its creator died over it.
+    NotReady {
+        /// The ring's name.
+        name: String,
+    },
+    /// The segment is truncated, corrupt, or not a ring.
+    Invalid {
+        /// The ring's name.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The segment was made by an incompatible version of this library.
+    Version {
+        /// The ring's name.
+        name: String,
+        /// The segment's layout version.
+        found: u64,
+    },
+    /// The ring holds messages of another type, size or alignment.
+    TypeMismatch {
+        /// The ring's name.
+        name: String,
+        /// What was asked for.
+        expected: String,
+        /// What the ring holds.
+        found: String,
+    },
+    /// The ring to attach to has another number or size of slots.
+    GeometryMismatch {
+        /// The ring's name.
+        name: String,
+        /// What was asked for.
+        expected: String,
+        /// What the ring has.
+        found: String,
+    },
+    /// The hashes of two names are the same, and the other one has the file.
+    NameCollision {
+        /// The name asked for.
+        name: String,
+        /// The name of the ring that is there.
+        found: String,
+    },
+    /// An argument is out of range.
+    InvalidArgument {
+        /// The ring's name.
+        name: String,
+        /// The argument.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it should have been.
+        why: &'static str,
+    },
+    /// `/dev/shm` is too full.
+    NoSpace {
+        /// The ring's name.
+        name: String,
+        /// Bytes that the segment takes.
+        needed: u64,
+        /// Bytes that were free, if the system told.
+        free: Option<u64>,
+    },
+    /// The file's mode does not allow it.
+    Permission {
+        /// The ring's name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Whether only reading was asked for.
+        read_only: bool,
+    },
+    /// A producer needs a ring that was not opened read-only.
+    ReadOnly {
+        /// The ring's name.
+        name: String,
+    },
+    /// The system refused something else.
+    Io {
+        /// The ring's name.
+        name: String,
+        /// What was being done.
+        doing: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn not_ready(name: &str) -> Self {
+        Self::NotReady { name: name.into() }
+    }
+
+    pub(crate) fn invalid_segment(name: &str, detail: String) -> Self {
+        Self::Invalid { name: name.into(), detail }
+    }
+
+    pub(crate) fn no_space(name: &str, needed: u64, free: Option<u64>) -> Self {
+        Self::NoSpace { name: name.into(), needed, free }
+    }
+
+    pub(crate) fn permission(name: &str, path: &Path, read_only: bool) -> Self {
+        Self::Permission { name: name.into(), path: path.into(), read_only }
+    }
+
+    pub(crate) fn io(name: &str, doing: &'static str, source: io::Error) -> Self {
+        Self::Io { name: name.into(), doing, source }
+    }
+
+    pub(crate) fn argument(name: &str, OutOfRange { what, value, why }: OutOfRange) -> Self {
+        Self::InvalidArgument { name: name.into(), what, value, why }
+    }
+
+    pub(crate) fn refused(name: &str, refused: Refused) -> Self {
+        match refused {
+            Refused::NoMagic(0) => Self::not_ready(name),
+            Refused::NoMagic(magic) => Self::invalid_segment(name, format!("it does not begin with \"SEQRING1\" but with {magic:#018x}")),
+            Refused::Version(found) => Self::Version { name: name.into(), found },
+            Refused::Field(OutOfRange { what, value, why }) => Self::invalid_segment(name, format!("its {what} is {value}: {why}")),
+        }
+    }
+
+    pub(crate) fn type_mismatch(name: &str, expected: &Format, found: &Format) -> Self {
+        Self::TypeMismatch { name: name.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound { name, path } => {
+                write!(
+                    f,
+                    "there is no ring {name:?} ({} does not exist): start its producer first, or wait for it with open_wait",
+                    path.display()
+                )
+            }
+            Self::AlreadyExists { name } => {
+                write!(
+                    f,
+                    "ring {name:?} exists already: choose another name, or IfExists::Attach to continue it, or IfExists::ReplaceStale to replace it if its producer is gone"
+                )
+            }
+            Self::InUse { name, producer_pid: 0 } => {
+                write!(f, "ring {name:?} is in use by a live owner: end that process first, or choose another name")
+            }
+            Self::InUse { name, producer_pid } => {
+                write!(
+                    f,
+                    "ring {name:?} is in use by a live process (its last producer was process {producer_pid}): end it first, or choose another name"
+                )
+            }
+            Self::ProducerExists { name, producer_pid } => {
+                write!(
+                    f,
+                    "ring {name:?} has a live producer already (process {producer_pid}): a ring has one producer at a time; end that one first, or give each its own ring"
+                )
+            }
+            Self::NotReady { name } => write!(
+                f,
+                "ring {name:?} is not finished: its creator is still at it, or died over it; try again, or create it anew with IfExists::ReplaceStale"
+            ),
+            Self::Invalid { name, detail } => write!(
+                f,
+                "the segment of ring {name:?} is not a valid ring: {detail}; if nothing uses it, remove it with Ring::unlink or create it anew"
+            ),
+            Self::Version { name, found } => {
+                write!(
+                    f,
+                    "ring {name:?} has layout version {found}, this program understands {ABI_VERSION}: build both sides with the same version of seqring"
+                )
+            }
+            Self::TypeMismatch { name, expected, found } => {
+                write!(f, "ring {name:?} holds {found}, not {expected}: open it as what it holds")
+            }
+            Self::GeometryMismatch { name, expected, found } => {
+                write!(
+                    f,
+                    "ring {name:?} has {found}, not {expected}: create it with the same sizes to attach, or use IfExists::ReplaceStale"
+                )
+            }
+            Self::NameCollision { name, found } => {
+                write!(f, "the file for ring {name:?} is taken by ring {found:?}, whose name has the same hash: choose another name")
+            }
+            Self::InvalidArgument { name, what, value, why } => write!(f, "ring {name:?} cannot have {what} = {value}: {why}"),
+            Self::NoSpace { name, needed, free } => {
+                write!(f, "ring {name:?} takes {needed} bytes of /dev/shm")?;
+                if let Some(free) = free {
+                    write!(f, ", and {free} are free")?;
+                }
+                f.write_str(": use fewer or smaller slots, remove stale segments, or enlarge it (in a container: --shm-size)")
+            }
+            Self::Permission { name, path, read_only: true } => {
+                write!(
+                    f,
+                    "no permission to read ring {name:?} ({}): its creator must set mode bits for you, such as .mode(0o644)",
+                    path.display()
+                )
+            }
+            Self::Permission { name, path, read_only: false } => {
+                write!(
+                    f,
+                    "no permission to write ring {name:?} ({}): consumers open it with open_read_only; a producer needs mode bits that let it write",
+                    path.display()
+                )
+            }
+            Self::ReadOnly { name } => write!(f, "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"),
+            Self::Io { name, doing, source } => write!(f, "could not {doing} of ring {name:?}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The memory of a segment, as word indices: the ABI.
+//!
+//! A segment is an array of 64-bit words. This room maps (field, slot, word) to an index with checked
+//! arithmetic and knows nothing about where the words live. `docs/layout.md` holds the byte-accurate table,
+//! which a test compares with the constants below.
+//!
+//! Words 0 to 15 are written once, before [`MAGIC`], and never change. Everything that changes stands on
+//! lines of its own, 128 bytes apart, because adjacent-line prefetchers pull lines in pairs.
+
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Bytes of a word.
+pub const WORD: usize = 8;
+/// Words of a cache line (64 bytes on x86-64 and most of aarch64).
+pub const LINE: usize = 8;
+/// Words of a page: slots start on a page of their own, so that they can be mapped apart from the rest.
+pub const PAGE: usize = 512;
+
+/// "SEQRING1" as the bytes of a native word. Written last: a segment without it is not finished.
+pub const MAGIC: usize = 0;
+/// [`ABI_VERSION`] of the creator.
+pub const ABI: usize = 1;
+/// Size of the whole segment in bytes.
+pub const SEGMENT_BYTES: usize = 2;
+/// Random identity of this segment, to tell it from a later one of the same name.
+pub const INSTANCE: usize = 3;
+/// [`Kind`] of the messages.
+pub const KIND: usize = 4;
+/// Bytes of the largest payload; for fixed messages the bytes of every payload.
+pub const PAYLOAD_BYTES: usize = 5;
+/// Alignment of the message type in bytes.
+pub const PAYLOAD_ALIGN: usize = 6;
+/// Number of slots.
+pub const SLOTS: usize = 7;
+/// Words from one slot to the next.
+pub const STRIDE: usize = 8;
+/// Words from the start of a slot to its payload.
+pub const PAYLOAD_WORD: usize = 9;
+/// Word index of slot 0.
+pub const SLOTS_WORD: usize = 10;
+/// [`Granularity`] of payload accesses.
+pub const GRANULARITY: usize = 11;
+/// Bytes of the ring's name, the first text at [`TEXT_WORD`].
+pub const NAME_BYTES: usize = 12;
+/// Bytes of the type name, the second text.
+pub const TYPE_BYTES: usize = 13;
+/// Bytes of the caller's metadata, the third text.
+pub const META_BYTES: usize = 14;
+/// Nanoseconds since the Unix epoch at creation; for display only.
+pub const CREATED: usize = 15;
+
+/// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]; written by the producer and by who replaces the segment.
+pub const STATE: usize = 16;
+/// Number of producers this segment has had; each takeover adds one.
+pub const EPOCH: usize = 17;
+/// Process id of the producer; for display only.
+pub const PRODUCER_PID: usize = 18;
+
+/// Number of messages published so far: the sequence of the next one. Alone on its line.
+pub const HEAD: usize = 32;
+
+/// First word of the texts (name, type name, metadata, each padded to whole words). Words 33 to 127 are
+/// reserved and zero.
+pub const TEXT_WORD: usize = 128;
+
+/// Word of a slot that holds its stamp (see `slot`).
+pub const SLOT_STAMP: usize = 0;
+/// Word of a slot that holds the message's length, in rings of variable messages.
+pub const SLOT_LENGTH: usize = 1;
+
+/// Value of [`MAGIC`].
+pub const MAGIC_VALUE: u64 = u64::from_ne_bytes(*b"SEQRING1");
+/// Version of this layout; a segment of any other is refused.
+pub const ABI_VERSION: u64 = 1;
+
+/// No producer yet.
+pub const IDLE: u64 = 0;
+/// A producer has the ring. If its kernel lock is free, it has died.
+pub const OPEN: u64 = 1;
+/// The producer said that no message will follow.
+pub const CLOSED: u64 = 2;
+/// Another segment has taken this one's name.
+pub const SUPERSEDED: u64 = 3;
+
+/// Sequences, and with them heads, stay below this: stamps are twice a sequence and must not overflow.
+pub const MAX_SEQUENCE: u64 = 1 << 62;
+/// No segment is larger, so that no sum of sizes can overflow.
+pub const MAX_SEGMENT_BYTES: u64 = 1 << 46;
+/// Name and type name are at most this long, in bytes.
+pub const MAX_TEXT_BYTES: u64 = 4096;
+/// The caller's metadata is at most this long, in bytes.
+pub const MAX_META_BYTES: u64 = 1 << 20;
+
+/// Payloads up to this many bytes are copied by words, larger ones in bulk (see `copy`).
+pub const WORDS_UP_TO: usize = 256;
+
+/// What a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Messages of one size: one `T` each.
+    Fixed = 1,
+    /// Byte messages, each with its length in the slot.
+    Variable = 2,
+}
+
+/// How payload bytes are accessed, the same for all users during the whole life of a ring: the memory model
+/// does not define accesses of different sizes to the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    /// Relaxed atomic 64-bit words.
+    Words = 1,
+    /// Inline assembly that stands for relaxed byte-wise accesses in no particular order.
+    Bulk = 2,
+}
+
+impl Granularity {
+    /// The granularity of a ring whose largest payload has `bytes` bytes.
+    pub const fn of(bytes: usize) -> Self {
+        if cfg!(all(not(loom), not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))) && bytes > WORDS_UP_TO {
+            Self::Bulk
+        } else {
+            Self::Words
+        }
+    }
+}
+
+/// Words from the start of a slot to its payload.
+///
+/// Small payloads follow the stamp (and the length) directly, to share their line; bulk payloads start on the
+/// next line, where copies are aligned.
+pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
+    match (Granularity::of(payload_bytes), kind) {
+        (Granularity::Bulk, _) => LINE,
+        (Granularity::Words, Kind::Fixed) => SLOT_STAMP + 1,
+        (Granularity::Words, Kind::Variable) => SLOT_LENGTH + 1,
+    }
+}
+
+/// Words from one slot to the next: a power of two up to a line, else whole lines, so that no slot that fits
+/// into a line straddles two.
+fn stride(words: usize) -> Option<usize> {
+    if words <= LINE { words.checked_next_power_of_two() } else { words.checked_next_multiple_of(LINE) }
+}
+
+/// Where the slots are and what they hold. Every function of the protocols works from a local, validated copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// What a slot holds.
+    pub kind: Kind,
+    /// Bytes of the largest payload.
+    pub payload_bytes: usize,
+    /// Alignment of the message type in bytes.
+    pub payload_align: usize,
+    /// Number of slots, at least 1.
+    pub slots: usize,
+    /// Words from one slot to the next.
+    pub stride: usize,
+    /// Word index of slot 0.
+    pub slots_word: usize,
+}
+
+/// A size that cannot be had: `what` is out of range with `value`; `why` says the range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutOfRange {
+    /// The quantity.
+    pub what: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// What it should have been.
+    pub why: &'static str,
+}
+
+fn out_of_range<T>(what: &'static str, value: u64, why: &'static str) -> Result<T, OutOfRange> {
+    Err(OutOfRange { what, value, why })
+}
+
+impl Geometry {
+    /// The geometry of a new ring whose texts take `text_words` words.
+    ///
+    /// # Errors
+    /// [`OutOfRange`] for sizes of zero and for segments beyond [`MAX_SEGMENT_BYTES`].
+    pub fn plan(kind: Kind, payload_bytes: usize, payload_align: usize, slots: usize, text_words: usize) -> Result<Self, OutOfRange> {
+        if slots == 0 {
+            return out_of_range("slots", 0, "a ring needs at least 1 slot");
+        }
+        if payload_bytes == 0 {
+            return out_of_range("slot_bytes", 0, "a slot holds at least 1 byte (and message types must not be empty)");
+        }
+        let too_large = OutOfRange { what: "slots x slot_bytes", value: (slots as u64).saturating_mul(payload_bytes as u64), why: "a segment is at most 2^46 bytes" };
+        let slots_word = (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
+        let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
+        let stride = stride(words).ok_or(too_large.clone())?;
+        let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word };
+        match geometry.segment_bytes() {
+            Some(bytes) if bytes <= MAX_SEGMENT_BYTES => Ok(geometry),
+            _ => Err(too_large),
+        }
+    }
+
+    /// Bytes of the whole segment, or `None` if they exceed 64 bits.
+    pub fn segment_bytes(&self) -> Option<u64> {
+        let slots = (self.slots as u64).checked_mul(self.stride as u64)?;
+        slots.checked_add(self.slots_word as u64)?.checked_mul(WORD as u64)
+    }
+
+    /// Word index one past the last slot.
+    pub fn end_word(&self) -> usize {
+        self.slots_word + self.slots * self.stride
+    }
+
+    /// Word index of the slot of `sequence`.
+    pub fn slot_word(&self, sequence: u64) -> usize {
+        // The remainder is below `slots`, a usize.
+        self.slots_word + (sequence % self.slots as u64) as usize * self.stride
+    }
+
+    /// The word index of the slot after the one at `word`.
+    pub fn next_slot_word(&self, word: usize) -> usize {
+        let next = word + self.stride;
+        if next == self.end_word() { self.slots_word } else { next }
+    }
+}
+
+/// The part of the header that never changes, copied once and validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Where the slots are.
+    pub geometry: Geometry,
+    /// Random identity of the segment.
+    pub instance: u64,
+    /// Nanoseconds since the Unix epoch at creation.
+    pub created: u64,
+    /// The ring's name, as its creator spelled it.
+    pub name: Vec<u8>,
+    /// Name of the message type.
+    pub type_name: Vec<u8>,
+    /// The caller's metadata.
+    pub metadata: Vec<u8>,
+}
+
+/// Why a segment was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// No magic word: unfinished, or not a segment of ours.
+    NoMagic(u64),
+    /// Another version of the layout.
+    Version(u64),
+    /// A field that contradicts the others, the size of the memory, or the rules.
+    Field(OutOfRange),
+}
+
+impl From<OutOfRange> for Refused {
+    fn from(field: OutOfRange) -> Self {
+        Self::Field(field)
+    }
+}
+
+/// Words that texts of these lengths take.
+pub fn text_words(name: usize, type_name: usize, metadata: usize) -> usize {
+    [name, type_name, metadata].iter().map(|bytes| bytes.div_ceil(WORD)).sum()
+}
+
+impl Header {
+    /// Writes the header into the zeroed memory of a new segment; the magic word comes last.
+    ///
+    /// # Panics
+    /// If `words` is smaller than the geometry says.
+    pub fn write(&self, words: &[AtomicU64]) {
+        let g = &self.geometry;
+        let segment_bytes = g.segment_bytes().expect("a planned geometry has a size");
+        let put = |word: usize, value: u64| words[word].store(value, Ordering::Relaxed);
+        put(ABI, ABI_VERSION);
+        put(SEGMENT_BYTES, segment_bytes);
+        put(INSTANCE, self.instance);
+        put(KIND, g.kind as u64);
+        put(PAYLOAD_BYTES, g.payload_bytes as u64);
+        put(PAYLOAD_ALIGN, g.payload_align as u64);
+        put(SLOTS, g.slots as u64);
+        put(STRIDE, g.stride as u64);
+        put(PAYLOAD_WORD, payload_word(g.kind, g.payload_bytes) as u64);
+        put(SLOTS_WORD, g.slots_word as u64);
+        put(GRANULARITY, Granularity::of(g.payload_bytes) as u64);
+        put(NAME_BYTES, self.name.len() as u64);
+        put(TYPE_BYTES, self.type_name.len() as u64);
+        put(META_BYTES, self.metadata.len() as u64);
+        put(CREATED, self.created);
+        let mut word = TEXT_WORD;
+        for text in [&self.name, &self.type_name, &self.metadata] {
+            for chunk in text.chunks(WORD) {
+                let mut bytes = [0; WORD];
+                bytes[..chunk.len()].copy_from_slice(chunk);
+                put(word, u64::from_ne_bytes(bytes));
+                word += 1;
+            }
+        }
+        // Release: pairs with the acquire fence in `read`. Who sees the magic word sees all of the above; without
+        // it, an opener could validate a header of zeros or half a name.
+        words[MAGIC].store(MAGIC_VALUE, Ordering::Release);
+    }
+
+    /// Copies the header out of `words` and validates the copy; nothing is read twice.
+    ///
+    /// # Errors
+    /// [`Refused`], with the first thing found wrong. No value is used before it has been checked, so that
+    /// hostile memory yields an error and nothing else.
+    pub fn read(words: &[AtomicU64]) -> Result<Self, Refused> {
+        let available = words.len() as u64 * WORD as u64;
+        if words.len() < TEXT_WORD {
+            return Ok(out_of_range("segment size in bytes", available, "a header alone takes 1024 bytes; the file is truncated or not a seqring segment")?);
+        }
+        // Relaxed and a fence, not load(Acquire): on a read-only mapping only relaxed loads are defined.
+        let magic = words[MAGIC].load(Ordering::Relaxed);
+        if magic != MAGIC_VALUE {
+            return Err(Refused::NoMagic(magic));
+        }
+        // Acquire: pairs with the release store of the magic word in `write`.
+        fence(Ordering::Acquire);
+        let field = |word: usize| words[word].load(Ordering::Relaxed);
+
+        let version = field(ABI);
+        if version != ABI_VERSION {
+            return Err(Refused::Version(version));
+        }
+        let segment_bytes = field(SEGMENT_BYTES);
+        if segment_bytes != available || segment_bytes > MAX_SEGMENT_BYTES {
+            return Ok(out_of_range("segment size in the header", segment_bytes, "it differs from the size of the file, or is beyond 2^46 bytes")?);
+        }
+        let kind = match field(KIND) {
+            1 => Kind::Fixed,
+            2 => Kind::Variable,
+            other => return Ok(out_of_range("kind", other, "known kinds are 1 and 2")?),
+        };
+        // Everything is below the size of the segment, hence below 2^46: no sum or product of two overflows 128
+        // bits, and `plan` checks those that must stay below 64.
+        let small = |what: &'static str, word: usize, max: u64| match field(word) {
+            value if value <= max => Ok(value as usize),
+            value => out_of_range(what, value, "it is larger than the segment or its limit"),
+        };
+        let payload_bytes = small("payload bytes", PAYLOAD_BYTES, available)?;
+        let payload_align = small("payload alignment", PAYLOAD_ALIGN, 1 << 29)?;
+        let slots = small("slots", SLOTS, available)?;
+        let name_bytes = small("name length", NAME_BYTES, MAX_TEXT_BYTES)?;
+        let type_bytes = small("type name length", TYPE_BYTES, MAX_TEXT_BYTES)?;
+        let meta_bytes = small("metadata length", META_BYTES, MAX_META_BYTES)?;
+        let geometry = Geometry::plan(kind, payload_bytes, payload_align, slots, text_words(name_bytes, type_bytes, meta_bytes))?;
+        // The rest follows from these. It stands in the segment for other languages, and must agree.
+        let derived = [
+            ("segment size", SEGMENT_BYTES, geometry.segment_bytes().unwrap_or(0)),
+            ("slot stride", STRIDE, geometry.stride as u64),
+            ("payload offset", PAYLOAD_WORD, payload_word(kind, payload_bytes) as u64),
+            ("slots offset", SLOTS_WORD, geometry.slots_word as u64),
+            ("copy granularity", GRANULARITY, Granularity::of(payload_bytes) as u64),
+        ];
+        for (what, word, expected) in derived {
+            let value = field(word);
+            if value != expected {
+                return Ok(out_of_range(what, value, "it contradicts the other fields of the header")?);
+            }
+        }
+        let head = field(HEAD);
+        if head > MAX_SEQUENCE {
+            return Ok(out_of_range("head", head, "sequences stay below 2^62")?);
+        }
+        let mut word = TEXT_WORD;
+        let mut text = |bytes: usize| {
+            let mut text: Vec<u8> = words[word..word + bytes.div_ceil(WORD)].iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
+            text.truncate(bytes);
+            word += bytes.div_ceil(WORD);
+            text
+        };
+        Ok(Self { geometry, instance: field(INSTANCE), created: field(CREATED), name: text(name_bytes), type_name: text(type_bytes), metadata: text(meta_bytes) })
+    }
+}

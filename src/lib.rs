@@ -1,0 +1,45 @@
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(all(not(loom), not(target_os = "linux")))]
+compile_error!("seqring needs Linux: it relies on /dev/shm and on open-file-description locks");
+
+// Rooms, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
+// public modules; for everybody else they are private.
+macro_rules! protocol_rooms {
+    ($($room:ident)*) => {$(
+        #[cfg(loom)]
+        #[allow(missing_docs)]
+        pub mod $room;
+        #[cfg(not(loom))]
+        mod $room;
+    )*};
+}
+protocol_rooms!(sync layout copy slot ring);
+
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod segment;
+#[cfg(not(loom))]
+#[macro_use]
+mod message;
+#[cfg(not(loom))]
+mod consumer;
+#[cfg(not(loom))]
+mod open;
+#[cfg(not(loom))]
+mod producer;
+#[cfg(not(loom))]
+mod wait;
+
+#[cfg(not(loom))]
+pub use {
+    consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError},
+    copy::{SlotWriter, TooLarge},
+    error::Error,
+    message::Message,
+    open::{Builder, IfExists, OpenOptions, Ring},
+    producer::Producer,
+    ring::{CloseReason, OnLag, Start, TryRecvError},
+};

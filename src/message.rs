@@ -1,0 +1,169 @@
+//! What can travel through a ring: values of a plain type, or bytes.
+
+use std::fmt;
+
+use bytemuck::Pod;
+
+use crate::copy::{Landing, load_vec};
+use crate::layout::{Granularity, Kind, SLOT_LENGTH, payload_word};
+use crate::sync::{AtomicU64, Ordering};
+
+/// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
+macro_rules! debug_of {
+    ($type:ident: $($field:ident),*) => {
+        impl<M: $crate::message::Message + ?Sized> std::fmt::Debug for $type<M> {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type))$(.field(stringify!($field), &self.$field))*.finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// A type of message: any `T: `[`bytemuck::Pod`] (plain data without padding, every bit pattern valid), or `[u8]`
+/// for messages of any length up to the slot's.
+///
+/// Sealed: the two implementations are all there are.
+pub trait Message: sealed::Sealed {
+    /// What a consumer receives: `T`, or `Vec<u8>`.
+    type Owned;
+
+    /// What a slot holds; `slot_bytes` counts for byte messages only.
+    #[doc(hidden)]
+    fn format(slot_bytes: usize) -> Format;
+
+    /// Receives a message from the words after the stamp. Its result may be torn until it is accepted.
+    #[doc(hidden)]
+    type Landing;
+
+    #[doc(hidden)]
+    fn take(body: &[AtomicU64], payload_bytes: usize) -> Self::Landing;
+
+    #[doc(hidden)]
+    fn accept(landing: Self::Landing) -> Self::Owned;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T: bytemuck::Pod> Sealed for T {}
+    impl Sealed for [u8] {}
+}
+
+/// What the slots of a ring hold, as far as the two sides must agree on it.
+#[doc(hidden)]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format {
+    pub(crate) kind: Kind,
+    pub(crate) payload_bytes: usize,
+    pub(crate) payload_align: usize,
+    pub(crate) type_name: String,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            Kind::Variable => write!(f, "byte messages of type {:?}", self.type_name),
+            Kind::Fixed => {
+                write!(f, "messages of type {:?} ({} bytes, alignment {})", self.type_name, self.payload_bytes, self.payload_align)
+            }
+        }
+    }
+}
+
+impl<T: Pod> Message for T {
+    type Owned = T;
+    type Landing = Landing<T>;
+
+    fn format(_slot_bytes: usize) -> Format {
+        Format {
+            kind: Kind::Fixed,
+            payload_bytes: size_of::<T>(),
+            payload_align: align_of::<T>(),
+            type_name: without_paths(std::any::type_name::<T>()),
+        }
+    }
+
+    #[inline(always)]
+    fn take(body: &[AtomicU64], _payload_bytes: usize) -> Landing<T> {
+        Landing::load(Granularity::of(size_of::<T>()), fixed_payload::<T>(body))
+    }
+
+    #[inline(always)]
+    fn accept(landing: Landing<T>) -> T {
+        landing.accept()
+    }
+}
+
+impl Message for [u8] {
+    type Owned = Vec<u8>;
+    type Landing = Vec<u8>;
+
+    fn format(slot_bytes: usize) -> Format {
+        Format { kind: Kind::Variable, payload_bytes: slot_bytes, payload_align: 1, type_name: "[u8]".into() }
+    }
+
+    fn take(body: &[AtomicU64], payload_bytes: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        take_bytes(body, payload_bytes, &mut bytes);
+        bytes
+    }
+
+    fn accept(landing: Vec<u8>) -> Vec<u8> {
+        landing
+    }
+}
+
+/// The payload of a fixed message, in the words after the stamp.
+#[inline(always)]
+pub(crate) fn fixed_payload<T: Pod>(body: &[AtomicU64]) -> &[AtomicU64] {
+    &body[const { payload_word(Kind::Fixed, size_of::<T>()) - 1 }..]
+}
+
+/// The word of the length and the payload of a variable message, in the words after the stamp.
+#[inline(always)]
+pub(crate) fn variable_payload(body: &[AtomicU64], payload_bytes: usize) -> (&AtomicU64, &[AtomicU64]) {
+    (&body[SLOT_LENGTH - 1], &body[payload_word(Kind::Variable, payload_bytes) - 1..])
+}
+
+/// Replaces the content of `bytes` with the message in the words after the stamp.
+#[inline(always)]
+pub(crate) fn take_bytes(body: &[AtomicU64], payload_bytes: usize, bytes: &mut Vec<u8>) {
+    let (length, payload) = variable_payload(body, payload_bytes);
+    // Not validated yet, and never to be trusted: bounded by the local geometry before it is used.
+    let length = length.load(Ordering::Relaxed).min(payload_bytes as u64) as usize;
+    load_vec(Granularity::of(payload_bytes), payload, length, bytes);
+}
+
+/// A type's name with the module paths removed: both sides may have the type in different crates.
+fn without_paths(name: &str) -> String {
+    let mut short = String::with_capacity(name.len());
+    let mut segment = String::new();
+    for c in name.chars() {
+        if c.is_alphanumeric() || c == '_' {
+            segment.push(c);
+        } else if c == ':' {
+            segment.clear();
+        } else {
+            short.push_str(&segment);
+            segment.clear();
+            short.push(c);
+        }
+    }
+    short + &segment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_removed_from_type_names() {
+        for (long, short) in [
+            ("u64", "u64"),
+            ("market::data::Tick", "Tick"),
+            ("[a::b::Sample; 16]", "[Sample; 16]"),
+            ("a::Pair<b::c::Left, (u8, d::Right)>", "Pair<Left, (u8, Right)>"),
+        ] {
+            assert_eq!(without_paths(long), short);
+        }
+    }
+}

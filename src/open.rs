@@ -1,0 +1,573 @@
+//! Creating and opening rings: where names, segments and the protocol meet.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::consumer::ConsumerBuilder;
+use crate::error::Error;
+use crate::layout::{EPOCH, Geometry, Header, IDLE, MAX_META_BYTES, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, text_words};
+use crate::message::{Format, Message};
+use crate::producer::Producer;
+use crate::ring::{self, Writer};
+use crate::segment::{Role, Segment};
+use crate::sync::{AtomicU64, Ordering};
+
+/// Slots of a ring whose creator does not say.
+const DEFAULT_SLOTS: usize = 1024;
+/// How long an existing segment may take from its creation to its magic word before it is given up on.
+const CREATION_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a waiting open looks again.
+const POLL: Duration = Duration::from_millis(1);
+
+/// What all users of one opened segment share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    segment: Segment,
+    pub(crate) header: Header,
+    name: String,
+    /// A producer made from this handle lives. The kernel's locks do not tell: they never conflict with those of
+    /// the same open file.
+    has_producer: AtomicBool,
+    /// We hold [`Role::Owner`].
+    owner: bool,
+    /// Leave the name behind when the owner's last handle goes.
+    persistent: bool,
+}
+
+impl Shared {
+    #[inline(always)]
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.segment.words()
+    }
+
+    /// Whether somebody holds the producer's lock, or the ring is so new that its owner has not made one yet.
+    pub(crate) fn is_producer_alive(&self) -> bool {
+        let elsewhere = |role| self.segment.is_locked_elsewhere(role).unwrap_or(true);
+        if self.has_producer.load(Ordering::Acquire) || elsewhere(Role::Producer) {
+            return true;
+        }
+        self.words()[STATE].load(Ordering::Relaxed) == IDLE && (self.owner || elsewhere(Role::Owner))
+    }
+
+    pub(crate) fn release_producer(&self) {
+        self.segment.unlock(Role::Producer);
+        self.has_producer.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.owner && !self.persistent {
+            self.segment.unlink();
+        }
+    }
+}
+
+/// A ring in named shared memory, opened by this process; makes producers and consumers.
+///
+/// `M` is the type of its messages: any `T: `[`bytemuck::Pod`], or `[u8]` for messages of any length up to the slot's.
+pub struct Ring<M: Message + ?Sized> {
+    shared: Arc<Shared>,
+    _message: PhantomData<fn(&M)>,
+}
+
+debug_of!(Ring: shared);
+debug_of!(Builder: name, slots, slot_bytes, mode, if_exists, type_name, prefault, persistent);
+debug_of!(OpenOptions: read_only, wait, prefault, type_name);
+
+impl<M: Message + ?Sized> Ring<M> {
+    /// Creates rings called `name`; any string is a name.
+    ///
+    /// ```
+    /// # let name = format!("doc-builder-{}", std::process::id());
+    /// use seqring::Ring;
+    ///
+    /// let ring = Ring::<[f32; 4]>::builder(&name).slots(256).mode(0o644).create()?;
+    /// assert_eq!((ring.slots(), ring.slot_bytes(), ring.type_name()), (256, 16, "[f32; 4]"));
+    /// # Ok::<(), seqring::Error>(())
+    /// ```
+    pub fn builder(name: &str) -> Builder<M> {
+        Builder {
+            name: name.into(),
+            slots: DEFAULT_SLOTS,
+            slot_bytes: 0,
+            mode: 0o600,
+            if_exists: IfExists::default(),
+            type_name: None,
+            metadata: Vec::new(),
+            prefault: false,
+            persistent: false,
+            _message: PhantomData,
+        }
+    }
+
+    /// Opens the ring called `name` for reading and writing: for a process that may become its producer.
+    ///
+    /// # Errors
+    /// [`Error`]: the ring does not exist, is not finished, is corrupt, or holds other messages.
+    pub fn open(name: &str) -> Result<Self, Error> {
+        Self::options().open(name)
+    }
+
+    /// Opens the ring called `name` for reading: all that consumers need. The memory is mapped read-only.
+    ///
+    /// # Errors
+    /// As [`Ring::open`].
+    pub fn open_read_only(name: &str) -> Result<Self, Error> {
+        Self::options().read_only(true).open(name)
+    }
+
+    /// Opens the ring called `name` for reading, waiting at most `timeout` for somebody to create it.
+    ///
+    /// # Errors
+    /// As [`Ring::open`]; [`Error::NotFound`] or [`Error::NotReady`] when the time is over.
+    pub fn open_wait(name: &str, timeout: Duration) -> Result<Self, Error> {
+        Self::options().read_only(true).wait(timeout).open(name)
+    }
+
+    /// Opens with options.
+    pub fn options() -> OpenOptions<M> {
+        OpenOptions { read_only: false, wait: Duration::ZERO, prefault: false, type_name: None, _message: PhantomData }
+    }
+
+    /// Removes the name of a ring; who has it open keeps it. Returns whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] if its owner or producer is alive, or [`Error::Io`].
+    pub fn unlink(name: &str) -> Result<bool, Error> {
+        match Stale::claim(name) {
+            Ok(stale) => Ok(stale.is_some_and(|stale| stale.segment.unlink())),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Becomes the producer of this ring. If the last one has died, its half-written message is discarded and the
+    /// sequence goes on; consumers that are attached carry on.
+    ///
+    /// # Errors
+    /// [`Error::ProducerExists`], [`Error::ReadOnly`], or [`Error::Io`].
+    pub fn producer(&self) -> Result<Producer<M>, Error> {
+        let shared = &self.shared;
+        if shared.segment.is_read_only() {
+            return Err(Error::ReadOnly { name: shared.name.clone() });
+        }
+        let words = shared.words();
+        let exists = || Error::ProducerExists { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) };
+        if shared.has_producer.swap(true, Ordering::AcqRel) {
+            return Err(exists());
+        }
+        let locked = shared.segment.try_lock(Role::Producer).map_err(|e| Error::io(&shared.name, "lock the segment", e));
+        match locked {
+            Ok(true) => {}
+            Ok(false) | Err(_) => {
+                shared.has_producer.store(false, Ordering::Release);
+                return Err(locked.err().unwrap_or_else(exists));
+            }
+        }
+        words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
+        Ok(Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry)))
+    }
+
+    /// A consumer of this ring, to be configured and attached. There is no limit to their number.
+    pub fn consumer(&self) -> ConsumerBuilder<M> {
+        ConsumerBuilder::new(self.shared.clone())
+    }
+
+    /// The ring's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The file of the segment.
+    pub fn path(&self) -> &std::path::Path {
+        self.shared.segment.path()
+    }
+
+    /// Number of slots: how many messages the ring holds.
+    pub fn slots(&self) -> usize {
+        self.geometry().slots
+    }
+
+    /// Bytes of the largest message; of every message, if `M` is not `[u8]`.
+    pub fn slot_bytes(&self) -> usize {
+        self.geometry().payload_bytes
+    }
+
+    /// Bytes of shared memory that the ring takes.
+    pub fn segment_bytes(&self) -> u64 {
+        self.geometry().segment_bytes().expect("validated when the ring was opened")
+    }
+
+    /// Name of the message type, as the creator gave it. Bytes that are not UTF-8 are an empty name.
+    pub fn type_name(&self) -> &str {
+        std::str::from_utf8(&self.shared.header.type_name).unwrap_or_default()
+    }
+
+    /// The metadata that the creator gave.
+    pub fn metadata(&self) -> &[u8] {
+        &self.shared.header.metadata
+    }
+
+    /// When the ring was created, by the creator's clock.
+    pub fn created(&self) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_nanos(self.shared.header.created)).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Number of messages published so far. May have grown by the time this returns.
+    pub fn head(&self) -> u64 {
+        ring::head(self.shared.words())
+    }
+
+    /// How many producers the ring has had: 0 before the first, one more with each takeover.
+    pub fn epoch(&self) -> u64 {
+        self.shared.words()[EPOCH].load(Ordering::Relaxed)
+    }
+
+    /// Whether the ring has a live producer, or is so new that its creator has not made one yet. Asks the kernel.
+    pub fn is_producer_alive(&self) -> bool {
+        self.shared.is_producer_alive()
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.shared.header.geometry
+    }
+}
+
+/// What to do when a ring of the same name exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfExists {
+    /// Fail, whatever its state.
+    Error,
+    /// Replace it if neither its owner nor its producer is alive, also if its creation was never finished; consumers
+    /// that are still attached learn that it was superseded. Fail if it is in use.
+    #[default]
+    ReplaceStale,
+    /// Open it, if it has the same type and geometry, to continue its sequence. Replace it only if its creation was
+    /// never finished.
+    Attach,
+}
+
+/// Creates a ring; made by [`Ring::builder`].
+#[must_use = "call create() to get the ring"]
+pub struct Builder<M: Message + ?Sized> {
+    name: String,
+    slots: usize,
+    slot_bytes: usize,
+    mode: u32,
+    if_exists: IfExists,
+    type_name: Option<String>,
+    metadata: Vec<u8>,
+    prefault: bool,
+    persistent: bool,
+    _message: PhantomData<fn(&M)>,
+}
+
+impl Builder<[u8]> {
+    /// Bytes of the largest message. Must be given.
+    pub fn slot_bytes(mut self, bytes: usize) -> Self {
+        self.slot_bytes = bytes;
+        self
+    }
+}
+
+impl<M: Message + ?Sized> Builder<M> {
+    /// Number of slots: how many messages a consumer may be behind before it loses some. 1024 unless told otherwise.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// Mode bits of the segment's file, regardless of the umask; 0600 unless told otherwise. Consumers need to read.
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// What to do when a ring of the same name exists; [`IfExists::ReplaceStale`] unless told otherwise.
+    pub fn if_exists(mut self, if_exists: IfExists) -> Self {
+        self.if_exists = if_exists;
+        self
+    }
+
+    /// Name of the message type, which both sides must agree on. Without it, it is the name that Rust gives the type,
+    /// less the module paths.
+    pub fn type_name(mut self, type_name: &str) -> Self {
+        self.type_name = Some(type_name.into());
+        self
+    }
+
+    /// Up to a megabyte of the caller's own, fixed for the ring's life: a schema, a dtype and shape as JSON.
+    pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
+    /// Enter all pages into the page table now, so that no later access faults.
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// Leave the name behind when the last handle of this process goes; otherwise it is unlinked then, and consumers
+    /// that are attached keep what they have.
+    pub fn persistent(mut self, persistent: bool) -> Self {
+        self.persistent = persistent;
+        self
+    }
+
+    /// Creates the ring.
+    ///
+    /// # Errors
+    /// [`Error`]: an argument is out of range, the ring exists and the policy forbids, or there is no space.
+    pub fn create(self) -> Result<Ring<M>, Error> {
+        let header = self.plan()?;
+        // Each round ends in a ring or an error unless somebody else created or removed the name meanwhile.
+        let patience = Instant::now() + CREATION_PATIENCE;
+        loop {
+            let bytes = header.geometry.segment_bytes().expect("a planned geometry has a size");
+            if let Some(segment) = Segment::create(&self.name, bytes, self.mode, header.instance)? {
+                header.write(segment.words());
+                return Ok(self.finish(segment, header, true));
+            }
+            match self.existing() {
+                Ok(Some((segment, found, owner))) => return Ok(self.finish(segment, found, owner)),
+                Ok(None) | Err(Error::NotFound { .. }) => {}
+                Err(error @ Error::NotReady { .. }) if Instant::now() >= patience => return Err(error),
+                Err(Error::NotReady { .. }) => thread::sleep(POLL),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn plan(&self) -> Result<Header, Error> {
+        let format = M::format(self.slot_bytes);
+        let type_name = self.type_name.clone().unwrap_or(format.type_name);
+        let limits = [
+            ("the length of its name in bytes", self.name.len(), MAX_TEXT_BYTES),
+            ("the length of its type name in bytes", type_name.len(), MAX_TEXT_BYTES),
+            ("the length of its metadata in bytes", self.metadata.len(), MAX_META_BYTES),
+        ];
+        for (what, bytes, max) in limits {
+            if bytes as u64 > max {
+                let why = if max == MAX_TEXT_BYTES { "at most 4096 bytes" } else { "at most 1048576 bytes" };
+                return Err(Error::argument(&self.name, OutOfRange { what, value: bytes as u64, why }));
+            }
+        }
+        if self.mode & !0o777 != 0 {
+            return Err(Error::argument(
+                &self.name,
+                OutOfRange { what: "mode", value: self.mode.into(), why: "permission bits only, at most 0o777" },
+            ));
+        }
+        let text_words = text_words(self.name.len(), type_name.len(), self.metadata.len());
+        let geometry = Geometry::plan(format.kind, format.payload_bytes, format.payload_align, self.slots, text_words)
+            .map_err(|e| Error::argument(&self.name, e))?;
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        Ok(Header {
+            geometry,
+            instance: random_word(),
+            created,
+            name: self.name.clone().into_bytes(),
+            type_name: type_name.into_bytes(),
+            metadata: self.metadata.clone(),
+        })
+    }
+
+    /// Deals with the segment that has the name: attaches to it (and tells whether we own it now), or clears it away
+    /// and returns `None`.
+    fn existing(&self) -> Result<Option<(Segment, Header, bool)>, Error> {
+        match self.if_exists {
+            IfExists::Error => Err(Error::AlreadyExists { name: self.name.clone() }),
+            IfExists::ReplaceStale => {
+                if let Some(stale) = Stale::claim(&self.name)? {
+                    stale.replace();
+                }
+                Ok(None)
+            }
+            IfExists::Attach => match open_segment(&self.name, false) {
+                Ok((segment, found)) => {
+                    self.check_same(&found)?;
+                    let owner = segment.try_lock(Role::Owner).map_err(|e| Error::io(&self.name, "lock the segment", e))?;
+                    // Somebody may have replaced it between the open and the lock.
+                    Ok(segment.is_named().then_some((segment, found, owner)))
+                }
+                Err(not_ready @ Error::NotReady { .. }) => match Stale::claim(&self.name) {
+                    Ok(Some(stale)) => {
+                        stale.replace();
+                        Ok(None)
+                    }
+                    // Its creator is alive and at it.
+                    Err(Error::InUse { .. }) => Err(not_ready),
+                    other => other.map(|_| None),
+                },
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn check_same(&self, found: &Header) -> Result<(), Error> {
+        let asked = M::format(self.slot_bytes);
+        check_type::<M>(&self.name, self.type_name.as_deref(), found)?;
+        if (asked.payload_bytes, self.slots) != (found.geometry.payload_bytes, found.geometry.slots) {
+            let say = |slots: usize, bytes: usize| format!("{slots} slots of {bytes} bytes");
+            return Err(Error::GeometryMismatch {
+                name: self.name.clone(),
+                expected: say(self.slots, asked.payload_bytes),
+                found: say(found.geometry.slots, found.geometry.payload_bytes),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(self, segment: Segment, header: Header, owner: bool) -> Ring<M> {
+        if self.prefault {
+            segment.prefault();
+        }
+        Ring {
+            shared: Arc::new(Shared {
+                segment,
+                header,
+                name: self.name,
+                has_producer: AtomicBool::new(false),
+                owner,
+                persistent: self.persistent,
+            }),
+            _message: PhantomData,
+        }
+    }
+}
+
+/// Opens a ring; made by [`Ring::options`].
+#[must_use = "call open() to get the ring"]
+pub struct OpenOptions<M: Message + ?Sized> {
+    read_only: bool,
+    wait: Duration,
+    prefault: bool,
+    type_name: Option<String>,
+    _message: PhantomData<fn(&M)>,
+}
+
+impl<M: Message + ?Sized> OpenOptions<M> {
+    /// Map the memory read-only: no producer can be made from it. `false` unless told otherwise.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// How long to wait for somebody to create the ring; not at all unless told otherwise.
+    pub fn wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Enter all pages into the page table now, so that no later access faults.
+    pub fn prefault(mut self, prefault: bool) -> Self {
+        self.prefault = prefault;
+        self
+    }
+
+    /// Name that the message type must have; see [`Builder::type_name`].
+    pub fn type_name(mut self, type_name: &str) -> Self {
+        self.type_name = Some(type_name.into());
+        self
+    }
+
+    /// Opens the ring called `name`.
+    ///
+    /// # Errors
+    /// As [`Ring::open`].
+    pub fn open(self, name: &str) -> Result<Ring<M>, Error> {
+        let started = Instant::now();
+        let (segment, header) = loop {
+            match open_segment(name, self.read_only) {
+                Err(Error::NotFound { .. } | Error::NotReady { .. }) if started.elapsed() < self.wait => thread::sleep(POLL),
+                other => break other?,
+            }
+        };
+        check_type::<M>(name, self.type_name.as_deref(), &header)?;
+        if self.prefault {
+            segment.prefault();
+        }
+        Ok(Ring {
+            shared: Arc::new(Shared {
+                segment,
+                header,
+                name: name.into(),
+                has_producer: AtomicBool::new(false),
+                owner: false,
+                persistent: true,
+            }),
+            _message: PhantomData,
+        })
+    }
+}
+
+/// Opens and validates the segment of `name`.
+fn open_segment(name: &str, read_only: bool) -> Result<(Segment, Header), Error> {
+    let segment = Segment::open(name, read_only)?;
+    if !segment.is_reserved() {
+        return Err(Error::not_ready(name));
+    }
+    let header = Header::read(segment.words()).map_err(|refused| Error::refused(name, refused))?;
+    if header.name != name.as_bytes() {
+        return Err(Error::NameCollision { name: name.into(), found: String::from_utf8_lossy(&header.name).into_owned() });
+    }
+    Ok((segment, header))
+}
+
+/// Checks that the ring holds messages of type `M`.
+fn check_type<M: Message + ?Sized>(name: &str, type_name: Option<&str>, header: &Header) -> Result<(), Error> {
+    let geometry = &header.geometry;
+    let found = Format {
+        kind: geometry.kind,
+        payload_bytes: geometry.payload_bytes,
+        payload_align: geometry.payload_align,
+        type_name: String::from_utf8_lossy(&header.type_name).into_owned(),
+    };
+    let mut expected = M::format(geometry.payload_bytes);
+    if let Some(type_name) = type_name {
+        expected.type_name = type_name.into();
+    }
+    if expected == found { Ok(()) } else { Err(Error::type_mismatch(name, &expected, &found)) }
+}
+
+/// A segment that nobody alive owns or produces into, with both locks held by us.
+struct Stale {
+    segment: Segment,
+}
+
+impl Stale {
+    /// Takes the segment of `name`, whatever is in it. `Ok(None)` if the name changed its meaning meanwhile.
+    fn claim(name: &str) -> Result<Option<Self>, Error> {
+        let segment = Segment::open(name, false)?;
+        for role in [Role::Owner, Role::Producer] {
+            if !segment.try_lock(role).map_err(|e| Error::io(name, "lock the segment", e))? {
+                let producer_pid = if segment.is_reserved() {
+                    segment.words().get(PRODUCER_PID).map_or(0, |word| word.load(Ordering::Relaxed))
+                } else {
+                    0
+                };
+                return Err(Error::InUse { name: name.into(), producer_pid });
+            }
+        }
+        Ok(segment.is_named().then_some(Self { segment }))
+    }
+
+    /// Tells attached consumers, and frees the name.
+    fn replace(self) {
+        if self.segment.is_reserved() && Header::read(self.segment.words()).is_ok() {
+            ring::supersede(self.segment.words());
+        }
+        self.segment.unlink();
+    }
+}
+
+/// A random number that differs between processes, threads and calls.
+fn random_word() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,34 @@
+//! The protocol of a ring: one writer, any number of readers, over `&[AtomicU64]`.
+//!
+//! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped segment, over
+//! heap memory in unit tests, and over loom's atomics in the models.
+
+mod reader;
+mod writer;
+
+pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
+pub use writer::Writer;
+
+use crate::layout::{Geometry, HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};
+use crate::sync::{AtomicU64, Ordering};
+
+/// The slot that begins at word `at`.
+#[inline(always)]
+fn slot<'a>(words: &'a [AtomicU64], geometry: &Geometry, at: usize) -> &'a [AtomicU64] {
+    &words[at..at + geometry.stride]
+}
+
+/// Number of messages published, bounded: a corrupt head must not make sums of sequences overflow.
+///
+/// Whoever draws conclusions about slots from it needs an acquire fence behind it.
+pub fn head(words: &[AtomicU64]) -> u64 {
+    words[HEAD].load(Ordering::Relaxed).min(MAX_SEQUENCE)
+}
+
+/// Tells the consumers of a ring that has no producer that another segment takes its name.
+pub fn supersede(words: &[AtomicU64]) {
+    words[STATE].store(SUPERSEDED, Ordering::Release);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,225 @@
+//! The consumer's side of the protocol: loads only.
+
+use crate::layout::{CLOSED, Geometry, MAX_SEQUENCE, STATE, SUPERSEDED};
+use crate::ring::{head, slot};
+use crate::slot::{Miss, is_pending, read};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Where a consumer starts, or goes on after [`Consumer::seek`](crate::Consumer::seek).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The next message to be published.
+    #[default]
+    Next,
+    /// The message published last, if there is one.
+    Newest,
+    /// The oldest message still in the ring. If the producer is busy, it may be overwritten before it is read; that
+    /// is reported like any other loss.
+    Oldest,
+    /// The message with this sequence. If it has been overwritten, the first receive reports the loss; if it has not
+    /// been published, the consumer waits for it and ignores what comes before.
+    Sequence(u64),
+}
+
+/// What a consumer does when the producer has overwritten its next message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLag {
+    /// Go on at the oldest message, plus an eighth of the ring, so as not to be lapped again at once.
+    #[default]
+    Oldest,
+    /// Go on at the newest message.
+    Newest,
+    /// Stay, and report the loss on every call until [`Consumer::seek`](crate::Consumer::seek).
+    Stay,
+}
+
+/// Why [`Consumer::try_recv`](crate::Consumer::try_recv) has no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// Nothing new.
+    Empty,
+    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
+    Lagged(u64),
+    /// No message will come, for this reason; everything published before has been received.
+    Closed(CloseReason),
+}
+
+/// Why a ring yields no more messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The producer closed it.
+    Closed,
+    /// The producer ended without closing it: its kernel lock is free. If another producer takes the ring over,
+    /// receiving goes on.
+    ProducerDied,
+    /// Another ring has taken the name; open it again.
+    Superseded,
+}
+
+/// The state of one consumer.
+#[derive(Debug)]
+pub struct Reader {
+    geometry: Geometry,
+    on_lag: OnLag,
+    /// Sequence of the next message.
+    cursor: u64,
+    /// Word index of its slot, kept to spare a division per message.
+    at: usize,
+    received: u64,
+    lost: u64,
+    skipped: u64,
+}
+
+/// A producer that laps a jump to the newest message this many times is given up on, to bound the call.
+const LATEST_TRIES: usize = 64;
+
+impl Reader {
+    /// A reader that starts at `start`.
+    pub fn new(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag) -> Self {
+        let mut reader = Self { geometry, on_lag, cursor: 0, at: geometry.slots_word, received: 0, lost: 0, skipped: 0 };
+        reader.seek(words, start);
+        reader
+    }
+
+    /// Goes to `start`. Counts nothing as lost or skipped.
+    pub fn seek(&mut self, words: &[AtomicU64], start: Start) {
+        let head = self.synced_head(words);
+        self.go_to(match start {
+            Start::Next => head,
+            Start::Newest => head.saturating_sub(1),
+            Start::Oldest => head.saturating_sub(self.geometry.slots as u64),
+            Start::Sequence(sequence) => sequence.min(MAX_SEQUENCE),
+        });
+    }
+
+    /// Receives the next message: `take` copies it out of the words after the stamp.
+    ///
+    /// # Errors
+    /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than loads to see it.
+    #[inline(always)]
+    pub fn try_read<R>(&mut self, words: &[AtomicU64], take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+        match read(slot(words, &self.geometry, self.at), self.cursor, take) {
+            Ok(taken) => Ok(self.received_one(taken)),
+            Err(Miss::NotYet) => Err(self.not_yet(words)),
+            Err(Miss::Lapped) => Err(self.lapped(words)),
+        }
+    }
+
+    /// Receives the next message if it can be had; otherwise changes nothing and leaves the reason to the next
+    /// [`Reader::try_read`].
+    #[inline(always)]
+    pub fn read_ready<R>(&mut self, words: &[AtomicU64], take: impl FnOnce(&[AtomicU64]) -> R) -> Option<R> {
+        let taken = read(slot(words, &self.geometry, self.at), self.cursor, take).ok()?;
+        Some(self.received_one(taken))
+    }
+
+    /// Jumps to the newest message and receives it; the messages in between count as skipped. Without a newer
+    /// message it does what [`Reader::try_read`] does.
+    pub fn latest<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+        for _ in 0..LATEST_TRIES {
+            let newest = self.synced_head(words).saturating_sub(1);
+            if newest > self.cursor {
+                self.skipped += newest - self.cursor;
+                self.go_to(newest);
+            }
+            match read(slot(words, &self.geometry, self.at), self.cursor, &mut take) {
+                // A whole lap since the head was read: there is a newer one.
+                Err(Miss::Lapped) => continue,
+                _ => break,
+            }
+        }
+        self.try_read(words, take)
+    }
+
+    /// Whether the next message has still not been published: the cheapest poll there is, one load.
+    #[inline(always)]
+    pub fn must_wait(&self, words: &[AtomicU64]) -> bool {
+        is_pending(slot(words, &self.geometry, self.at), self.cursor)
+    }
+
+    /// Why there will be no message after those received, if the ring says so.
+    pub fn ended(&self, words: &[AtomicU64]) -> Option<CloseReason> {
+        let reason = match words[STATE].load(Ordering::Relaxed) {
+            CLOSED => CloseReason::Closed,
+            SUPERSEDED => CloseReason::Superseded,
+            _ => return None,
+        };
+        // Acquire: pairs with the release store in `Writer::close`. A look at the slot that came before this one may
+        // have missed the last message; behind the fence, every message before the close is visible.
+        fence(Ordering::Acquire);
+        self.must_wait(words).then_some(reason)
+    }
+
+    /// Messages published but not received yet.
+    pub fn lag(&self, words: &[AtomicU64]) -> u64 {
+        head(words).saturating_sub(self.cursor)
+    }
+
+    /// Sequence of the next message.
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Messages received.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Messages lost to being too slow.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Messages jumped over on demand, by [`Reader::latest`].
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    #[inline(always)]
+    fn received_one<R>(&mut self, taken: R) -> R {
+        self.cursor += 1;
+        self.at = self.geometry.next_slot_word(self.at);
+        self.received += 1;
+        taken
+    }
+
+    fn go_to(&mut self, sequence: u64) {
+        self.cursor = sequence;
+        self.at = self.geometry.slot_word(sequence);
+    }
+
+    /// The head, ordered before all later loads of this reader.
+    fn synced_head(&self, words: &[AtomicU64]) -> u64 {
+        let head = head(words);
+        // Acquire: pairs with the release store in `Writer::publish_head`: slots of counted messages are seen ready.
+        fence(Ordering::Acquire);
+        head
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_yet(&self, words: &[AtomicU64]) -> TryRecvError {
+        self.ended(words).map_or(TryRecvError::Empty, TryRecvError::Closed)
+    }
+
+    /// The message has been overwritten: find the next position and count what is lost.
+    #[cold]
+    #[inline(never)]
+    fn lapped(&mut self, words: &[AtomicU64]) -> TryRecvError {
+        let head = self.synced_head(words);
+        let slots = self.geometry.slots as u64;
+        // The slot of the message `head` may be under the producer's hands: the oldest that is safe for now is one on.
+        let oldest = (head + 1).saturating_sub(slots);
+        // The stamp has proved that at least one message is gone, whatever an old value of the head says.
+        let at_least = self.cursor + 1;
+        let target = match self.on_lag {
+            OnLag::Oldest => oldest + slots / 8,
+            OnLag::Newest => head.saturating_sub(1),
+            OnLag::Stay => return TryRecvError::Lagged(oldest.max(at_least) - self.cursor),
+        };
+        let lost = target.max(at_least) - self.cursor;
+        self.lost += lost;
+        self.go_to(self.cursor + lost);
+        TryRecvError::Lagged(lost)
+    }
+}

@@ -1,0 +1,205 @@
+//! The protocol over heap memory, one thread: every rule that needs no interleaving.
+
+use super::*;
+use crate::layout::{CLOSED, EPOCH, Kind, STATE};
+use crate::sync::zeroed;
+
+/// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
+struct Fixture {
+    words: Box<[AtomicU64]>,
+    geometry: Geometry,
+}
+
+impl Fixture {
+    fn new(slots: usize) -> Self {
+        let geometry = Geometry::plan(Kind::Fixed, 8, 8, slots, 0).unwrap();
+        Self { words: zeroed(geometry.end_word()), geometry }
+    }
+
+    fn writer(&self) -> Writer {
+        Writer::resume(&self.words, self.geometry)
+    }
+
+    fn publish(&self, writer: &mut Writer, messages: u64) {
+        for _ in 0..messages {
+            let value = writer.next() * 10;
+            let result: Result<u64, ()> = writer.publish(&self.words, |body| {
+                body[0].store(value, Ordering::Relaxed);
+                Ok(())
+            });
+            result.unwrap();
+        }
+    }
+
+    fn reader(&self, start: Start, on_lag: OnLag) -> Reader {
+        Reader::new(&self.words, self.geometry, start, on_lag)
+    }
+
+    fn recv(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
+        reader.try_read(&self.words, |body| body[0].load(Ordering::Relaxed))
+    }
+
+    fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
+        reader.latest(&self.words, |body| body[0].load(Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn starts_are_where_they_say() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    for (published, next, newest, oldest) in [(0, 0, 0, 0), (1, 1, 0, 0), (4, 4, 3, 0), (6, 6, 5, 2)] {
+        let published_before = writer.next();
+        ring.publish(&mut writer, published - published_before);
+        let cursor = |start| ring.reader(start, OnLag::Oldest).cursor();
+        assert_eq!((cursor(Start::Next), cursor(Start::Newest), cursor(Start::Oldest), cursor(Start::Sequence(3))), (next, newest, oldest, 3));
+    }
+}
+
+#[test]
+fn messages_come_in_order_over_many_laps() {
+    for slots in [1, 2, 3, 7, 8] {
+        let ring = Fixture::new(slots);
+        let mut writer = ring.writer();
+        let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+        for sequence in 0..50 {
+            assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+            ring.publish(&mut writer, 1);
+            assert_eq!(reader.lag(&ring.words), 1);
+            assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
+        }
+        assert_eq!((reader.received(), reader.lost(), reader.cursor()), (50, 0, 50));
+    }
+}
+
+#[test]
+fn a_lapped_reader_learns_the_exact_loss_and_goes_on_by_its_policy() {
+    // 16 slots, 40 messages: 24 to 39 are there, and 24's slot is the producer's next.
+    for (on_lag, expected) in [(OnLag::Oldest, 25 + 16 / 8), (OnLag::Newest, 39)] {
+        let ring = Fixture::new(16);
+        let mut writer = ring.writer();
+        let mut reader = ring.reader(Start::Oldest, on_lag);
+        ring.publish(&mut writer, 40);
+        assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(expected)));
+        assert_eq!(ring.recv(&mut reader), Ok(expected * 10));
+        assert_eq!((reader.lost(), reader.received(), reader.cursor()), (expected, 1, expected + 1));
+    }
+}
+
+#[test]
+fn a_staying_reader_repeats_its_loss_until_it_seeks() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Stay);
+    ring.publish(&mut writer, 10);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(7)));
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(8)));
+    reader.seek(&ring.words, Start::Oldest);
+    assert_eq!(ring.recv(&mut reader), Ok(70));
+    assert_eq!((reader.received(), reader.lost()), (1, 0));
+}
+
+#[test]
+fn the_latest_message_skips_and_counts() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    assert_eq!(ring.latest(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 3);
+    assert_eq!(ring.latest(&mut reader), Ok(20));
+    assert_eq!(ring.latest(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 100);
+    assert_eq!(ring.latest(&mut reader), Ok(1020));
+    assert_eq!((reader.received(), reader.skipped(), reader.lost(), reader.cursor()), (2, 101, 0, 103));
+}
+
+#[test]
+fn closed_is_seen_after_the_last_message() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    ring.publish(&mut writer, 2);
+    writer.close(&ring.words);
+    assert_eq!(ring.recv(&mut reader), Ok(0));
+    assert_eq!(ring.recv(&mut reader), Ok(10));
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Closed(CloseReason::Closed)));
+    supersede(&ring.words);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Closed(CloseReason::Superseded)));
+}
+
+#[test]
+fn a_failed_message_is_not_published_and_its_sequence_is_used_again() {
+    let ring = Fixture::new(2);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    ring.publish(&mut writer, 1);
+    assert_eq!(writer.publish(&ring.words, |_| Err("no")), Err("no"));
+    assert_eq!(head(&ring.words), 1);
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Ok(0));
+    assert_eq!(ring.recv(&mut reader), Ok(10));
+}
+
+#[test]
+fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, 6);
+    // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end mark.
+    let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
+    let at = |sequence| slot(&ring.words, &ring.geometry, ring.geometry.slot_word(sequence));
+    let ready: Result<(), ()> = crate::slot::write(at(6), 6, |body| {
+        body_of(body, 60);
+        Ok(())
+    });
+    ready.unwrap();
+    let torn: Result<(), ()> = crate::slot::write(at(7), 7, |body| {
+        body_of(body, 666);
+        Err(())
+    });
+    torn.unwrap_err();
+    drop(writer);
+
+    let mut reader = ring.reader(Start::Sequence(5), OnLag::Oldest);
+    assert_eq!(ring.recv(&mut reader), Ok(50));
+    let mut writer = ring.writer();
+    assert_eq!((writer.next(), head(&ring.words), ring.words[EPOCH].load(Ordering::Relaxed)), (7, 7, 2));
+    assert_eq!(ring.recv(&mut reader), Ok(60));
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Ok(70));
+}
+
+#[test]
+fn a_ring_that_was_closed_opens_again() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, 1);
+    writer.close(&ring.words);
+    assert_eq!(ring.words[STATE].load(Ordering::Relaxed), CLOSED);
+    let mut reader = ring.reader(Start::Next, OnLag::Oldest);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Closed(CloseReason::Closed)));
+    let mut writer = ring.writer();
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Ok(10));
+}
+
+#[test]
+fn corrupt_words_never_overflow_or_loop() {
+    let ring = Fixture::new(3);
+    for garbage in [1, u64::MAX, u64::MAX / 2, 1 << 62, 1 << 63] {
+        ring.words.iter().for_each(|word| word.store(garbage, Ordering::Relaxed));
+        for on_lag in [OnLag::Oldest, OnLag::Newest, OnLag::Stay] {
+            for start in [Start::Next, Start::Newest, Start::Oldest, Start::Sequence(0), Start::Sequence(u64::MAX)] {
+                let mut reader = ring.reader(start, on_lag);
+                for _ in 0..10 {
+                    let _ = ring.recv(&mut reader);
+                    let _ = ring.latest(&mut reader);
+                    reader.lag(&ring.words);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Named shared memory: files of `/dev/shm`, created, opened, mapped, locked and unlinked.
+//!
+//! The `shared_memory` crate creates a segment and gives it its name. What it does not do is done here, on a file
+//! handle of our own: space is reserved before it is touched, mode bits are set, consumers map read-only, kernel locks
+//! tell who is alive, and a name is unlinked only while it still means our inode.
+
+mod lock;
+mod map;
+mod name;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use shared_memory::{ShmemConf, ShmemError};
+
+pub(crate) use lock::Role;
+use map::Mapping;
+use name::{file_name, path};
+
+use crate::error::Error;
+use crate::layout::{INSTANCE, MAX_SEGMENT_BYTES, WORD};
+use crate::sync::{AtomicU64, Ordering};
+
+/// A mapped segment. Dropping it unmaps the memory and releases its locks.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    mapping: Mapping,
+    /// Our own handle: it carries the locks and stands for the inode.
+    file: File,
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl Segment {
+    /// Creates the file of `name` with `bytes` bytes of zeros, reserved, and takes [`Role::Owner`]. `Ok(None)` if the file exists.
+    ///
+    /// Between the creation and the lock somebody who cleans up may take the new file for an abandoned one and
+    /// remove it; this too is `Ok(None)`: look again.
+    pub(crate) fn create(name: &str, bytes: u64, mode: u32, instance: u64) -> Result<Option<Self>, Error> {
+        let path = path(name);
+        check_space(name, bytes)?;
+        let size = usize::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
+        let mut shared = match ShmemConf::new().os_id(file_name(name)).size(size).create() {
+            Ok(shared) => shared,
+            Err(ShmemError::MappingIdExists) => return Ok(None),
+            Err(ShmemError::MapCreateFailed(code) | ShmemError::UnknownOsError(code)) => {
+                return Err(Error::io(name, "create the segment", io::Error::from_raw_os_error(code as i32)));
+            }
+            Err(other) => return Err(Error::io(name, "create the segment", io::Error::other(other.to_string()))),
+        };
+        // The crate would unlink by name, whosever file that is by then.
+        shared.set_owner(false);
+        let mapping = Mapping::created(shared);
+        let file = match open_file(&path, false) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(name, "open the segment just created", error)),
+        };
+        let segment = Self { mapping, file, path, read_only: false };
+        if !segment.try_lock(Role::Owner).map_err(|e| Error::io(name, "lock the segment", e))? || !segment.is_named() {
+            return Ok(None);
+        }
+        // From here on the file is ours, so failures clean it up. Reserve before the first access: touching a page
+        // that tmpfs cannot provide is a SIGBUS.
+        let finished = segment.reserve(name, bytes).and_then(|()| segment.identify(name, instance, mode));
+        match finished {
+            Ok(true) => Ok(Some(segment)),
+            Ok(false) => Ok(None),
+            Err(error) => {
+                segment.unlink();
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the file of `name` and maps all of it, whatever it holds.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Permission`], [`Error::Invalid`] for what cannot be mapped, or [`Error::Io`].
+    pub(crate) fn open(name: &str, read_only: bool) -> Result<Self, Error> {
+        let path = path(name);
+        let file = open_file(&path, read_only).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NotFound { name: name.into(), path: path.clone() },
+            io::ErrorKind::PermissionDenied => Error::permission(name, &path, read_only),
+            _ => Error::io(name, "open the segment", error),
+        })?;
+        let metadata = file.metadata().map_err(|e| Error::io(name, "read the size of the segment", e))?;
+        if !metadata.is_file() {
+            return Err(Error::invalid_segment(name, format!("{} is not a regular file", path.display())));
+        }
+        let size = usize::try_from(metadata.len()).ok().filter(|size| *size as u64 <= MAX_SEGMENT_BYTES);
+        let size = size.ok_or_else(|| Error::invalid_segment(name, format!("its size of {} bytes is beyond 2^46", metadata.len())))?;
+        let mapping = Mapping::of(&file, size, read_only).map_err(|e| Error::io(name, "map the segment", e))?;
+        Ok(Self { mapping, file, path, read_only })
+    }
+
+    /// Whether all of the segment's space is there. Before it is, the memory must not be touched: `/dev/shm` may be
+    /// too full to provide a page, which would be a SIGBUS.
+    pub(crate) fn is_reserved(&self) -> bool {
+        // The system counts blocks of 512 bytes, whatever the file system's own are.
+        self.file.metadata().is_ok_and(|metadata| metadata.len() > 0 && metadata.blocks().saturating_mul(512) >= metadata.len())
+    }
+
+    /// The memory as words; a last part of a word is left out.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.mapping.words()
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Enters all pages into this process's page table.
+    pub(crate) fn prefault(&self) {
+        self.mapping.prefault(self.read_only);
+    }
+
+    /// Takes the lock of `role`, unless somebody else holds it.
+    pub(crate) fn try_lock(&self, role: Role) -> io::Result<bool> {
+        lock::try_lock(&self.file, role)
+    }
+
+    /// Releases the lock of `role`.
+    pub(crate) fn unlock(&self, role: Role) {
+        lock::unlock(&self.file, role);
+    }
+
+    /// Whether another open file holds the lock of `role`: whether its process is alive. Our own locks do not count.
+    pub(crate) fn is_locked_elsewhere(&self, role: Role) -> io::Result<bool> {
+        lock::is_locked_elsewhere(&self.file, role)
+    }
+
+    /// Whether the name still means this segment.
+    pub(crate) fn is_named(&self) -> bool {
+        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(named)) => (ours.dev(), ours.ino()) == (named.dev(), named.ino()),
+            _ => false,
+        }
+    }
+
+    /// Removes the name, if it still means this segment. Returns whether it did.
+    ///
+    /// Call it with [`Role::Owner`] locked: all who replace a segment hold that lock while they do, so the name cannot
+    /// change its meaning between the look and the removal.
+    pub(crate) fn unlink(&self) -> bool {
+        self.is_named() && fs::remove_file(&self.path).is_ok()
+    }
+
+    fn reserve(&self, name: &str, bytes: u64) -> Result<(), Error> {
+        let length = i64::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
+        loop {
+            // SAFETY: a system call on a descriptor that `file` keeps open; no memory is involved.
+            let code = unsafe { libc::posix_fallocate(self.file.as_raw_fd(), 0, length) };
+            match code {
+                0 => return Ok(()),
+                libc::EINTR => continue,
+                libc::ENOSPC => return Err(Error::no_space(name, bytes, free_bytes())),
+                code => return Err(Error::io(name, "reserve space for the segment", io::Error::from_raw_os_error(code))),
+            }
+        }
+    }
+
+    /// Sets the mode and the identity; returns whether file and mapping, opened one after the other by name, are
+    /// the same segment.
+    fn identify(&self, name: &str, instance: u64, mode: u32) -> Result<bool, Error> {
+        self.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))?;
+        self.words()[INSTANCE].store(instance, Ordering::Relaxed);
+        let mut found = [0; WORD];
+        self.file.read_exact_at(&mut found, (INSTANCE * WORD) as u64).map_err(|e| Error::io(name, "read the segment just created", e))?;
+        Ok(u64::from_ne_bytes(found) == instance)
+    }
+}
+
+fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
+    // O_NONBLOCK: a FIFO planted under the name must not hang us.
+    OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+/// Refuses at once what cannot fit, instead of letting the reservation fill the memory first.
+fn check_space(name: &str, bytes: u64) -> Result<(), Error> {
+    match free_bytes() {
+        Some(free) if bytes > free => Err(Error::no_space(name, bytes, Some(free))),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes free in `/dev/shm`, if the system tells.
+fn free_bytes() -> Option<u64> {
+    let directory = std::ffi::CString::new(name::DIRECTORY).ok()?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is a C string and `stat` is writable; both live through the call.
+    let code = unsafe { libc::statvfs(directory.as_ptr(), stat.as_mut_ptr()) };
+    if code != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

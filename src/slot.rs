@@ -1,0 +1,149 @@
+//! The seqlock of one slot.
+//!
+//! ```text
+//! producer, sequence s                  consumer that expects s
+//! stamp <- 2s+1        Relaxed          before = stamp          Relaxed
+//! fence(Release)              (A)       fence(Acquire)                 (C)
+//! payload words        Relaxed          copy out                Relaxed
+//! stamp <- 2s+2        Release  (B)     fence(Acquire)                 (D)
+//!                                       after = stamp           Relaxed
+//!                                       accept iff before == after == 2s+2
+//! ```
+//!
+//! The stamp counts laps: below `2s+1` the slot still holds a message that came before `s`, `2s+1` means that
+//! `s` is being written, `2s+2` that it is ready, and anything above that it has been overwritten. Stamps of one
+//! slot only grow, so a consumer can tell "not yet" from "too late" without looking anywhere else.
+//!
+//! The method is the sequence lock as given by H.-J. Boehm, "Can Seqlocks Get Along With Programming Language
+//! Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
+
+use crate::layout::SLOT_STAMP;
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The stamp while `sequence` is being written.
+pub const fn writing(sequence: u64) -> u64 {
+    2 * sequence + 1
+}
+
+/// The stamp once `sequence` can be read.
+pub const fn ready(sequence: u64) -> u64 {
+    2 * sequence + 2
+}
+
+/// Why a slot did not yield the expected message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// The message has not been published.
+    NotYet,
+    /// The message has been overwritten, or is being overwritten.
+    Lapped,
+}
+
+/// Writes message `sequence` into `slot` with `fill`, which gets the words after the stamp.
+///
+/// If `fill` fails or panics, the slot keeps the stamp of a message being written: its old message is gone,
+/// the new one is not there yet, and the next `write` of the same sequence starts over.
+#[inline(always)]
+pub fn write<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
+    let (stamp, body) = split(slot);
+    // Relaxed: ordered before the payload by the fence.
+    stamp.store(writing(sequence), Ordering::Relaxed);
+    // (A) pairs with (D). A consumer that has read any payload word stored below sees, after its fence, a stamp of
+    // at least 2s+1, and rejects its copy. Without it, the payload may be visible before the mark: torn reads pass.
+    fence(Ordering::Release);
+    fill(body)?;
+    // (B) pairs with (C). A consumer that reads this stamp sees the whole payload. Without it, the stamp may be
+    // visible first and the consumer copies the payload of the last lap.
+    stamp.store(ready(sequence), Ordering::Release);
+    Ok(())
+}
+
+/// Copies message `sequence` out of `slot` with `take`, which gets the words after the stamp.
+///
+/// `take` runs on words that may change under its hands; its result is returned only if they did not.
+#[inline(always)]
+pub fn read<R>(slot: &[AtomicU64], sequence: u64, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, Miss> {
+    let (stamp, body) = split(slot);
+    let before = stamp.load(Ordering::Relaxed);
+    if before != ready(sequence) {
+        return Err(miss(before, sequence));
+    }
+    // (C) pairs with (B), see there.
+    fence(Ordering::Acquire);
+    let taken = take(body);
+    // (D) pairs with (A), see there. It also keeps the load below from moving above the copy, which an acquire
+    // *load* of the stamp would not do.
+    fence(Ordering::Acquire);
+    let after = stamp.load(Ordering::Relaxed);
+    if after == before { Ok(taken) } else { Err(miss(after, sequence)) }
+}
+
+/// Whether message `sequence` is ready in `slot` at this moment.
+pub fn is_ready(slot: &[AtomicU64], sequence: u64) -> bool {
+    slot[SLOT_STAMP].load(Ordering::Relaxed) == ready(sequence)
+}
+
+/// Whether message `sequence` is still to come at this moment: neither ready nor overwritten.
+#[inline(always)]
+pub fn is_pending(slot: &[AtomicU64], sequence: u64) -> bool {
+    slot[SLOT_STAMP].load(Ordering::Relaxed) < ready(sequence)
+}
+
+fn miss(stamp: u64, sequence: u64) -> Miss {
+    if stamp > ready(sequence) { Miss::Lapped } else { Miss::NotYet }
+}
+
+#[inline(always)]
+fn split(slot: &[AtomicU64]) -> (&AtomicU64, &[AtomicU64]) {
+    slot.split_first().expect("a slot has at least a stamp")
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::zeroed;
+
+    fn put(slot: &[AtomicU64], sequence: u64, value: u64) {
+        let filled: Result<(), ()> = write(slot, sequence, |body| {
+            body[0].store(value, Ordering::Relaxed);
+            Ok(())
+        });
+        filled.unwrap();
+    }
+
+    #[test]
+    fn every_lap_tells_not_yet_ready_and_lapped_apart() {
+        let slot = zeroed(2);
+        let get = |sequence| read(&slot, sequence, |body| body[0].load(Ordering::Relaxed));
+        assert_eq!(get(0), Err(Miss::NotYet));
+        put(&slot, 0, 7);
+        assert_eq!(get(0), Ok(7));
+        assert_eq!(get(4), Err(Miss::NotYet));
+        put(&slot, 4, 8);
+        assert_eq!(get(0), Err(Miss::Lapped));
+        assert_eq!(get(4), Ok(8));
+    }
+
+    #[test]
+    fn a_failed_write_takes_the_old_message_and_brings_no_new_one() {
+        let slot = zeroed(2);
+        put(&slot, 0, 7);
+        assert_eq!(write(&slot, 1, |_| Err("no")), Err("no"));
+        let get = |sequence| read(&slot, sequence, |body| body[0].load(Ordering::Relaxed));
+        assert_eq!(get(0), Err(Miss::Lapped));
+        assert_eq!(get(1), Err(Miss::NotYet));
+        put(&slot, 1, 9);
+        assert_eq!(get(1), Ok(9));
+    }
+
+    #[test]
+    fn a_copy_that_is_overwritten_meanwhile_is_rejected() {
+        let slot = zeroed(2);
+        put(&slot, 0, 7);
+        let torn = read(&slot, 0, |body| {
+            put(&slot, 1, 8);
+            body[0].load(Ordering::Relaxed)
+        });
+        assert_eq!(torn, Err(Miss::Lapped));
+    }
+}
