@@ -39,6 +39,11 @@ pub enum Error {
         /// Process id of the producer, as the header says.
         producer_pid: u64,
     },
+    /// The ring was replaced by another of the same name after it had been opened.
+    Superseded {
+        /// The ring's name.
+        name: String,
+    },
     /// The segment exists but is not finished: it is being created, or its creator died over it.
     NotReady {
         /// The ring's name.
@@ -197,6 +202,9 @@ impl fmt::Display for Error {
                     f,
                     "ring {name:?} has a live producer already (process {producer_pid}): a ring has one producer at a time; end that one first, or give each its own ring"
                 )
+            }
+            Self::Superseded { name } => {
+                write!(f, "ring {name:?} was replaced by another of the same name since it was opened: open it again")
             }
             Self::NotReady { name } => write!(
                 f,

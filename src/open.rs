@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::layout::{EPOCH, Geometry, Header, IDLE, MAX_META_BYTES, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, text_words};
+use crate::layout::{
+    EPOCH, Geometry, Header, IDLE, MAX_META_BYTES, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, SUPERSEDED, text_words,
+};
 use crate::message::{Format, Message};
 use crate::producer::Producer;
 use crate::ring::{self, Writer};
@@ -149,7 +151,7 @@ impl<M: Message + ?Sized> Ring<M> {
     /// sequence goes on; consumers that are attached carry on.
     ///
     /// # Errors
-    /// [`Error::ProducerExists`], [`Error::ReadOnly`], or [`Error::Io`].
+    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], or [`Error::Io`].
     pub fn producer(&self) -> Result<Producer<M>, Error> {
         let shared = &self.shared;
         if shared.segment.is_read_only() {
@@ -160,16 +162,21 @@ impl<M: Message + ?Sized> Ring<M> {
         if shared.has_producer.swap(true, Ordering::AcqRel) {
             return Err(exists());
         }
-        let locked = shared.segment.try_lock(Role::Producer).map_err(|e| Error::io(&shared.name, "lock the segment", e));
-        match locked {
-            Ok(true) => {}
-            Ok(false) | Err(_) => {
-                shared.has_producer.store(false, Ordering::Release);
-                return Err(locked.err().unwrap_or_else(exists));
+        let refused = match shared.segment.try_lock(Role::Producer) {
+            // Who replaces a segment holds this lock meanwhile: behind it, the state tells.
+            Ok(true) if words[STATE].load(Ordering::Relaxed) == SUPERSEDED => Error::Superseded { name: shared.name.clone() },
+            Ok(true) => {
+                words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
+                return Ok(Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry)));
             }
-        }
-        words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
-        Ok(Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry)))
+            Ok(false) => {
+                shared.has_producer.store(false, Ordering::Release);
+                return Err(exists());
+            }
+            Err(error) => Error::io(&shared.name, "lock the segment", error),
+        };
+        shared.release_producer();
+        Err(refused)
     }
 
     /// A consumer of this ring, to be configured and attached. There is no limit to their number.

@@ -41,12 +41,10 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
 /// As [`copy`]; `bytes` must be at least [`ROUND`], and the processor must have AVX2.
 unsafe fn vectors(destination: *mut u8, source: *const u8, bytes: usize) {
     // SAFETY: the loop touches whole rounds from the front while more than a round is left, and the code behind it the
-    // last ROUND bytes of the ranges: all inside them, as `bytes >= ROUND`. The last round is loaded before the loop
-    // stores anything only in the sense that source and destination do not overlap. `vzeroupper` spares code
-    // that follows the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers.
+    // last ROUND bytes of the ranges: all inside them, as `bytes >= ROUND`. `vzeroupper` spares the code that follows
+    // the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers.
     unsafe {
         asm!(
-            // rdx: offset of the last round.
             "2:",
             "cmp {at}, {last}",
             "jae 3f",
