@@ -371,3 +371,6 @@ impl Header {
         Ok(Self { geometry, instance: field(INSTANCE), created: field(CREATED), name: text(name_bytes), type_name: text(type_bytes), metadata: text(meta_bytes) })
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

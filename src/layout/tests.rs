@@ -1,0 +1,135 @@
+use super::*;
+use crate::sync::zeroed;
+
+/// The cells of the rows of all tables in the documentation under `heading`, up to the next heading.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let text = include_str!("../../docs/layout.md");
+    let section = text.split("\n## ").find(|section| section.starts_with(heading)).expect("the section is there");
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_documented_table_is_the_layout() {
+    let code = [
+        ("MAGIC", MAGIC),
+        ("ABI", ABI),
+        ("SEGMENT_BYTES", SEGMENT_BYTES),
+        ("INSTANCE", INSTANCE),
+        ("KIND", KIND),
+        ("PAYLOAD_BYTES", PAYLOAD_BYTES),
+        ("PAYLOAD_ALIGN", PAYLOAD_ALIGN),
+        ("SLOTS", SLOTS),
+        ("STRIDE", STRIDE),
+        ("PAYLOAD_WORD", PAYLOAD_WORD),
+        ("SLOTS_WORD", SLOTS_WORD),
+        ("GRANULARITY", GRANULARITY),
+        ("NAME_BYTES", NAME_BYTES),
+        ("TYPE_BYTES", TYPE_BYTES),
+        ("META_BYTES", META_BYTES),
+        ("CREATED", CREATED),
+        ("STATE", STATE),
+        ("EPOCH", EPOCH),
+        ("PRODUCER_PID", PRODUCER_PID),
+        ("HEAD", HEAD),
+    ];
+    let documented: Vec<(&str, usize)> =
+        table("Header").iter().chain(&table("Control")).map(|row| (row[1], row[0].parse::<usize>().unwrap() / WORD)).collect();
+    assert_eq!(documented, code);
+
+    let slot: Vec<(&str, &str)> = table("Slots").iter().map(|row| (row[0], row[1])).collect();
+    assert_eq!(slot, [("0", "SLOT_STAMP"), ("1", "SLOT_LENGTH"), ("PAYLOAD_WORD", "payload")]);
+    assert_eq!((SLOT_STAMP, SLOT_LENGTH), (0, 1));
+}
+
+#[test]
+fn a_real_segment_has_the_documented_bytes() {
+    let name = format!("layout-{}", std::process::id());
+    let ring = crate::Ring::<[u8]>::builder(&name).slots(3).slot_bytes(300).metadata("{}").create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    for message in [&b"zero"[..], b"one", b"two", b"three"] {
+        producer.publish(message).unwrap();
+    }
+    let bytes = std::fs::read(ring.path()).unwrap();
+    let at = |offset: usize| u64::from_ne_bytes(bytes[offset..offset + 8].try_into().unwrap());
+    let offset_of = |field: &str| {
+        let tables = [table("Header"), table("Control")].concat();
+        tables.iter().find(|row| row[1] == field).expect("a documented field")[0].parse::<usize>().unwrap()
+    };
+    let field = |name: &str| at(offset_of(name));
+
+    assert_eq!(&bytes[..8], b"SEQRING1");
+    // 300 bytes are 38 words; with a line before them 46, in whole lines 48.
+    let expected = [
+        ("ABI", 1),
+        ("SEGMENT_BYTES", bytes.len() as u64),
+        ("KIND", 2),
+        ("PAYLOAD_BYTES", 300),
+        ("PAYLOAD_ALIGN", 1),
+        ("SLOTS", 3),
+        ("STRIDE", 48),
+        ("PAYLOAD_WORD", 8),
+        ("SLOTS_WORD", 512),
+        ("GRANULARITY", 2),
+        ("NAME_BYTES", name.len() as u64),
+        ("TYPE_BYTES", 4),
+        ("META_BYTES", 2),
+        ("STATE", 1),
+        ("EPOCH", 1),
+        ("PRODUCER_PID", u64::from(std::process::id())),
+        ("HEAD", 4),
+    ];
+    for (name, value) in expected {
+        assert_eq!(field(name), value, "{name}");
+    }
+    assert_eq!(bytes.len() as u64, 8 * (field("SLOTS_WORD") + field("SLOTS") * field("STRIDE")));
+
+    let texts = 1024 + name.len().next_multiple_of(8);
+    assert_eq!(&bytes[1024..1024 + name.len()], name.as_bytes());
+    assert_eq!(&bytes[texts..texts + 4], b"[u8]");
+    assert_eq!(&bytes[texts + 8..texts + 10], b"{}");
+
+    let slot = |index: usize| 8 * (512 + 48 * index);
+    assert_eq!((at(slot(0)), at(slot(0) + 8)), (2 * 3 + 2, 5));
+    assert_eq!(&bytes[slot(0) + 64..slot(0) + 69], b"three");
+    assert_eq!((at(slot(2)), at(slot(2) + 8)), (2 * 2 + 2, 3));
+}
+
+#[test]
+fn headers_survive_the_memory() {
+    for (kind, payload, slots) in [(Kind::Fixed, 8, 1), (Kind::Variable, 100_000, 7)] {
+        let header = Header {
+            geometry: Geometry::plan(kind, payload, 8, slots, text_words(5, 0, 9)).unwrap(),
+            instance: 42,
+            created: 7,
+            name: b"ticks".to_vec(),
+            type_name: Vec::new(),
+            metadata: b"{\"a\": 1}\n".to_vec(),
+        };
+        let words = zeroed(header.geometry.end_word());
+        assert_eq!(Header::read(&words), Err(Refused::NoMagic(0)));
+        header.write(&words);
+        assert_eq!(Header::read(&words), Ok(header));
+        assert!(matches!(Header::read(&words[..words.len() - 1]), Err(Refused::Field(_))), "a truncated segment");
+    }
+}
+
+#[test]
+fn slots_that_fit_into_a_line_stay_in_it() {
+    for (payload, stride) in [(1, 2), (8, 2), (9, 4), (24, 4), (25, 8), (56, 8), (57, 16), (120, 16), (256, 40), (257, 48)] {
+        let geometry = Geometry::plan(Kind::Fixed, payload, 1, 4, 0).unwrap();
+        assert_eq!(geometry.stride, stride, "{payload} bytes");
+    }
+}
+
+#[test]
+fn impossible_sizes_are_refused_without_overflow() {
+    let huge = [usize::MAX, usize::MAX / 2 + 1, 1 << 60, 1 << 46];
+    for size in huge {
+        for (payload, slots) in [(size, 1), (1, size), (size, size)] {
+            assert!(Geometry::plan(Kind::Variable, payload, 1, slots, 0).is_err(), "{payload} x {slots}");
+        }
+    }
+    assert_eq!(Geometry::plan(Kind::Fixed, 0, 1, 1, 0).unwrap_err().what, "slot_bytes");
+    assert_eq!(Geometry::plan(Kind::Fixed, 1, 1, 0, 0).unwrap_err().what, "slots");
+}
