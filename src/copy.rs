@@ -163,6 +163,7 @@ pub struct SlotWriter<'a> {
 }
 
 impl<'a> SlotWriter<'a> {
+    #[cfg_attr(loom, allow(dead_code))] // byte messages are not modelled
     pub(crate) fn new(granularity: Granularity, shared: &'a [AtomicU64], capacity: usize) -> Self {
         debug_assert!(capacity <= shared.len() * WORD);
         Self { shared, granularity, capacity, written: 0, partial: [0; WORD] }

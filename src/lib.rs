@@ -34,6 +34,10 @@ mod producer;
 mod wait;
 
 #[cfg(not(loom))]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
+
+#[cfg(not(loom))]
 pub use {
     consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError},
     copy::{SlotWriter, TooLarge},

@@ -578,3 +578,19 @@ fn random_word() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Consumer;
+
+    #[test]
+    fn handles_can_move_between_threads() {
+        fn send<T: Send>() {}
+        fn sync<T: Sync>() {}
+        send::<Ring<[u8]>>();
+        sync::<Ring<[u8]>>();
+        send::<Producer<u64>>();
+        send::<Consumer<[u8]>>();
+    }
+}
