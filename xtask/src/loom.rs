@@ -1,0 +1,101 @@
+//! `cargo xtask loom`: the loom models of the protocols, with their iteration counts.
+
+use std::sync::Mutex;
+
+use anyhow::{Result, bail};
+
+use crate::command;
+use crate::models::{self, Ended, Lints, Model, Options};
+use crate::workspace::Workspace;
+
+/// Preemptions per execution. Two are known to show nearly all concurrency faults; the third is
+/// for protocols in which both ends of a hand-shake can be interrupted.
+pub const PREEMPTIONS: usize = 3;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only models whose name contains this
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Preemptions explored per execution
+    #[arg(long, default_value_t = PREEMPTIONS)]
+    pub preemptions: usize,
+    /// Explore every execution, without a bound on preemptions, and the models marked #[ignore] too
+    #[arg(long, conflicts_with = "preemptions")]
+    pub long: bool,
+}
+
+/// Builds and runs the models; fails if one fails, or if there is none to run.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let target = workspace.target.join("loom");
+    let all = models::build(command::cargo(workspace, [] as [&str; 0]), &target, Lints::Kept)?;
+    let wanted: Vec<&Model> = all
+        .iter()
+        .filter(|model| match &args.model {
+            Some(part) => model.name.contains(part.as_str()),
+            None => args.long || !model.long,
+        })
+        .collect();
+    if wanted.is_empty() {
+        let names: Vec<&str> = all.iter().map(|model| model.name.as_str()).collect();
+        bail!("no model matches {:?}; there are: {}", args.model.as_deref().unwrap_or(""), names.join(", "));
+    }
+    let bound = (!args.long).then_some(args.preemptions);
+    match bound {
+        Some(bound) => println!("{} models, at most {bound} preemptions", wanted.len()),
+        None => println!("{} models, every interleaving", wanted.len()),
+    }
+    let options = Options { preemptions: bound, log_dir: &target.join("logs"), stop_on_failure: false };
+    let printing = Mutex::new(());
+    let runs = models::run(
+        &wanted,
+        &options,
+        |_| None,
+        |run| {
+            // Two models must not print at once.
+            let _turn = printing.lock();
+            let verdict = match &run.ended {
+                Ended::Passed => "ok",
+                _ => "FAILED",
+            };
+            println!("{}: {verdict}, {:.1} s", run.model, run.elapsed.as_secs_f64());
+            let text = std::fs::read(&run.log).unwrap_or_default();
+            for line in String::from_utf8_lossy(&text).lines() {
+                if let Some(line) = without_harness(line) {
+                    println!("    {line}");
+                }
+            }
+        },
+    )?;
+    let failed: Vec<&str> = runs.iter().filter(|run| run.ended != Ended::Passed).map(|run| run.model.as_str()).collect();
+    if !failed.is_empty() {
+        bail!("{} of {} models failed: {}", failed.len(), runs.len(), failed.join(", "));
+    }
+    println!("{} models passed", runs.len());
+    Ok(())
+}
+
+/// A line of a model's output without what the test harness says around it: `test name ... ` comes
+/// before the first thing that the model prints, on the same line.
+fn without_harness(line: &str) -> Option<&str> {
+    let line = match line.strip_prefix("test ") {
+        Some(rest) => rest.split_once(" ... ").map_or(line, |(_, own)| own),
+        None => line,
+    };
+    let is_harness =
+        matches!(line, "" | "ok" | "FAILED" | "failures:") || line.starts_with("running 1 test") || line.starts_with("test result: ");
+    (!is_harness).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_own_words_stay() {
+        assert_eq!(without_harness("test wrap ... 12 runs"), Some("12 runs"));
+        assert_eq!(without_harness("test wrap ... ok"), None);
+        assert_eq!(without_harness("test result: ok. 1 passed"), None);
+        assert_eq!(without_harness("a test of words"), Some("a test of words"));
+    }
+}

@@ -1,0 +1,64 @@
+//! One entry for every developer task of the workspace: `cargo xtask --help`.
+
+mod bench;
+mod command;
+mod fuzz;
+mod loom;
+mod models;
+mod msrv;
+mod mutate;
+mod shm;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The developer tasks of the seqring workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// The gate: format, lints, docs, tests, models, mutants, fuzzing, oldest compiler
+    Test(test::Args),
+    /// Run the loom models of the protocols
+    Loom(loom::Args),
+    /// Weaken every memory ordering and fence, one at a time: the models must notice
+    Mutate(mutate::Args),
+    /// Run every fuzz target for a while (nightly toolchain)
+    Fuzz(fuzz::Args),
+    /// Run the benchmarks
+    Bench(bench::Args),
+    /// Check the library with the oldest compiler it promises to support
+    Msrv,
+}
+
+fn main() -> ExitCode {
+    let task = Cli::parse().task;
+    let result = Workspace::find().and_then(|workspace| match task {
+        Task::Test(args) => test::run(&workspace, &args),
+        Task::Loom(args) => loom::run(&workspace, &args).map(done),
+        Task::Mutate(args) => mutate::run(&workspace, &args).map(done),
+        Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),
+        Task::Bench(args) => bench::run(&workspace, &args).map(done),
+        Task::Msrv => msrv::run(&workspace)?.or_error().map(done),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
