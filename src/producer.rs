@@ -57,7 +57,7 @@ impl<T: Pod> Producer<T> {
     /// Publishes `messages` in order and returns their sequences.
     ///
     /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for all of them.
+    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for all of them (once a lap, if there are more).
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let fills = messages.iter().map(|message| {
             move |body: &[AtomicU64]| -> Result<(), Infallible> {
@@ -93,7 +93,7 @@ impl Producer<[u8]> {
     /// Publishes `messages` in order and returns their sequences.
     ///
     /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for all of them.
+    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for all of them (once a lap, if there are more).
     ///
     /// # Errors
     /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.

@@ -32,8 +32,10 @@ impl Writer {
             next += 1;
         }
         words[EPOCH].store(words[EPOCH].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        // Release: as in `publish_head`, here for the messages of the predecessor.
         words[HEAD].store(next, Ordering::Release);
-        words[STATE].store(OPEN, Ordering::Release);
+        // Relaxed: nobody concludes anything from an open ring.
+        words[STATE].store(OPEN, Ordering::Relaxed);
         Self { geometry, next, at: geometry.slot_word(next) }
     }
 
@@ -54,21 +56,35 @@ impl Writer {
         Ok(sequence)
     }
 
-    /// Publishes what each of `fills` writes, and moves the head once, behind the last; returns the sequences.
+    /// Publishes what each of `fills` writes and returns the sequences. Moves the head once, behind the last, or once a lap in
+    /// a batch of more than that.
     ///
     /// Consumers that poll the slots receive each message as soon as it is written.
     ///
     /// # Errors
     /// The first error of a fill; the messages before it are published.
     #[inline(always)]
-    pub fn publish_batch<E, F: FnOnce(&[AtomicU64]) -> Result<(), E>>(&mut self, words: &[AtomicU64], fills: impl Iterator<Item = F>) -> Result<Range<u64>, E> {
+    pub fn publish_batch<E, F: FnOnce(&[AtomicU64]) -> Result<(), E>>(
+        &mut self,
+        words: &[AtomicU64],
+        fills: impl Iterator<Item = F>,
+    ) -> Result<Range<u64>, E> {
         let first = self.next;
+        // A batch that a panic cut short has left messages uncounted.
+        self.publish_head(words);
+        let mut uncounted = 0;
         let mut result = Ok(());
         for fill in fills {
+            // Never a whole lap: one more message would take the slot at the head, by which `resume` knows how many there are.
+            if uncounted == self.geometry.slots {
+                self.publish_head(words);
+                uncounted = 0;
+            }
             result = self.write_next(words, fill).map(drop);
             if result.is_err() {
                 break;
             }
+            uncounted += 1;
         }
         self.publish_head(words);
         result.map(|()| first..self.next)

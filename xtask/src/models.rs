@@ -213,7 +213,8 @@ impl Model {
         }
         match options.preemptions {
             Some(bound) => command.env("LOOM_MAX_PREEMPTIONS", bound.to_string()),
-            None => command.env_remove("LOOM_MAX_PREEMPTIONS"),
+            // The models bound themselves unless told otherwise; loom's own bound is a byte.
+            None => command.env("LOOM_MAX_PREEMPTIONS", "255").env("SEQRING_LOOM_MAX_ITERATIONS", u64::MAX.to_string()),
         };
         command
     }

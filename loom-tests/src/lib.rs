@@ -1,0 +1,14 @@
+//! What the models of the ring's protocols share: the explorer, and a ring over loom's atomics whose reader checks
+//! every promise on every call.
+//!
+//! Without `--cfg loom` this crate is empty. `cargo xtask loom` runs the models.
+
+#[cfg(loom)]
+mod explore;
+#[cfg(loom)]
+mod fixture;
+
+#[cfg(loom)]
+pub use explore::{Bound, Outcomes, explore};
+#[cfg(loom)]
+pub use fixture::{Follower, Ring, payload, store_payload, take_payload};

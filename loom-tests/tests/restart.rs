@@ -1,0 +1,268 @@
+//! A producer dies at some step, and a successor goes on, while a reader is reading.
+//!
+//! The successor runs behind the predecessor's end: the kernel's lock orders them, here a join does. Death is an
+//! unwinding out of the library's own code, so every state is one that it can really leave behind.
+#![cfg(loom)]
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use loom::sync::atomic::AtomicBool;
+use loom::thread;
+use loom_tests::{Bound, Outcomes, Ring, explore, payload, store_payload};
+use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer};
+use seqring::sync::{AtomicU64, Ordering};
+
+/// Makes loom look for the executions in which a reader comes behind a successor's start.
+///
+/// Loom weighs a store against the last access to its word alone. A successor reads the words that it is about to
+/// write, and so hides that a reader has read them before. The gate is a word that it only writes; relaxed, and ahead
+/// of its first fence, so that it orders nothing.
+#[derive(Debug, Clone)]
+struct Gate(Arc<AtomicBool>);
+
+impl Gate {
+    fn new() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
+    fn open(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn pass(&self) {
+        self.0.load(Ordering::Relaxed);
+    }
+}
+
+/// A word that no message contains.
+const GARBAGE: u64 = 666;
+
+/// Where the predecessor dies, in a batch of which it finishes `ready` messages.
+#[derive(Debug, Clone, Copy)]
+enum Death {
+    /// Behind the last ready stamp, before the head.
+    Uncounted,
+    /// In the next message, which is marked, with this many of its words written.
+    Writing { words: usize },
+}
+
+/// Writes a batch and dies in it.
+fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, death: Death) {
+    let first = writer.next();
+    let die = || resume_unwind(Box::new(death));
+    let fills = (first..).map(|sequence| {
+        let last = sequence == first + ready;
+        if last && matches!(death, Death::Uncounted) {
+            die();
+        }
+        ring.begin(sequence);
+        move |body: &[AtomicU64]| -> Result<(), Infallible> {
+            match death {
+                Death::Writing { words } if last => {
+                    body[..words].iter().for_each(|word| word.store(GARBAGE, Ordering::Relaxed));
+                    die();
+                }
+                _ => store_payload(body, payload(sequence)),
+            }
+            Ok(())
+        }
+    });
+    let died = catch_unwind(AssertUnwindSafe(|| writer.publish_batch(ring.words(), fills).map(drop)));
+    let reason = died.expect_err("the predecessor dies in its batch");
+    // Anything else is loom's, or a failed assertion's.
+    if !reason.is::<Death>() {
+        resume_unwind(reason);
+    }
+}
+
+/// A predecessor that has published `counted` messages dies in a batch; a successor publishes one more.
+fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death: Death, reads: usize) {
+    let ring = Ring::new(slots);
+    let mut first = ring.writer();
+    ring.publish_each(&mut first, counted);
+    let gate = Gate::new();
+    let reading = {
+        let (ring, gate) = (ring.clone(), gate.clone());
+        thread::spawn(move || {
+            let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            let receive = |_| {
+                gate.pass();
+                follower.recv()
+            };
+            let seen: Vec<_> = (0..reads).map(receive).collect();
+            (follower, seen)
+        })
+    };
+    let dying = {
+        let ring = ring.clone();
+        thread::spawn(move || die_in_a_batch(&ring, &mut first, ready, death))
+    };
+    dying.join().unwrap();
+    let mut second = ring.writer();
+    gate.open();
+    let kept = counted + ready;
+    assert_eq!((second.next(), ring.head()), (kept, kept), "the successor does not go on behind what was ready");
+    ring.publish(&mut second);
+
+    let (mut follower, seen) = reading.join().unwrap();
+    for result in seen {
+        outcomes.saw(match result {
+            Ok(sequence) if sequence < counted => "counted message",
+            Ok(sequence) if sequence < kept => "uncounted message",
+            Ok(_) => "successor's message",
+            Err(TryRecvError::Empty) => "empty",
+            Err(TryRecvError::Lagged(_)) => "lagged",
+            Err(TryRecvError::Closed(reason)) => panic!("closed by nobody: {reason:?}"),
+        });
+    }
+    assert_eq!(follower.drain(), TryRecvError::Empty);
+    assert_eq!(follower.reader.cursor(), kept + 1);
+}
+
+#[test]
+fn died_behind_the_stamp() {
+    explore("restart::died_behind_the_stamp", Bound::Preemptions, &["uncounted message", "successor's message", "empty"], |outcomes| {
+        succeeded(outcomes, 2, 0, 1, Death::Uncounted, 2);
+    });
+}
+
+#[test]
+fn died_behind_the_mark() {
+    explore(
+        "restart::died_behind_the_mark",
+        Bound::Preemptions,
+        &["counted message", "successor's message", "lagged", "empty"],
+        |outcomes| {
+            succeeded(outcomes, 1, 1, 0, Death::Writing { words: 0 }, 2);
+        },
+    );
+}
+
+#[test]
+fn died_in_the_payload() {
+    explore(
+        "restart::died_in_the_payload",
+        Bound::Preemptions,
+        &["counted message", "successor's message", "lagged", "empty"],
+        |outcomes| {
+            succeeded(outcomes, 1, 1, 0, Death::Writing { words: 1 }, 2);
+        },
+    );
+}
+
+#[test]
+fn died_behind_the_payload() {
+    explore(
+        "restart::died_behind_the_payload",
+        Bound::Preemptions,
+        &["counted message", "successor's message", "lagged", "empty"],
+        |outcomes| {
+            succeeded(outcomes, 1, 1, 0, Death::Writing { words: 2 }, 2);
+        },
+    );
+}
+
+#[test]
+fn died_in_a_batch() {
+    const OUTCOMES: [&str; 5] = ["counted message", "uncounted message", "successor's message", "lagged", "empty"];
+    explore("restart::died_in_a_batch", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        succeeded(outcomes, 2, 1, 1, Death::Writing { words: 1 }, 2);
+    });
+}
+
+/// A batch of a lap and more: what the dead producer left ready must not be written again under lower sequences.
+#[test]
+fn died_in_a_batch_of_a_lap() {
+    const OUTCOMES: [&str; 4] = ["uncounted message", "successor's message", "lagged", "empty"];
+    explore("restart::died_in_a_batch_of_a_lap", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        succeeded(outcomes, 1, 0, 1, Death::Writing { words: 0 }, 2);
+    });
+}
+
+#[test]
+fn died_behind_a_batch_of_a_lap_and_a_half() {
+    const OUTCOMES: [&str; 3] = ["uncounted message", "lagged", "empty"];
+    explore("restart::died_behind_a_batch_of_a_lap_and_a_half", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        succeeded(outcomes, 2, 0, 3, Death::Uncounted, 1);
+    });
+}
+
+/// A successor's head vouches for messages that it has not written itself.
+#[test]
+fn joined_at_the_newest() {
+    explore("restart::joined_at_the_newest", Bound::Complete, &["before", "behind"], |outcomes| {
+        let ring = Ring::new(2);
+        let mut first = ring.writer();
+        ring.publish(&mut first);
+        let gate = Gate::new();
+        let joining = {
+            let (ring, outcomes, gate) = (ring.clone(), outcomes.clone(), gate.clone());
+            thread::spawn(move || {
+                gate.pass();
+                let mut follower = ring.follower(Start::Newest, OnLag::Oldest);
+                let newest = follower.reader.cursor();
+                assert_eq!(follower.recv(), Ok(newest), "the head counted message {newest}");
+                outcomes.saw(["before", "behind"][newest as usize]);
+            })
+        };
+        let dying = {
+            let ring = ring.clone();
+            thread::spawn(move || die_in_a_batch(&ring, &mut first, 1, Death::Uncounted))
+        };
+        dying.join().unwrap();
+        let second = ring.writer();
+        gate.open();
+        assert_eq!(second.next(), 2);
+        joining.join().unwrap();
+    });
+}
+
+/// A ring that was closed is opened again: a reader may be told the old end, but only behind the old messages, and
+/// gets the new ones all the same.
+#[test]
+fn opened_again() {
+    explore("restart::opened_again", Bound::Preemptions, &["received", "closed", "empty"], |outcomes| {
+        let ring = Ring::new(2);
+        let mut first = ring.writer();
+        let gate = Gate::new();
+        let reading = {
+            let (ring, gate) = (ring.clone(), gate.clone());
+            thread::spawn(move || {
+                let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+                let receive = |_| {
+                    gate.pass();
+                    (follower.recv(), follower.reader.received())
+                };
+                let seen: Vec<_> = (0..2).map(receive).collect();
+                (follower, seen)
+            })
+        };
+        let closing = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                ring.publish(&mut first);
+                first.close(ring.words());
+            })
+        };
+        closing.join().unwrap();
+        let mut second = ring.writer();
+        gate.open();
+        ring.publish(&mut second);
+        let (mut follower, seen) = reading.join().unwrap();
+        for (result, received) in seen {
+            outcomes.saw(match result {
+                Ok(_) => "received",
+                Err(TryRecvError::Closed(CloseReason::Closed)) => {
+                    assert!(received >= 1, "closed before the last message of the first producer");
+                    "closed"
+                }
+                Err(TryRecvError::Empty) => "empty",
+                Err(error) => panic!("nobody lapped or replaced anything, but the ring says {error:?}"),
+            });
+        }
+        assert_eq!(follower.drain(), TryRecvError::Empty);
+        assert_eq!((follower.reader.received(), follower.reader.lost()), (2, 0));
+    });
+}
