@@ -228,10 +228,10 @@ impl<M: Message + ?Sized> Consumer<M> {
         let mut wait = Wait::new(timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
         let words = self.shared.words();
         loop {
-            let producer_died = match wait.until(|| self.reader.must_wait(words) && self.reader.ended(words).is_none()) {
-                Woken::Ready => false,
-                Woken::Timeout => return Err(RecvTimeoutError::Timeout),
-                Woken::Check => !self.shared.is_producer_alive(),
+            let (producer_died, timed_out) = match wait.until(|| self.reader.must_wait(words) && self.reader.ended(words).is_none()) {
+                Woken::Ready => (false, false),
+                Woken::Timeout => (!self.shared.is_producer_alive(), true),
+                Woken::Check => (!self.shared.is_producer_alive(), false),
             };
             // Looked at behind the question for the producer: its last message may have come before its death.
             if !self.reader.must_wait(words) {
@@ -242,6 +242,9 @@ impl<M: Message + ?Sized> Consumer<M> {
             }
             if producer_died {
                 return Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
+            }
+            if timed_out {
+                return Err(RecvTimeoutError::Timeout);
             }
         }
     }

@@ -54,6 +54,11 @@ impl Shared {
         self.words()[STATE].load(Ordering::Relaxed) == IDLE && (self.owner || elsewhere(Role::Owner))
     }
 
+    /// Whether this process opened the ring, and did not inherit it by a fork.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.segment.is_ours()
+    }
+
     pub(crate) fn release_producer(&self) {
         self.segment.unlock(Role::Producer);
         self.has_producer.store(false, Ordering::Release);
@@ -62,7 +67,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if self.owner && !self.persistent {
+        if self.owner && !self.persistent && self.segment.is_ours() {
             self.segment.unlink();
         }
     }

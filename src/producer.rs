@@ -165,8 +165,11 @@ debug_of!(Producer: writer);
 
 impl<M: Message + ?Sized> Drop for Producer<M> {
     fn drop(&mut self) {
-        // Close first: between the two, a consumer must not take the free lock for a death.
-        self.writer.close(self.shared.words());
-        self.shared.release_producer();
+        // A forked child has a copy of the producer, and must not close its parent's ring.
+        if self.shared.is_ours() {
+            // Close first: between the two, a consumer must not take the free lock for a death.
+            self.writer.close(self.shared.words());
+            self.shared.release_producer();
+        }
     }
 }

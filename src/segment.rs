@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process;
 
 use shared_memory::{ShmemConf, ShmemError};
 
@@ -32,6 +33,8 @@ pub(crate) struct Segment {
     file: File,
     path: PathBuf,
     read_only: bool,
+    /// The process that opened it. A child that was forked shares our locks, and must not give them up for us.
+    pid: u32,
 }
 
 impl Segment {
@@ -59,13 +62,14 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(name, "open the segment just created", error)),
         };
-        let segment = Self { mapping, file, path, read_only: false };
+        let segment = Self { mapping, file, path, read_only: false, pid: process::id() };
         if !segment.try_lock(Role::Owner).map_err(|e| Error::io(name, "lock the segment", e))? || !segment.is_named() {
             return Ok(None);
         }
         // From here on the file is ours, so failures clean it up. Reserve before the first access: touching a page
         // that tmpfs cannot provide is a SIGBUS.
-        let finished = segment.reserve(name, bytes).and_then(|()| segment.identify(name, instance, mode));
+        let finished =
+            segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes)).and_then(|()| segment.identify(name, instance));
         match finished {
             Ok(true) => Ok(Some(segment)),
             Ok(false) => Ok(None),
@@ -84,6 +88,10 @@ impl Segment {
         let path = path(name);
         let file = open_file(&path, read_only).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound { name: name.into(), path: path.clone() },
+            // Its mode is set before its space is reserved; until then nobody else may open it.
+            io::ErrorKind::PermissionDenied if fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && !is_reserved(&m)) => {
+                Error::not_ready(name)
+            }
             io::ErrorKind::PermissionDenied => Error::permission(name, &path, read_only),
             _ => Error::io(name, "open the segment", error),
         })?;
@@ -94,19 +102,24 @@ impl Segment {
         let size = usize::try_from(metadata.len()).ok().filter(|size| *size as u64 <= MAX_SEGMENT_BYTES);
         let size = size.ok_or_else(|| Error::invalid_segment(name, format!("its size of {} bytes is beyond 2^46", metadata.len())))?;
         let mapping = Mapping::of(&file, size, read_only).map_err(|e| Error::io(name, "map the segment", e))?;
-        Ok(Self { mapping, file, path, read_only })
+        Ok(Self { mapping, file, path, read_only, pid: process::id() })
     }
 
     /// Whether all of the segment's space is there. Before it is, the memory must not be touched: `/dev/shm` may be
     /// too full to provide a page, which would be a SIGBUS.
     pub(crate) fn is_reserved(&self) -> bool {
         // The system counts blocks of 512 bytes, whatever the file system's own are.
-        self.file.metadata().is_ok_and(|metadata| metadata.len() > 0 && metadata.blocks().saturating_mul(512) >= metadata.len())
+        self.file.metadata().is_ok_and(|metadata| is_reserved(&metadata))
     }
 
     /// The memory as words; a last part of a word is left out.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.mapping.words()
+    }
+
+    /// Whether this process opened it, and did not inherit it by a fork.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.pid == process::id()
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -167,10 +180,12 @@ impl Segment {
         }
     }
 
-    /// Sets the mode and the identity; returns whether file and mapping, opened one after the other by name, are
-    /// the same segment.
-    fn identify(&self, name: &str, instance: u64, mode: u32) -> Result<bool, Error> {
-        self.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))?;
+    fn set_mode(&self, name: &str, mode: u32) -> Result<(), Error> {
+        self.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))
+    }
+
+    /// Sets the identity; returns whether file and mapping, opened one after the other by name, are the same segment.
+    fn identify(&self, name: &str, instance: u64) -> Result<bool, Error> {
         self.words()[INSTANCE].store(instance, Ordering::Relaxed);
         let mut found = [0; WORD];
         self.file.read_exact_at(&mut found, (INSTANCE * WORD) as u64).map_err(|e| Error::io(name, "read the segment just created", e))?;
@@ -178,9 +193,24 @@ impl Segment {
     }
 }
 
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // Closing releases them only with the last copy of the descriptor, and a child that another thread is just
+        // starting has one until it executes.
+        if self.is_ours() {
+            self.unlock(Role::Producer);
+            self.unlock(Role::Owner);
+        }
+    }
+}
+
 fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
     // O_NONBLOCK: a FIFO planted under the name must not hang us.
     OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+fn is_reserved(metadata: &fs::Metadata) -> bool {
+    metadata.len() > 0 && metadata.blocks().saturating_mul(512) >= metadata.len()
 }
 
 /// Refuses at once what cannot fit, instead of letting the reservation fill the memory first.

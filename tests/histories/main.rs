@@ -1,0 +1,54 @@
+//! Histories of real threads and real processes, checked against the specification.
+
+mod check;
+mod corrupt;
+mod history;
+mod payload;
+mod plan;
+mod record;
+mod run;
+#[path = "../support/mod.rs"]
+mod support;
+
+use proptest::prelude::*;
+
+use crate::check::check;
+use crate::history::History;
+use crate::plan::plans;
+
+/// Runs are not repeatable, so there is nothing to keep for the next time.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() }
+}
+
+fn expect_correct(history: &History) -> Result<(), TestCaseError> {
+    let violations = check(history);
+    let shown: Vec<String> = violations.iter().take(5).map(|violation| format!("{violation:?}")).collect();
+    prop_assert!(violations.is_empty(), "{} violations, the first:\n{}", violations.len(), shown.join("\n"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn threads_see_what_the_specification_allows(plan in plans(60)) {
+        expect_correct(&run::threads(&plan))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(80))]
+
+    #[test]
+    fn processes_see_what_the_specification_allows(plan in plans(60)) {
+        expect_correct(&run::processes(&plan))?;
+    }
+}
+
+#[test]
+fn role() {
+    if let Some((role, argument)) = support::role::current() {
+        run::child(&role, &argument);
+    }
+}

@@ -1,0 +1,185 @@
+//! What a run does: drawn by proptest, the same in threads and in processes.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// One ring, its producer and its consumers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    pub shape: Shape,
+    pub slots: usize,
+    pub publishing: Vec<Publish>,
+    pub readings: Vec<Reading>,
+}
+
+/// The type of the messages.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Shape {
+    /// 8 bytes.
+    Word,
+    /// 48 bytes.
+    Line,
+    /// 512 bytes, copied in bulk.
+    Block,
+    /// Any length up to this.
+    Bytes(usize),
+}
+
+/// A step of the producer.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub enum Publish {
+    /// So many messages, one at a time.
+    Single(u64),
+    /// So many messages in one batch.
+    Batch(u64),
+    /// So many messages written piece by piece, if they are bytes.
+    Built(u64),
+    /// A message that is given up half-way, if they are bytes.
+    Aborted,
+    /// A message whose construction panics half-way, if they are bytes.
+    Panicked,
+    /// Microseconds of sleep.
+    Pause(u64),
+}
+
+/// A consumer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reading {
+    pub start: From,
+    pub on_lag: Policy,
+    /// Attach only when a part of all messages (in percent) has been published; 0 is before the first.
+    pub join_percent: u64,
+    /// Through the mapping of the creator, where messages can be written, too. In threads only.
+    pub writable: bool,
+    pub calls: Vec<Call>,
+    /// How often the calls are made, before what is left is received.
+    pub rounds: usize,
+}
+
+/// A call of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Call {
+    TryRecv,
+    TryRecvInto,
+    Recv,
+    /// With so many microseconds.
+    RecvTimeout(u64),
+    /// The next of the iterator.
+    Next,
+    /// At most so many.
+    RecvBatch(usize),
+    Latest,
+    Seek(From),
+    Lag,
+    /// No call: microseconds of sleep.
+    Pause(u64),
+}
+
+/// [`seqring::Start`], as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum From {
+    Next,
+    Newest,
+    Oldest,
+    Sequence(u64),
+}
+
+/// [`seqring::OnLag`], as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Policy {
+    Oldest,
+    Newest,
+    Stay,
+}
+
+impl std::convert::From<From> for seqring::Start {
+    fn from(from: From) -> Self {
+        match from {
+            From::Next => Self::Next,
+            From::Newest => Self::Newest,
+            From::Oldest => Self::Oldest,
+            From::Sequence(sequence) => Self::Sequence(sequence),
+        }
+    }
+}
+
+impl std::convert::From<Policy> for seqring::OnLag {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Oldest => Self::Oldest,
+            Policy::Newest => Self::Newest,
+            Policy::Stay => Self::Stay,
+        }
+    }
+}
+
+impl Plan {
+    /// Messages that are published if the shape allows all steps.
+    pub fn messages(&self) -> u64 {
+        let of = |step: &Publish| match (step, self.shape) {
+            (Publish::Single(n) | Publish::Batch(n), _) | (Publish::Built(n), Shape::Bytes(_)) => *n,
+            _ => 0,
+        };
+        self.publishing.iter().map(of).sum()
+    }
+}
+
+/// Plans whose producer takes at most so many steps.
+pub fn plans(steps: usize) -> impl Strategy<Value = Plan> {
+    let slots = prop_oneof![Just(1usize), 2..=8usize, 9..=64usize];
+    (shapes(), slots, vec(publishes(), 1..steps), vec(readings(), 1..=4)).prop_map(|(shape, slots, publishing, readings)| Plan {
+        shape,
+        slots,
+        publishing,
+        readings,
+    })
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let bytes = prop_oneof![1..=64usize, 200..=300usize, 1000..=4200usize];
+    prop_oneof![
+        Just(Shape::Word),
+        Just(Shape::Line),
+        Just(Shape::Block),
+        bytes.clone().prop_map(Shape::Bytes),
+        bytes.prop_map(Shape::Bytes)
+    ]
+}
+
+fn publishes() -> impl Strategy<Value = Publish> {
+    prop_oneof![
+        4 => (1..200u64).prop_map(Publish::Single),
+        2 => (0..150u64).prop_map(Publish::Batch),
+        2 => (1..100u64).prop_map(Publish::Built),
+        1 => Just(Publish::Aborted),
+        1 => Just(Publish::Panicked),
+        3 => (0..300u64).prop_map(Publish::Pause),
+    ]
+}
+
+fn readings() -> impl Strategy<Value = Reading> {
+    let policies = prop_oneof![Just(Policy::Oldest), Just(Policy::Newest), Just(Policy::Stay)];
+    let join = prop_oneof![3 => Just(0), 1 => 1..=100u64];
+    (froms(), policies, join, any::<bool>(), vec(calls(), 1..20), 0..30usize)
+        .prop_map(|(start, on_lag, join_percent, writable, calls, rounds)| Reading { start, on_lag, join_percent, writable, calls, rounds })
+}
+
+fn froms() -> impl Strategy<Value = From> {
+    prop_oneof![Just(From::Next), Just(From::Newest), Just(From::Oldest), (0..3000u64).prop_map(From::Sequence)]
+}
+
+fn calls() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        6 => Just(Call::TryRecv),
+        2 => Just(Call::TryRecvInto),
+        6 => Just(Call::Recv),
+        2 => (0..200u64).prop_map(Call::RecvTimeout),
+        1 => Just(Call::Next),
+        4 => (0..40usize).prop_map(Call::RecvBatch),
+        2 => Just(Call::Latest),
+        1 => froms().prop_map(Call::Seek),
+        2 => Just(Call::Lag),
+        2 => (0..200u64).prop_map(Call::Pause),
+    ]
+}

@@ -1,0 +1,19 @@
+//! The public API where it matters: between processes.
+
+mod support;
+
+#[path = "processes/creation.rs"]
+mod creation;
+#[path = "processes/life.rs"]
+mod life;
+#[path = "processes/limits.rs"]
+mod limits;
+#[path = "processes/peer.rs"]
+mod peer;
+
+#[test]
+fn role() {
+    if let Some((_, argument)) = support::role::current() {
+        peer::run(&argument);
+    }
+}

@@ -1,0 +1,282 @@
+//! Producers and consumers that come, go and die.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use seqring::{CloseReason, IfExists, RecvError, RecvTimeoutError, Ring, Start, TryRecvError};
+
+use crate::peer::{self, FACTOR};
+use crate::support::role::PATIENCE;
+use crate::support::{Name, expect_error};
+
+#[test]
+fn messages_travel_from_one_process_to_others() {
+    let name = Name::new("travel");
+    let mut producer = peer::start(&name);
+    assert_eq!(producer.ask("create replace 64"), "ok");
+    assert_eq!(producer.ask("produce"), "ok");
+    let mut others = [peer::start(&name), peer::start(&name)];
+    for consumer in &mut others {
+        assert_eq!(consumer.ask("open_read_only"), "ok");
+        assert_eq!(consumer.ask("consume"), "ok");
+    }
+    let ring = Ring::<u64>::open_read_only(&name).unwrap();
+    let mut own = ring.consumer().attach();
+    assert_eq!(producer.ask("publish 50"), "ok");
+    assert_eq!(producer.ask("close"), "ok");
+    for sequence in 0..50 {
+        for consumer in &mut others {
+            assert_eq!(consumer.ask("recv"), format!("Ok({})", sequence * FACTOR));
+        }
+        assert_eq!(own.recv(), Ok(sequence * FACTOR));
+    }
+    for consumer in &mut others {
+        assert_eq!(consumer.ask("recv"), "Err(Closed(Closed))");
+    }
+    assert_eq!(own.recv(), Err(RecvError::Closed(CloseReason::Closed)));
+    others.into_iter().for_each(crate::support::role::Child::finish);
+    producer.finish();
+    assert!(!name.path().exists(), "the creator's end removes the name");
+}
+
+#[test]
+fn a_ring_has_one_producer() {
+    let name = Name::new("exclusive");
+    let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
+    let producer = ring.producer().unwrap();
+    // By the same handle, by another of this process, by another process.
+    expect_error(ring.producer(), "ProducerExists", &name);
+    let second = Ring::<u64>::open(&name).unwrap();
+    let text = expect_error(second.producer(), "ProducerExists", &name);
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    let mut other = peer::start(&name);
+    assert_eq!(other.ask("open"), "ok");
+    assert_eq!(other.ask("produce"), "ProducerExists");
+    assert_eq!(other.ask("create replace 8"), "InUse");
+    // Free when it is dropped, for each of them.
+    drop(producer);
+    assert_eq!(other.ask("produce"), "ok");
+    expect_error(ring.producer(), "ProducerExists", &name);
+    expect_error(second.producer(), "ProducerExists", &name);
+    assert!(ring.is_producer_alive());
+    // Free when it is killed.
+    other.kill();
+    assert!(!ring.is_producer_alive());
+    let producer = second.producer().unwrap();
+    expect_error(ring.producer(), "ProducerExists", &name);
+    drop(producer);
+    assert_eq!(ring.producer().unwrap().next_sequence(), 0);
+}
+
+#[test]
+fn a_killed_producer_is_noticed_and_succeeded() {
+    let name = Name::new("succeed");
+    let mut first = peer::start(&name);
+    assert_eq!(first.ask("create attach 16"), "ok");
+    assert_eq!(first.ask("produce"), "ok");
+    let ring = Ring::<u64>::open_read_only(&name).unwrap();
+    let mut consumer = ring.consumer().start(Start::Oldest).attach();
+    assert_eq!(first.ask("publish 3"), "ok");
+    assert_eq!(ring.epoch(), 1);
+    first.kill();
+    // First what it has left, then its death; as often as one asks.
+    for sequence in 0..3 {
+        assert_eq!(consumer.recv(), Ok(sequence * FACTOR));
+    }
+    for _ in 0..2 {
+        assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::ProducerDied)));
+    }
+    assert_eq!(consumer.recv_timeout(PATIENCE), Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)));
+    assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty), "this does not ask the kernel");
+    // Whoever takes over continues, and so does the consumer.
+    let mut second = peer::start(&name);
+    assert_eq!(second.ask("create attach 16"), "ok");
+    assert_eq!(second.ask("produce"), "ok");
+    assert_eq!(second.ask("publish 2"), "ok");
+    assert_eq!(consumer.recv(), Ok(3 * FACTOR));
+    assert_eq!(consumer.recv(), Ok(4 * FACTOR));
+    assert_eq!((ring.epoch(), consumer.cursor(), consumer.lost()), (2, 5, 0));
+    assert_eq!(second.ask("close"), "ok");
+    assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::Closed)));
+    // After a close, too.
+    assert_eq!(second.ask("produce"), "ok");
+    assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(second.ask("publish 1"), "ok");
+    assert_eq!(consumer.recv(), Ok(5 * FACTOR));
+    assert_eq!(ring.epoch(), 3);
+    second.finish();
+    assert!(!name.path().exists(), "who took over from a dead owner owns the name");
+}
+
+/// A death is noticed also by those who never wait long.
+#[test]
+fn a_killed_producer_is_noticed_with_short_timeouts() {
+    let name = Name::new("short-timeouts");
+    let mut producer = peer::start(&name);
+    assert_eq!(producer.ask("create replace 16"), "ok");
+    assert_eq!(producer.ask("produce"), "ok");
+    let ring = Ring::<u64>::open_read_only(&name).unwrap();
+    let mut consumer = ring.consumer().attach();
+    assert_eq!(consumer.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    producer.kill();
+    let started = Instant::now();
+    while consumer.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+        assert!(started.elapsed() < Duration::from_secs(5), "thousands of timeouts, and never the word that the producer is dead");
+    }
+    assert_eq!(consumer.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)));
+}
+
+#[test]
+fn a_waiting_consumer_learns_of_the_death_while_it_waits() {
+    let name = Name::new("death-while-waiting");
+    let mut producer = peer::start(&name);
+    assert_eq!(producer.ask("create replace 16"), "ok");
+    assert_eq!(producer.ask("produce"), "ok");
+    let ring = Ring::<u64>::open_read_only(&name).unwrap();
+    let mut consumer = ring.consumer().attach();
+    let waiting = thread::spawn(move || consumer.recv());
+    thread::sleep(Duration::from_millis(30));
+    producer.kill();
+    assert_eq!(waiting.join().unwrap(), Err(RecvError::Closed(CloseReason::ProducerDied)));
+}
+
+#[test]
+fn a_receive_with_a_timeout_takes_that_long() {
+    let name = Name::new("timeout");
+    let ring = Ring::<u64>::builder(&name).slots(4).create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let mut consumer = ring.consumer().attach();
+    for timeout in [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(60)] {
+        let started = Instant::now();
+        assert_eq!(consumer.recv_timeout(timeout), Err(RecvTimeoutError::Timeout));
+        assert!(started.elapsed() >= timeout);
+    }
+    producer.publish(&7);
+    assert_eq!(consumer.recv_timeout(Duration::ZERO), Ok(7));
+    // A timeout without end is none.
+    let waiting = thread::spawn(move || consumer.recv_timeout(Duration::MAX));
+    producer.publish(&8);
+    assert_eq!(waiting.join().unwrap(), Ok(8));
+}
+
+#[test]
+fn a_consumer_of_a_replaced_ring_is_told() {
+    let name = Name::new("superseded");
+    let mut owner = peer::start(&name);
+    assert_eq!(owner.ask("create replace 16"), "ok");
+    assert_eq!(owner.ask("produce"), "ok");
+    let mut consumer = peer::start(&name);
+    assert_eq!(consumer.ask("open_read_only"), "ok");
+    assert_eq!(consumer.ask("consume"), "ok");
+    let old = Ring::<u64>::open(&name).unwrap();
+    assert_eq!(owner.ask("publish 1"), "ok");
+    owner.kill();
+    let new = Ring::<u64>::builder(&name).slots(32).create().unwrap();
+    let mut producer = new.producer().unwrap();
+    producer.publish(&77);
+    // The old ring's message first, then the news; and nobody can produce into it any more.
+    assert_eq!(consumer.ask("recv"), "Ok(0)");
+    assert_eq!(consumer.ask("recv"), "Err(Closed(Superseded))");
+    expect_error(old.producer(), "Superseded", &name);
+    assert_eq!(consumer.ask("open_read_only"), "ok");
+    assert_eq!(consumer.ask("consume"), "ok");
+    assert_eq!(consumer.ask("recv"), "Ok(77)");
+}
+
+#[test]
+fn a_message_in_the_making_dies_with_its_producer() {
+    let name = Name::new("half-made");
+    let ring = Ring::<[u8]>::builder(&name).slots(2).slot_bytes(600).if_exists(IfExists::Attach).create().unwrap();
+    let mut consumer = ring.consumer().attach();
+    {
+        let mut producer = ring.producer().unwrap();
+        producer.publish(b"whole").unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            producer.publish_with(|slot| -> Result<(), ()> {
+                slot.write(&[0xee; 300]).unwrap();
+                std::panic::resume_unwind(Box::new("in the middle"))
+            })
+        }));
+        assert!(panicked.is_err());
+    }
+    let mut producer = ring.producer().unwrap();
+    assert_eq!(producer.next_sequence(), 1);
+    assert_eq!(consumer.recv().unwrap(), b"whole");
+    assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty));
+    producer.publish(b"next").unwrap();
+    assert_eq!(consumer.recv().unwrap(), b"next");
+}
+
+#[test]
+fn a_thousand_consumers_receive_everything() {
+    let name = Name::new("thousand");
+    let ring = Ring::<u64>::builder(&name).slots(64).create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let own = Ring::<u64>::open_read_only(&name).unwrap();
+    let mut consumers: Vec<_> = (0..1000).map(|_| own.consumer().attach()).collect();
+    // Some with a mapping of their own.
+    let handles: Vec<_> = (0..50).map(|_| Ring::<u64>::open_read_only(&name).unwrap()).collect();
+    consumers.extend(handles.iter().map(|ring| ring.consumer().attach()));
+    for lap in 0..3 {
+        producer.publish_batch(&(0..64).map(|i| lap * 64 + i).collect::<Vec<u64>>());
+        for consumer in &mut consumers {
+            let mut messages = Vec::new();
+            assert_eq!(consumer.recv_batch(&mut messages, 100), Ok(64));
+            assert!(messages.iter().copied().eq(lap * 64..(lap + 1) * 64));
+        }
+    }
+    assert!(consumers.iter().all(|consumer| (consumer.received(), consumer.lost(), consumer.lag()) == (192, 0, 0)));
+}
+
+/// A child that is being started holds copies of all open files for a moment; that must not keep dead what has ended.
+#[test]
+fn starting_processes_does_not_keep_a_ring_in_use() {
+    let name = Name::new("spawning");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let result = std::panic::catch_unwind(|| {
+            for round in 0..1000 {
+                let ring = Ring::<u64>::builder(&name).slots(16).persistent(true).create();
+                let ring = ring.unwrap_or_else(|error| panic!("round {round}: {error}"));
+                ring.producer().unwrap().publish(&1);
+                let producer = ring.producer().unwrap_or_else(|error| panic!("round {round}: {error}"));
+                drop(producer);
+            }
+        });
+        done.store(true, Ordering::Relaxed);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+fn a_forked_child_does_not_close_or_remove_its_parents_ring() {
+    use nix::sys::wait::waitpid;
+    use nix::unistd::{ForkResult, fork};
+
+    let name = Name::new("fork");
+    let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let mut consumer = ring.consumer().attach();
+    // SAFETY: the child of this process with other threads only drops, which makes system calls and frees memory that it
+    // has a copy of, and leaves by a system call; glibc's allocator is usable in a forked child.
+    match unsafe { fork() }.expect("a child") {
+        ForkResult::Child => {
+            drop((consumer, producer, ring));
+            // SAFETY: ends the child at once, without the destructors and exit handlers of the test.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => waitpid(child, None).expect("the child's end"),
+    };
+    assert!(name.path().exists(), "the child has removed the name");
+    expect_error(Ring::<u64>::open(&name).unwrap().producer(), "ProducerExists", &name);
+    producer.publish(&1);
+    assert_eq!(consumer.recv(), Ok(1), "the child has closed the ring");
+}

@@ -1,0 +1,77 @@
+//! A process that does with one ring of numbers what it is told, line by line.
+
+use std::time::Duration;
+
+use seqring::{Consumer, IfExists, Producer, Ring, Start};
+
+use crate::support::role::{Child, hear, say};
+use crate::support::variant;
+
+/// Messages are their own sequence, by this factor.
+pub const FACTOR: u64 = 10;
+
+/// Starts a peer for the ring called `name`.
+pub fn start(name: &str) -> Child {
+    Child::start("peer", name)
+}
+
+#[derive(Default)]
+struct Peer {
+    ring: Option<Ring<u64>>,
+    producer: Option<Producer<u64>>,
+    consumer: Option<Consumer<u64>>,
+}
+
+/// Obeys until the input ends. Answers are `ok`, a value, or the variant of an error.
+pub fn run(name: &str) {
+    let mut peer = Peer::default();
+    while let Some(line) = hear() {
+        let words: Vec<&str> = line.split(' ').collect();
+        say(&peer.obey(name, &words).unwrap_or_else(|error| variant(&error)));
+    }
+}
+
+impl Peer {
+    fn obey(&mut self, name: &str, words: &[&str]) -> Result<String, seqring::Error> {
+        let mut answer = "ok".to_owned();
+        match *words {
+            ["create", policy, slots] => {
+                let if_exists = match policy {
+                    "attach" => IfExists::Attach,
+                    "error" => IfExists::Error,
+                    "replace" => IfExists::ReplaceStale,
+                    other => panic!("no policy is called {other:?}"),
+                };
+                self.ring = Some(Ring::builder(name).slots(slots.parse().expect("a number")).if_exists(if_exists).create()?);
+            }
+            ["open"] => self.ring = Some(Ring::open(name)?),
+            ["open_read_only"] => self.ring = Some(Ring::open_read_only(name)?),
+            ["open_wait"] => self.ring = Some(Ring::open_wait(name, Duration::from_secs(20))?),
+            ["produce"] => self.producer = Some(self.ring().producer()?),
+            ["publish", count] => {
+                let count: u64 = count.parse().expect("a number");
+                let producer = self.producer.as_mut().expect("produce first");
+                for _ in 0..count {
+                    producer.publish(&(producer.next_sequence() * FACTOR));
+                }
+            }
+            ["consume"] => self.consumer = Some(self.ring().consumer().start(Start::Oldest).attach()),
+            ["recv"] => answer = format!("{:?}", self.consumer.as_mut().expect("consume first").recv()),
+            ["close"] => self.producer.take().expect("produce first").close(),
+            ["drop"] => *self = Self::default(),
+            ["epoch"] => answer = self.ring().epoch().to_string(),
+            // The permissions of all mappings of the ring's file.
+            ["mappings"] => {
+                let maps = std::fs::read_to_string("/proc/self/maps").expect("our own maps");
+                let ours = maps.lines().filter(|line| line.ends_with(&format!("seqring.{name}")));
+                answer = ours.filter_map(|line| line.split(' ').nth(1)).collect::<Vec<_>>().join(" ");
+            }
+            ref other => panic!("no peer understands {other:?}"),
+        }
+        Ok(answer)
+    }
+
+    fn ring(&self) -> &Ring<u64> {
+        self.ring.as_ref().expect("create or open first")
+    }
+}
