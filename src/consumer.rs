@@ -95,7 +95,9 @@ impl<M: Message + ?Sized> Consumer<M> {
     ///
     /// # Errors
     /// [`TryRecvError::Empty`], [`TryRecvError::Lagged`] or [`TryRecvError::Closed`].
-    #[inline]
+    // Inlined whatever the compiler thinks: a message that is returned through memory is stored by words and loaded by vectors, which
+    // costs four times the receive itself (48 bytes: 6.9 ns instead of 1.4).
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<M::Owned, TryRecvError> {
         self.try_take(M::take).map(M::accept)
     }
@@ -105,7 +107,7 @@ impl<M: Message + ?Sized> Consumer<M> {
     ///
     /// # Errors
     /// [`RecvError::Lagged`] or [`RecvError::Closed`].
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
         self.blocking(None, M::take).map(M::accept).map_err(without_timeout)
     }
@@ -114,7 +116,7 @@ impl<M: Message + ?Sized> Consumer<M> {
     ///
     /// # Errors
     /// [`RecvTimeoutError::Timeout`], [`RecvTimeoutError::Lagged`] or [`RecvTimeoutError::Closed`].
-    #[inline]
+    #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
         self.blocking(Some(timeout), M::take).map(M::accept)
     }
@@ -206,9 +208,8 @@ impl<M: Message + ?Sized> Consumer<M> {
     #[inline(always)]
     fn blocking<R>(&mut self, timeout: Option<Duration>, mut take: impl FnMut(&[AtomicU64], usize) -> R) -> Result<R, RecvTimeoutError> {
         loop {
-            let words = self.shared.words();
-            if spin(|| self.reader.must_wait(words)) {
-                self.wait_long(timeout)?;
+            if self.reader.must_wait(self.shared.words()) {
+                self.wait(timeout)?;
             }
             match self.try_take(&mut take) {
                 Ok(taken) => return Ok(taken),
@@ -220,13 +221,16 @@ impl<M: Message + ?Sized> Consumer<M> {
         }
     }
 
-    /// Waits until there is something to receive, in yields and naps.
+    /// Waits until there is something to receive: spins, then yields and naps.
     #[cold]
     #[inline(never)]
-    fn wait_long(&self, timeout: Option<Duration>) -> Result<(), RecvTimeoutError> {
+    fn wait(&self, timeout: Option<Duration>) -> Result<(), RecvTimeoutError> {
+        let words = self.shared.words();
+        if !spin(|| self.reader.must_wait(words)) {
+            return Ok(());
+        }
         // A timeout beyond the clock's range is none.
         let mut wait = Wait::new(timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
-        let words = self.shared.words();
         loop {
             let (producer_died, timed_out) = match wait.until(|| self.reader.must_wait(words) && self.reader.ended(words).is_none()) {
                 Woken::Ready => (false, false),

@@ -213,11 +213,36 @@ impl Geometry {
         // The remainder is below `slots`, a usize.
         self.slots_word + (sequence % self.slots as u64) as usize * self.stride
     }
+}
 
-    /// The word index of the slot after the one at `word`.
-    pub fn next_slot_word(&self, word: usize) -> usize {
-        let next = word + self.stride;
-        if next == self.end_word() { self.slots_word } else { next }
+/// The place of one slot, which walks from slot to slot without a division or a multiplication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    at: usize,
+    stride: usize,
+    first: usize,
+    end: usize,
+}
+
+impl Place {
+    /// The place of `sequence`.
+    pub fn of(geometry: &Geometry, sequence: u64) -> Self {
+        Self { at: geometry.slot_word(sequence), stride: geometry.stride, first: geometry.slots_word, end: geometry.end_word() }
+    }
+
+    /// The words of the slot.
+    #[inline(always)]
+    pub fn slot<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        &words[self.at..self.at + self.stride]
+    }
+
+    /// Goes on to the place of the next sequence.
+    #[inline(always)]
+    pub fn advance(&mut self) {
+        self.at += self.stride;
+        if self.at == self.end {
+            self.at = self.first;
+        }
     }
 }
 

@@ -9,14 +9,8 @@ mod writer;
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
 pub use writer::Writer;
 
-use crate::layout::{Geometry, HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};
+use crate::layout::{HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};
 use crate::sync::{AtomicU64, Ordering};
-
-/// The slot that begins at word `at`.
-#[inline(always)]
-fn slot<'a>(words: &'a [AtomicU64], geometry: &Geometry, at: usize) -> &'a [AtomicU64] {
-    &words[at..at + geometry.stride]
-}
 
 /// Number of messages published, bounded: a corrupt head must not make sums of sequences overflow.
 ///

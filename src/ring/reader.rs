@@ -1,7 +1,7 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::layout::{CLOSED, Geometry, MAX_SEQUENCE, STATE, SUPERSEDED};
-use crate::ring::{head, slot};
+use crate::layout::{CLOSED, Geometry, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
+use crate::ring::head;
 use crate::slot::{Miss, is_pending, read};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -63,9 +63,11 @@ pub struct Reader {
     on_lag: OnLag,
     /// Sequence of the next message.
     cursor: u64,
-    /// Word index of its slot, kept to spare a division per message.
-    at: usize,
-    received: u64,
+    /// Where its slot is.
+    place: Place,
+    /// Where the cursor would be without the messages received: they are counted by the distance, which spares each of them
+    /// a counter. Wraps around when a consumer seeks backwards.
+    unreceived: u64,
     lost: u64,
     skipped: u64,
 }
@@ -76,7 +78,7 @@ const LATEST_TRIES: usize = 64;
 impl Reader {
     /// A reader that starts at `start`.
     pub fn new(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag) -> Self {
-        let mut reader = Self { geometry, on_lag, cursor: 0, at: geometry.slots_word, received: 0, lost: 0, skipped: 0 };
+        let mut reader = Self { geometry, on_lag, cursor: 0, place: Place::of(&geometry, 0), unreceived: 0, lost: 0, skipped: 0 };
         reader.seek(words, start);
         reader
     }
@@ -98,7 +100,7 @@ impl Reader {
     /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than loads to see it.
     #[inline(always)]
     pub fn try_read<R>(&mut self, words: &[AtomicU64], take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
-        match read(slot(words, &self.geometry, self.at), self.cursor, take) {
+        match read(self.place.slot(words), self.cursor, take) {
             Ok(taken) => Ok(self.received_one(taken)),
             Err(Miss::NotYet) => Err(self.not_yet(words)),
             Err(Miss::Lapped) => Err(self.lapped(words)),
@@ -109,7 +111,7 @@ impl Reader {
     /// [`Reader::try_read`].
     #[inline(always)]
     pub fn read_ready<R>(&mut self, words: &[AtomicU64], take: impl FnOnce(&[AtomicU64]) -> R) -> Option<R> {
-        let taken = read(slot(words, &self.geometry, self.at), self.cursor, take).ok()?;
+        let taken = read(self.place.slot(words), self.cursor, take).ok()?;
         Some(self.received_one(taken))
     }
 
@@ -122,7 +124,7 @@ impl Reader {
                 self.skipped += newest - self.cursor;
                 self.go_to(newest);
             }
-            match read(slot(words, &self.geometry, self.at), self.cursor, &mut take) {
+            match read(self.place.slot(words), self.cursor, &mut take) {
                 // A whole lap since the head was read: there is a newer one.
                 Err(Miss::Lapped) => continue,
                 _ => break,
@@ -134,7 +136,7 @@ impl Reader {
     /// Whether the next message has still not been published: the cheapest poll there is, one load.
     #[inline(always)]
     pub fn must_wait(&self, words: &[AtomicU64]) -> bool {
-        is_pending(slot(words, &self.geometry, self.at), self.cursor)
+        is_pending(self.place.slot(words), self.cursor)
     }
 
     /// Why there will be no message after those received, if the ring says so.
@@ -162,7 +164,7 @@ impl Reader {
 
     /// Messages received.
     pub fn received(&self) -> u64 {
-        self.received
+        self.cursor.wrapping_sub(self.unreceived)
     }
 
     /// Messages lost to being too slow.
@@ -178,14 +180,15 @@ impl Reader {
     #[inline(always)]
     fn received_one<R>(&mut self, taken: R) -> R {
         self.cursor += 1;
-        self.at = self.geometry.next_slot_word(self.at);
-        self.received += 1;
+        self.place.advance();
         taken
     }
 
+    /// Goes to `sequence` without receiving anything.
     fn go_to(&mut self, sequence: u64) {
+        self.unreceived = sequence.wrapping_sub(self.received());
         self.cursor = sequence;
-        self.at = self.geometry.slot_word(sequence);
+        self.place = Place::of(&self.geometry, sequence);
     }
 
     /// The head, ordered before all later loads of this reader.

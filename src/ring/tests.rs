@@ -1,7 +1,7 @@
 //! The protocol over heap memory, one thread: every rule that needs no interleaving.
 
 use super::*;
-use crate::layout::{CLOSED, EPOCH, Kind, STATE};
+use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE};
 use crate::sync::zeroed;
 
 /// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
@@ -148,7 +148,7 @@ fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
     ring.publish(&mut writer, 6);
     // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end mark.
     let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
-    let at = |sequence| slot(&ring.words, &ring.geometry, ring.geometry.slot_word(sequence));
+    let at = |sequence| Place::of(&ring.geometry, sequence).slot(&ring.words);
     let ready: Result<(), ()> = crate::slot::write(at(6), 6, |body| {
         body_of(body, 60);
         Ok(())

@@ -2,8 +2,8 @@
 
 use core::ops::Range;
 
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, OPEN, STATE};
-use crate::ring::{head, slot};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, OPEN, Place, STATE};
+use crate::ring::head;
 use crate::slot::{is_ready, write};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -13,8 +13,8 @@ pub struct Writer {
     geometry: Geometry,
     /// Sequence of the next message.
     next: u64,
-    /// Word index of its slot, kept to spare a division per message.
-    at: usize,
+    /// Where its slot is.
+    place: Place,
 }
 
 impl Writer {
@@ -28,7 +28,7 @@ impl Writer {
         let mut next = head(words);
         // At most one lap can be ready beyond the head; the bound also ends the scan of corrupt memory.
         let end = next.saturating_add(geometry.slots as u64);
-        while next < end && is_ready(slot(words, &geometry, geometry.slot_word(next)), next) {
+        while next < end && is_ready(Place::of(&geometry, next).slot(words), next) {
             next += 1;
         }
         words[EPOCH].store(words[EPOCH].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -36,7 +36,7 @@ impl Writer {
         words[HEAD].store(next, Ordering::Release);
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
-        Self { geometry, next, at: geometry.slot_word(next) }
+        Self { geometry, next, place: Place::of(&geometry, next) }
     }
 
     /// Sequence of the next message.
@@ -100,9 +100,9 @@ impl Writer {
     #[inline(always)]
     fn write_next<E>(&mut self, words: &[AtomicU64], fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<u64, E> {
         let sequence = self.next;
-        write(slot(words, &self.geometry, self.at), sequence, fill)?;
+        write(self.place.slot(words), sequence, fill)?;
         self.next = sequence + 1;
-        self.at = self.geometry.next_slot_word(self.at);
+        self.place.advance();
         Ok(sequence)
     }
 

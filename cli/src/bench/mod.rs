@@ -1,0 +1,42 @@
+//! `seqring bench`.
+
+mod handoff;
+pub mod latency;
+pub mod output;
+pub mod peer;
+mod pin;
+pub mod scenario;
+mod spin;
+mod stats;
+pub mod throughput;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use latency::LatencyArgs;
+use scenario::ScenarioArgs;
+use throughput::ThroughputArgs;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// One writer process streams to many reader processes, checked and measured
+    Scenario(ScenarioArgs),
+    /// Time one way between two pinned processes, beside a bare cache line
+    Latency(LatencyArgs),
+    /// Count messages a second, beside a fence, memcpy and a bare cache line
+    Throughput(ThroughputArgs),
+}
+
+/// Runs a benchmark.
+///
+/// # Errors
+///
+/// Whatever keeps it from being measured.
+pub fn run(command: BenchCommand) -> Result<()> {
+    match command {
+        BenchCommand::Scenario(args) => scenario::run(&args),
+        BenchCommand::Latency(args) => latency::run(&args),
+        BenchCommand::Throughput(args) => throughput::run(&args),
+    }
+}

@@ -1,0 +1,136 @@
+//! The two ways a message can travel, behind one interface.
+
+mod locked;
+mod ring;
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Which queue carries the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The lock-free overwriting ring of the library.
+    Ring,
+    /// The lossless queue under a readers-writer lock.
+    Locked,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ring => "ring",
+            Self::Locked => "locked",
+        })
+    }
+}
+
+/// A queue in shared memory: which, where, and its dimensions.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Channel {
+    /// Which queue.
+    pub engine: Engine,
+    /// Its name in shared memory.
+    pub name: String,
+    /// Number of slots.
+    pub slots: usize,
+    /// Largest message, in bytes.
+    pub slot_bytes: usize,
+    /// Number of readers.
+    pub readers: usize,
+}
+
+/// Keeps a queue in existence; unlinks it when dropped.
+pub trait Host {}
+
+/// The sending end.
+pub trait Sender {
+    /// Sends a message, waiting for readers if this queue does that, but not
+    /// beyond `deadline_ns` on CLOCK_MONOTONIC.
+    ///
+    /// # Errors
+    ///
+    /// When the queue cannot be used any more.
+    fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent>;
+
+    /// Tells the receivers that there will be no more messages.
+    ///
+    /// # Errors
+    ///
+    /// When the queue cannot be used any more.
+    fn close(self: Box<Self>) -> Result<()>;
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// It was written; otherwise the deadline passed first.
+    pub accepted: bool,
+    /// The sender had to wait for a receiver that was a full lap behind.
+    pub stalled: bool,
+}
+
+/// A receiving end.
+pub trait Receiver {
+    /// Copies the next message into `message`, replacing its content.
+    ///
+    /// # Errors
+    ///
+    /// When the queue cannot be used any more.
+    fn receive(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<Received>;
+}
+
+/// What a receiver got.
+#[derive(Debug, Clone, Copy)]
+pub enum Received {
+    /// A message, which the queue says was the one with this sequence number.
+    Message(u64),
+    /// This many messages were overwritten before they could be read.
+    Lagged(u64),
+    /// Nothing came in time.
+    Nothing,
+    /// The sender is done and everything was received.
+    Closed,
+}
+
+impl Channel {
+    /// Creates the queue.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken or there is no space.
+    pub fn create(&self) -> Result<Box<dyn Host>> {
+        match self.engine {
+            Engine::Ring => ring::create(self),
+            Engine::Locked => locked::create(self),
+        }
+    }
+
+    /// Attaches as the sender.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such queue or it has another sender.
+    pub fn sender(&self) -> Result<Box<dyn Sender>> {
+        match self.engine {
+            Engine::Ring => ring::sender(self),
+            Engine::Locked => locked::sender(self),
+        }
+    }
+
+    /// Attaches as the receiver number `row`, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such queue.
+    pub fn receiver(&self, row: usize) -> Result<Box<dyn Receiver>> {
+        match self.engine {
+            Engine::Ring => ring::receiver(self),
+            Engine::Locked => locked::receiver(self, row),
+        }
+    }
+}
