@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::Backoff;
 
-/// Looks at the slot without a pause in between: a hand-off between two cores takes far less than these.
-const SPINS: u32 = 4096;
+/// Looks at the slot before the first yield: some twenty microseconds, many times a hand-off between two cores.
+const SPINS: u32 = 1024;
 /// First nap; each is twice the one before.
 const SHORTEST_NAP: Duration = Duration::from_micros(20);
 /// Longest nap: bounds both the added latency and the rate of wake-ups of an idle consumer.
