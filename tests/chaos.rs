@@ -98,7 +98,7 @@ fn reader(name: &str) {
             // Somebody will restart it.
             Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)) => thread::sleep(Duration::from_millis(1)),
             Err(RecvTimeoutError::Closed(CloseReason::Closed)) => break,
-            Err(RecvTimeoutError::Closed(CloseReason::Superseded)) => panic!("nobody replaced the ring"),
+            Err(RecvTimeoutError::Closed(other)) => panic!("nothing but a death ends this ring: {other}"),
         }
         assert_eq!(start + consumer.received() + consumer.lost(), consumer.cursor());
         report(&mut said, consumer.cursor(), ring.epoch());

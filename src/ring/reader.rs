@@ -46,6 +46,7 @@ pub enum TryRecvError {
 
 /// Why a ring yields no more messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The producer closed it.
     Closed,

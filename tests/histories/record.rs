@@ -316,5 +316,6 @@ fn said(reason: CloseReason) -> Reason {
         CloseReason::Closed => Reason::Closed,
         CloseReason::ProducerDied => Reason::ProducerDied,
         CloseReason::Superseded => Reason::Superseded,
+        other => panic!("no plan leads to this end: {other}"),
     }
 }

@@ -58,9 +58,7 @@ impl Receiver for RingReceiver {
             Err(RecvTimeoutError::Closed(CloseReason::Closed)) => Received::Closed,
             // The supervisor sees a dead writer itself, and can say more about it.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Closed(CloseReason::ProducerDied)) => Received::Nothing,
-            Err(RecvTimeoutError::Closed(CloseReason::Superseded)) => {
-                bail!("another ring took the place of this one while it was read")
-            }
+            Err(RecvTimeoutError::Closed(reason)) => bail!("the ring ended under its reader: {reason}"),
         })
     }
 }
