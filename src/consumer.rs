@@ -77,8 +77,9 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
 /// or for a producer that waits, this is the wrong type.
 ///
 /// # Lagging
-/// When the producer has overwritten the next message, the next receive of any kind returns `Lagged(n)` once, with the
-/// exact number of messages that this consumer will never see, and goes on as [`OnLag`] says.
+/// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once, with the exact number of
+/// messages that this consumer will never see, and goes on as [`OnLag`] says ([`OnLag::Stay`] repeats it until a seek).
+/// [`Consumer::latest`] alone counts them as skipped instead, like all that it jumps over.
 ///
 /// # Closing
 /// All published messages are delivered before `Closed`. A producer that died is noticed by the blocking receives
@@ -187,7 +188,8 @@ impl<M: Message + ?Sized> Consumer<M> {
         self.reader.received()
     }
 
-    /// Messages lost since this consumer was attached, because it was too slow: the sum of all reported losses.
+    /// Messages lost since this consumer was attached, because it was too slow: the sum of all reported losses,
+    /// except under [`OnLag::Stay`], which reports without moving and counts nothing.
     ///
     /// Without [`Consumer::seek`], start + received + lost + skipped = cursor at all times.
     pub fn lost(&self) -> u64 {

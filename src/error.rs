@@ -122,6 +122,11 @@ pub enum Error {
         /// The ring's name.
         name: String,
     },
+    /// The ring was opened by the parent of this process, before the fork.
+    Forked {
+        /// The ring's name.
+        name: String,
+    },
     /// The system refused something else.
     Io {
         /// The ring's name.
@@ -255,6 +260,9 @@ impl fmt::Display for Error {
                 )
             }
             Self::ReadOnly { name } => write!(f, "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"),
+            Self::Forked { name } => {
+                write!(f, "ring {name:?} was opened before a fork and belongs to the parent process: open it again in this one")
+            }
             Self::Io { name, doing, source } => write!(f, "could not {doing} of ring {name:?}: {source}"),
         }
     }

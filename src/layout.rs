@@ -368,9 +368,12 @@ impl Header {
         let type_bytes = small("type name length", TYPE_BYTES, MAX_TEXT_BYTES)?;
         let meta_bytes = small("metadata length", META_BYTES, MAX_META_BYTES)?;
         let geometry = Geometry::plan(kind, payload_bytes, payload_align, slots, text_words(name_bytes, type_bytes, meta_bytes))?;
+        // Against the file itself, not against the header's word, which may have changed since.
+        if geometry.segment_bytes() != Some(available) {
+            return Ok(out_of_range("segment size", segment_bytes, "it contradicts the other fields of the header")?);
+        }
         // The rest follows from these. It stands in the segment for other languages, and must agree.
         let derived = [
-            ("segment size", SEGMENT_BYTES, geometry.segment_bytes().unwrap_or(0)),
             ("slot stride", STRIDE, geometry.stride as u64),
             ("payload offset", PAYLOAD_WORD, payload_word(kind, payload_bytes) as u64),
             ("slots offset", SLOTS_WORD, geometry.slots_word as u64),

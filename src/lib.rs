@@ -4,6 +4,9 @@
 #[cfg(all(not(loom), not(target_os = "linux")))]
 compile_error!("seqring needs Linux: it relies on /dev/shm and on open-file-description locks");
 
+#[cfg(all(not(loom), not(target_pointer_width = "64")))]
+compile_error!("seqring needs a 64-bit target: consumers load 64-bit atomics from read-only memory, which smaller ones do not define");
+
 // Rooms, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
 // public modules; for everybody else they are private.
 macro_rules! protocol_rooms {

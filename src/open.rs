@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     has_producer: AtomicBool,
     /// We hold [`Role::Owner`].
     owner: bool,
-    /// Leave the name behind when the owner's last handle goes.
+    /// Leave the name behind when the last handle goes.
     persistent: bool,
 }
 
@@ -47,11 +47,13 @@ impl Shared {
 
     /// Whether somebody holds the producer's lock, or the ring is so new that its owner has not made one yet.
     pub(crate) fn is_producer_alive(&self) -> bool {
+        // The state first: a producer that starts between the two looks has its lock by the second.
+        let idle = self.words()[STATE].load(Ordering::Relaxed) == IDLE;
         let elsewhere = |role| self.segment.is_locked_elsewhere(role).unwrap_or(true);
         if self.has_producer.load(Ordering::Acquire) || elsewhere(Role::Producer) {
             return true;
         }
-        self.words()[STATE].load(Ordering::Relaxed) == IDLE && (self.owner || elsewhere(Role::Owner))
+        idle && (self.owner || elsewhere(Role::Owner))
     }
 
     /// Whether this process opened the ring, and did not inherit it by a fork.
@@ -67,8 +69,11 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if self.owner && !self.persistent && self.segment.is_ours() {
-            self.segment.unlink();
+        // With both locks, as everybody who removes a name: while somebody else owns the ring or produces into it, it is theirs to remove.
+        let free = |role| self.segment.try_lock(role).unwrap_or(false);
+        if !self.persistent && self.segment.is_ours() && free(Role::Owner) && free(Role::Producer) {
+            // Nobody is left to be told; the next of this name finds it stale.
+            let _ = self.segment.unlink();
         }
     }
 }
@@ -146,7 +151,8 @@ impl<M: Message + ?Sized> Ring<M> {
     /// [`Error::InUse`] if its owner or producer is alive, or [`Error::Io`].
     pub fn unlink(name: &str) -> Result<bool, Error> {
         match Stale::claim(name) {
-            Ok(stale) => Ok(stale.is_some_and(|stale| stale.segment.unlink())),
+            Ok(Some(stale)) => stale.segment.unlink().map_err(|e| cannot_remove(name, e)),
+            Ok(None) => Ok(false),
             Err(Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(error),
         }
@@ -156,11 +162,15 @@ impl<M: Message + ?Sized> Ring<M> {
     /// sequence goes on; consumers that are attached carry on.
     ///
     /// # Errors
-    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], or [`Error::Io`].
+    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], or [`Error::Io`].
     pub fn producer(&self) -> Result<Producer<M>, Error> {
         let shared = &self.shared;
         if shared.segment.is_read_only() {
             return Err(Error::ReadOnly { name: shared.name.clone() });
+        }
+        if !shared.is_ours() {
+            // Our descriptor is the parent's open file, whose locks never conflict with its own.
+            return Err(Error::Forked { name: shared.name.clone() });
         }
         let words = shared.words();
         let exists = || Error::ProducerExists { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) };
@@ -168,8 +178,11 @@ impl<M: Message + ?Sized> Ring<M> {
             return Err(exists());
         }
         let refused = match shared.segment.try_lock(Role::Producer) {
-            // Who replaces a segment holds this lock meanwhile: behind it, the state tells.
-            Ok(true) if words[STATE].load(Ordering::Relaxed) == SUPERSEDED => Error::Superseded { name: shared.name.clone() },
+            // Who replaces a segment holds this lock meanwhile: behind it, the state tells. If the name still means this
+            // segment, who was replacing it died over that, and the ring is open to be continued.
+            Ok(true) if words[STATE].load(Ordering::Relaxed) == SUPERSEDED && !shared.segment.is_named() => {
+                Error::Superseded { name: shared.name.clone() }
+            }
             Ok(true) => {
                 words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
                 return Ok(Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry)));
@@ -324,8 +337,8 @@ impl<M: Message + ?Sized> Builder<M> {
         self
     }
 
-    /// Leave the name behind when the last handle of this process goes; otherwise it is unlinked then, and consumers
-    /// that are attached keep what they have.
+    /// Leave the name behind when the last handle of this process goes; otherwise it is unlinked then, unless another process
+    /// owns the ring or produces into it, and consumers that are attached keep what they have.
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.persistent = persistent;
         self
@@ -396,7 +409,7 @@ impl<M: Message + ?Sized> Builder<M> {
             IfExists::Error => Err(Error::AlreadyExists { name: self.name.clone() }),
             IfExists::ReplaceStale => {
                 if let Some(stale) = Stale::claim(&self.name)? {
-                    stale.replace();
+                    stale.replace(&self.name)?;
                 }
                 Ok(None)
             }
@@ -409,7 +422,7 @@ impl<M: Message + ?Sized> Builder<M> {
                 }
                 Err(not_ready @ Error::NotReady { .. }) => match Stale::claim(&self.name) {
                     Ok(Some(stale)) => {
-                        stale.replace();
+                        stale.replace(&self.name)?;
                         Ok(None)
                     }
                     // Its creator is alive and at it.
@@ -570,12 +583,25 @@ impl Stale {
     }
 
     /// Tells attached consumers, and frees the name.
-    fn replace(self) {
-        if self.segment.is_reserved() && Header::read(self.segment.words()).is_ok() {
-            ring::supersede(self.segment.words());
+    fn replace(self, name: &str) -> Result<(), Error> {
+        let words = self.segment.words();
+        let before = (self.segment.is_reserved() && Header::read(words).is_ok()).then(|| words[STATE].load(Ordering::Relaxed));
+        if before.is_some() {
+            ring::supersede(words);
         }
-        self.segment.unlink();
+        self.segment.unlink().map(drop).map_err(|error| {
+            // It keeps its name, so it has not been superseded.
+            if let Some(before) = before {
+                words[STATE].store(before, Ordering::Relaxed);
+            }
+            cannot_remove(name, error)
+        })
     }
+}
+
+/// The name stays: in `/dev/shm`, as in every sticky directory, only its owner may remove a file.
+fn cannot_remove(name: &str, error: std::io::Error) -> Error {
+    Error::io(name, "remove the stale segment (its owner or root can, or choose another name)", error)
 }
 
 /// A random number that differs between processes, threads and calls.

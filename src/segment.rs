@@ -44,6 +44,10 @@ impl Segment {
     /// remove it; this too is `Ok(None)`: look again.
     pub(crate) fn create(name: &str, bytes: u64, mode: u32, instance: u64) -> Result<Option<Self>, Error> {
         let path = path(name);
+        // Before the look at the space: a stale ring of this name is in the way, and its space comes back with its removal.
+        if fs::symlink_metadata(&path).is_ok() {
+            return Ok(None);
+        }
         check_space(name, bytes)?;
         let size = usize::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
         let mut shared = match ShmemConf::new().os_id(file_name(name)).size(size).create() {
@@ -74,7 +78,8 @@ impl Segment {
             Ok(true) => Ok(Some(segment)),
             Ok(false) => Ok(None),
             Err(error) => {
-                segment.unlink();
+                // The first error says more than that of a clean-up.
+                let _ = segment.unlink();
                 Err(error)
             }
         }
@@ -158,12 +163,19 @@ impl Segment {
         }
     }
 
-    /// Removes the name, if it still means this segment. Returns whether it did.
+    /// Removes the name, if it still means this segment. Returns whether it did; fails if the name stays.
     ///
     /// Call it with [`Role::Owner`] locked: all who replace a segment hold that lock while they do, so the name cannot
     /// change its meaning between the look and the removal.
-    pub(crate) fn unlink(&self) -> bool {
-        self.is_named() && fs::remove_file(&self.path).is_ok()
+    pub(crate) fn unlink(&self) -> io::Result<bool> {
+        if !self.is_named() {
+            return Ok(false);
+        }
+        match fs::remove_file(&self.path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn reserve(&self, name: &str, bytes: u64) -> Result<(), Error> {
@@ -232,5 +244,9 @@ fn free_bytes() -> Option<u64> {
     }
     // SAFETY: the call succeeded, so it has filled the structure.
     let stat = unsafe { stat.assume_init() };
+    if stat.f_blocks == 0 {
+        // A tmpfs without a limit says nothing but zeros.
+        return None;
+    }
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -9,7 +9,8 @@ const ROUND: usize = 128;
 /// lines before it overwrites them. Measured with `seqring bench throughput`; stores gain from 8 KiB on, loads lose below 32 KiB.
 const LONG: usize = 32 << 10;
 
-/// Copies `bytes` bytes, each loaded once; bytes of the last round may be stored twice, with the same value.
+/// Copies `bytes` bytes. Some of the last round may be loaded and stored twice: out of a slot that changes meanwhile, the
+/// second value stays, which is as good as the first before the stamp has vouched for either.
 ///
 /// Loads and stores need no alignment. All stores are ordinary ones, or those of a string operation, which may come in any order
 /// among themselves but not after later stores: the stamp that follows stays behind them (Intel SDM, "Fast-String Operation and

@@ -126,9 +126,10 @@ impl Reader {
                 self.go_to(newest);
             }
             match read(self.place.slot(words), self.cursor, &mut take) {
+                Ok(taken) => return Ok(self.received_one(taken)),
+                Err(Miss::NotYet) => return Err(self.not_yet(words)),
                 // A whole lap since the head was read: there is a newer one.
                 Err(Miss::Lapped) => continue,
-                _ => break,
             }
         }
         self.try_read(words, take)

@@ -92,6 +92,8 @@ impl Writer {
 
     /// Says that no message will follow.
     pub fn close(&mut self, words: &[AtomicU64]) {
+        // A batch that a panic cut short has left messages uncounted.
+        self.publish_head(words);
         // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring closed sees every
         // message that was published before; without it, it could report the end before the last message.
         words[STATE].store(CLOSED, Ordering::Release);

@@ -32,7 +32,9 @@ pub(super) fn unlock(file: &File, role: Role) {
 }
 
 pub(super) fn is_locked_elsewhere(file: &File, role: Role) -> io::Result<bool> {
-    let answer = request(file, libc::F_OFD_GETLK, role, libc::F_WRLCK as libc::c_short)?;
+    // Asked for a read lock, the kernel names write locks only: those take write permission, so nobody who may only
+    // read can pass for alive.
+    let answer = request(file, libc::F_OFD_GETLK, role, libc::F_RDLCK as libc::c_short)?;
     Ok(answer.l_type != libc::F_UNLCK as libc::c_short)
 }
 
