@@ -141,7 +141,8 @@ impl<M: Message + ?Sized> Consumer<M> {
         Ok(1 + messages.len() - before)
     }
 
-    /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason. Losses are items.
+    /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason ([`Consumer::try_recv`] or
+    /// [`Consumer::recv`] tells it afterwards). Losses are items.
     ///
     /// ```
     /// # let name = format!("doc-iter-{}", std::process::id());
@@ -217,7 +218,9 @@ impl<M: Message + ?Sized> Consumer<M> {
                 Ok(taken) => return Ok(taken),
                 Err(TryRecvError::Lagged(n)) => return Err(RecvTimeoutError::Lagged(n)),
                 Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
-                // Stamps only grow, so what was ready stays ready or is overwritten; corrupt memory may do otherwise.
+                // Stamps only grow, so what was ready stays ready or is overwritten. Memory in which it does not is corrupt, and must not
+                // keep anybody beyond a timeout.
+                Err(TryRecvError::Empty) if timeout.is_some() => return Err(RecvTimeoutError::Timeout),
                 Err(TryRecvError::Empty) => continue,
             }
         }
@@ -283,6 +286,15 @@ impl Consumer<[u8]> {
     pub fn recv_timeout_into(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<(), RecvTimeoutError> {
         self.blocking(Some(timeout), |body, payload_bytes| take_bytes(body, payload_bytes, message))
     }
+
+    /// As [`Consumer::latest`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    ///
+    /// # Errors
+    /// As [`Consumer::latest`]; the content of the vector is unspecified then.
+    pub fn latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
+        let payload_bytes = self.shared.header.geometry.payload_bytes;
+        self.reader.latest(self.shared.words(), |body| take_bytes(body, payload_bytes, message))
+    }
 }
 
 /// The error of a wait that had no deadline.
@@ -308,6 +320,15 @@ impl<M: Message + ?Sized> Iterator for Iter<'_, M> {
             Err(RecvError::Lagged(n)) => Some(Err(Lagged(n))),
             Err(RecvError::Closed(_)) => None,
         }
+    }
+}
+
+impl<'a, M: Message + ?Sized> IntoIterator for &'a mut Consumer<M> {
+    type Item = Result<M::Owned, Lagged>;
+    type IntoIter = Iter<'a, M>;
+
+    fn into_iter(self) -> Iter<'a, M> {
+        self.iter()
     }
 }
 

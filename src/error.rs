@@ -202,6 +202,9 @@ impl fmt::Display for Error {
                     "ring {name:?} is in use by a live process (its last producer was process {producer_pid}): end it first, or choose another name"
                 )
             }
+            Self::ProducerExists { name, producer_pid: 0 } => {
+                write!(f, "ring {name:?} has a live producer already, or is being replaced: try again, or end whoever uses it")
+            }
             Self::ProducerExists { name, producer_pid } => {
                 write!(
                     f,
@@ -217,7 +220,7 @@ impl fmt::Display for Error {
             ),
             Self::Invalid { name, detail } => write!(
                 f,
-                "the segment of ring {name:?} is not a valid ring: {detail}; if nothing uses it, remove it with Ring::unlink or create it anew"
+                "the segment of ring {name:?} is not a valid ring: {detail}; if nothing uses it, create it anew or remove it with Ring::unlink"
             ),
             Self::Version { name, found } => {
                 write!(

@@ -14,7 +14,7 @@ use crate::layout::{
 use crate::message::{Format, Message};
 use crate::producer::Producer;
 use crate::ring::{self, Writer};
-use crate::segment::{Role, Segment};
+use crate::segment::{Role, Segment, path};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Slots of a ring whose creator does not say.
@@ -84,6 +84,12 @@ impl Drop for Shared {
 pub struct Ring<M: Message + ?Sized> {
     shared: Arc<Shared>,
     _message: PhantomData<fn(&M)>,
+}
+
+impl<M: Message + ?Sized> Clone for Ring<M> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), _message: PhantomData }
+    }
 }
 
 debug_of!(Ring: shared);
@@ -264,6 +270,7 @@ impl<M: Message + ?Sized> Ring<M> {
 
 /// What to do when a ring of the same name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum IfExists {
     /// Fail, whatever its state.
     Error,
@@ -354,7 +361,7 @@ impl<M: Message + ?Sized> Builder<M> {
         let patience = Instant::now() + CREATION_PATIENCE;
         loop {
             let bytes = header.geometry.segment_bytes().expect("a planned geometry has a size");
-            if let Some(segment) = Segment::create(&self.name, bytes, self.mode, header.instance)? {
+            if let Some(segment) = Segment::create(&self.name, bytes, self.mode)? {
                 header.write(segment.words());
                 return Ok(self.finish(segment, header, true));
             }
@@ -382,11 +389,9 @@ impl<M: Message + ?Sized> Builder<M> {
                 return Err(Error::argument(&self.name, OutOfRange { what, value: bytes as u64, why }));
             }
         }
-        if self.mode & !0o777 != 0 {
-            return Err(Error::argument(
-                &self.name,
-                OutOfRange { what: "mode", value: self.mode.into(), why: "permission bits only, at most 0o777" },
-            ));
+        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+            let why = "permission bits only, at most 0o777, and 0o600 among them: its creator must be able to open it";
+            return Err(Error::argument(&self.name, OutOfRange { what: "mode", value: self.mode.into(), why }));
         }
         let text_words = text_words(self.name.len(), type_name.len(), self.metadata.len());
         let geometry = Geometry::plan(format.kind, format.payload_bytes, format.payload_align, self.slots, text_words)
@@ -534,14 +539,23 @@ impl<M: Message + ?Sized> OpenOptions<M> {
 /// Opens and validates the segment of `name`.
 fn open_segment(name: &str, read_only: bool) -> Result<(Segment, Header), Error> {
     let segment = Segment::open(name, read_only)?;
+    if segment.is_too_large() {
+        return Err(Error::invalid_segment(name, "it is beyond 2^46 bytes".into()));
+    }
     if !segment.is_reserved() {
         return Err(Error::not_ready(name));
     }
     let header = Header::read(segment.words()).map_err(|refused| Error::refused(name, refused))?;
-    if header.name != name.as_bytes() {
-        return Err(Error::NameCollision { name: name.into(), found: String::from_utf8_lossy(&header.name).into_owned() });
-    }
+    check_name(name, &header)?;
     Ok((segment, header))
+}
+
+/// Checks that the segment is of the ring called `name`, and not of one whose name has the same hash.
+fn check_name(name: &str, header: &Header) -> Result<(), Error> {
+    if header.name == name.as_bytes() {
+        return Ok(());
+    }
+    Err(Error::NameCollision { name: name.into(), found: String::from_utf8_lossy(&header.name).into_owned() })
 }
 
 /// Checks that the ring holds messages of type `M`.
@@ -578,6 +592,11 @@ impl Stale {
                 };
                 return Err(Error::InUse { name: name.into(), producer_pid });
             }
+        }
+        // A ring whose name has the same hash is not ours to remove; a damaged name, which leads elsewhere, is nobody's.
+        let header = segment.is_reserved().then(|| Header::read(segment.words()).ok()).flatten();
+        if let Some(header) = header.filter(|header| std::str::from_utf8(&header.name).is_ok_and(|found| path(found) == path(name))) {
+            check_name(name, &header)?;
         }
         Ok(segment.is_named().then_some(Self { segment }))
     }

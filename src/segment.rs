@@ -11,7 +11,7 @@ mod name;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -19,11 +19,12 @@ use shared_memory::{ShmemConf, ShmemError};
 
 pub(crate) use lock::Role;
 use map::Mapping;
-use name::{file_name, path};
+use name::file_name;
+pub(crate) use name::path;
 
 use crate::error::Error;
-use crate::layout::{INSTANCE, MAX_SEGMENT_BYTES, WORD};
-use crate::sync::{AtomicU64, Ordering};
+use crate::layout::MAX_SEGMENT_BYTES;
+use crate::sync::AtomicU64;
 
 /// A mapped segment. Dropping it unmaps the memory and releases its locks.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Segment {
     ///
     /// Between the creation and the lock somebody who cleans up may take the new file for an abandoned one and
     /// remove it; this too is `Ok(None)`: look again.
-    pub(crate) fn create(name: &str, bytes: u64, mode: u32, instance: u64) -> Result<Option<Self>, Error> {
+    pub(crate) fn create(name: &str, bytes: u64, mode: u32) -> Result<Option<Self>, Error> {
         let path = path(name);
         // Before the look at the space: a stale ring of this name is in the way, and its space comes back with its removal.
         if fs::symlink_metadata(&path).is_ok() {
@@ -58,31 +59,36 @@ impl Segment {
             }
             Err(other) => return Err(Error::io(name, "create the segment", io::Error::other(other.to_string()))),
         };
-        // The crate would unlink by name, whosever file that is by then.
+        // The crate would unlink by name, whosever file that is by then. Its mapping is not used either: only one of our own
+        // descriptor is surely of the file that we lock and reserve.
         shared.set_owner(false);
-        let mapping = Mapping::created(shared);
+        drop(shared);
         let file = match open_file(&path, false) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(name, "open the segment just created", error)),
         };
+        let mapping = Mapping::of(&file, size, false).map_err(|e| Error::io(name, "map the segment", e))?;
         let segment = Self { mapping, file, path, read_only: false, pid: process::id() };
-        if !segment.try_lock(Role::Owner).map_err(|e| Error::io(name, "lock the segment", e))? || !segment.is_named() {
+        if !segment.try_lock(Role::Owner).map_err(|e| Error::io(name, "lock the segment", e))?
+            || !segment.is_named()
+            || !segment.is_untouched(bytes)
+        {
             return Ok(None);
         }
         // From here on the file is ours, so failures clean it up. Reserve before the first access: touching a page
         // that tmpfs cannot provide is a SIGBUS.
-        let finished =
-            segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes)).and_then(|()| segment.identify(name, instance));
-        match finished {
-            Ok(true) => Ok(Some(segment)),
-            Ok(false) => Ok(None),
-            Err(error) => {
-                // The first error says more than that of a clean-up.
-                let _ = segment.unlink();
-                Err(error)
-            }
+        if let Err(error) = segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes)) {
+            // The first error says more than that of a clean-up.
+            let _ = segment.unlink();
+            return Err(error);
         }
+        Ok(Some(segment))
+    }
+
+    /// Whether this is a file of `bytes` bytes that nobody has written to.
+    fn is_untouched(&self, bytes: u64) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.len() == bytes && metadata.blocks() == 0)
     }
 
     /// Opens the file of `name` and maps all of it, whatever it holds.
@@ -102,19 +108,24 @@ impl Segment {
         })?;
         let metadata = file.metadata().map_err(|e| Error::io(name, "read the size of the segment", e))?;
         if !metadata.is_file() {
-            return Err(Error::invalid_segment(name, format!("{} is not a regular file", path.display())));
+            return Err(Error::invalid_segment(name, format!("{} is not a regular file; remove it by hand", path.display())));
         }
-        let size = usize::try_from(metadata.len()).ok().filter(|size| *size as u64 <= MAX_SEGMENT_BYTES);
-        let size = size.ok_or_else(|| Error::invalid_segment(name, format!("its size of {} bytes is beyond 2^46", metadata.len())))?;
+        // What cannot be a ring is not mapped, but can still be locked and removed.
+        let size = usize::try_from(metadata.len()).ok().filter(|size| *size as u64 <= MAX_SEGMENT_BYTES).unwrap_or(0);
         let mapping = Mapping::of(&file, size, read_only).map_err(|e| Error::io(name, "map the segment", e))?;
         Ok(Self { mapping, file, path, read_only, pid: process::id() })
+    }
+
+    /// Whether the file is larger than any segment; nothing of it is mapped then.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.len() > MAX_SEGMENT_BYTES)
     }
 
     /// Whether all of the segment's space is there. Before it is, the memory must not be touched: `/dev/shm` may be
     /// too full to provide a page, which would be a SIGBUS.
     pub(crate) fn is_reserved(&self) -> bool {
         // The system counts blocks of 512 bytes, whatever the file system's own are.
-        self.file.metadata().is_ok_and(|metadata| is_reserved(&metadata))
+        self.file.metadata().is_ok_and(|metadata| metadata.len() <= MAX_SEGMENT_BYTES && is_reserved(&metadata))
     }
 
     /// The memory as words; a last part of a word is left out.
@@ -194,14 +205,6 @@ impl Segment {
 
     fn set_mode(&self, name: &str, mode: u32) -> Result<(), Error> {
         self.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))
-    }
-
-    /// Sets the identity; returns whether file and mapping, opened one after the other by name, are the same segment.
-    fn identify(&self, name: &str, instance: u64) -> Result<bool, Error> {
-        self.words()[INSTANCE].store(instance, Ordering::Relaxed);
-        let mut found = [0; WORD];
-        self.file.read_exact_at(&mut found, (INSTANCE * WORD) as u64).map_err(|e| Error::io(name, "read the segment just created", e))?;
-        Ok(u64::from_ne_bytes(found) == instance)
     }
 }
 

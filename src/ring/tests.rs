@@ -202,3 +202,17 @@ fn corrupt_words_never_overflow_or_loop() {
         }
     }
 }
+
+#[test]
+fn the_newest_message_is_copied_once() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    ring.publish(&mut writer, 3);
+    let mut copies = 0;
+    let newest = reader.latest(&ring.words, |body| {
+        copies += 1;
+        body[0].load(Ordering::Relaxed)
+    });
+    assert_eq!((newest, copies), (Ok(20), 1));
+}

@@ -5,8 +5,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
 
-use shared_memory::Shmem;
-
 use crate::layout::{PAGE, WORD};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -15,27 +13,8 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) struct Mapping {
     base: NonNull<AtomicU64>,
     words: usize,
-    backing: Backing,
-}
-
-/// Who unmaps.
-enum Backing {
-    /// The mapping that came with the creation of the segment.
-    Created { _shared: Shmem },
-    /// A mapping of our own, of this many bytes.
-    Mapped(usize),
-    /// An empty file.
-    Nothing,
-}
-
-impl std::fmt::Debug for Backing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Created { .. } => "Created",
-            Self::Mapped(_) => "Mapped",
-            Self::Nothing => "Nothing",
-        })
-    }
+    /// Bytes to unmap; 0 for an empty file, of which nothing is mapped.
+    bytes: usize,
 }
 
 // SAFETY: the mapping is owned, not tied to a thread, and unmapped once, by drop.
@@ -44,15 +23,10 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    pub(super) fn created(shared: Shmem) -> Self {
-        let base = NonNull::new(shared.as_ptr().cast()).expect("a successful mapping is not null");
-        Self { base, words: shared.len() / WORD, backing: Backing::Created { _shared: shared } }
-    }
-
     pub(super) fn of(file: &File, bytes: usize, read_only: bool) -> io::Result<Self> {
         if bytes == 0 {
             // The system does not map nothing.
-            return Ok(Self { base: NonNull::dangling(), words: 0, backing: Backing::Nothing });
+            return Ok(Self { base: NonNull::dangling(), words: 0, bytes: 0 });
         }
         let protection = if read_only { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this process; the descriptor
@@ -62,7 +36,7 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).expect("a successful mapping is not null");
-        Ok(Self { base, words: bytes / WORD, backing: Backing::Mapped(bytes) })
+        Ok(Self { base, words: bytes / WORD, bytes })
     }
 
     pub(super) fn words(&self) -> &[AtomicU64] {
@@ -92,10 +66,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if let Backing::Mapped(bytes) = self.backing {
+        if self.bytes > 0 {
             // SAFETY: the range was mapped by `of` and is unmapped only here; `words` borrows `self`, so no reference
             // into it is left.
-            unsafe { libc::munmap(self.base.as_ptr().cast(), bytes) };
+            unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
         }
     }
 }

@@ -289,3 +289,35 @@ fn creators_that_race_get_one_ring() {
         }
     }
 }
+
+#[test]
+fn who_dies_over_a_replacement_leaves_a_ring_that_can_be_continued() {
+    use std::os::unix::fs::FileExt;
+
+    let name = Name::new("half-replaced");
+    drop(Ring::<u64>::builder(&name).slots(8).persistent(true).create().unwrap());
+    // Marked as superseded, and then nothing: STATE is at offset 128.
+    let file = fs::File::options().write(true).open(name.path()).unwrap();
+    file.write_all_at(&3u64.to_ne_bytes(), 128).unwrap();
+    let ring = Ring::<u64>::builder(&name).slots(8).if_exists(IfExists::Attach).create().unwrap();
+    assert_eq!(ring.producer().unwrap().publish(&1), 0);
+}
+
+#[test]
+fn a_file_beyond_all_sizes_is_refused_and_can_be_replaced() {
+    let name = Name::new("beyond");
+    let huge = || fs::File::create(name.path()).unwrap().set_len(1 << 47).unwrap();
+    huge();
+    expect_error(Ring::<u64>::open(&name), "Invalid", &name);
+    assert!(Ring::<u64>::unlink(&name).unwrap());
+    huge();
+    Ring::<u64>::builder(&name).slots(8).create().unwrap();
+}
+
+#[test]
+fn a_mode_that_locks_out_its_creator_is_refused() {
+    let name = Name::new("mode-zero");
+    for mode in [0, 0o044, 0o400, 0o1600] {
+        expect_error(Ring::<u64>::builder(&name).mode(mode).create(), "InvalidArgument", &name);
+    }
+}

@@ -258,7 +258,7 @@ fn starting_processes_does_not_keep_a_ring_in_use() {
 
 #[test]
 fn a_forked_child_does_not_close_or_remove_its_parents_ring() {
-    use nix::sys::wait::waitpid;
+    use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
 
     let name = Name::new("fork");
@@ -269,14 +269,66 @@ fn a_forked_child_does_not_close_or_remove_its_parents_ring() {
     // has a copy of, and leaves by a system call; glibc's allocator is usable in a forked child.
     match unsafe { fork() }.expect("a child") {
         ForkResult::Child => {
-            drop((consumer, producer, ring));
+            drop((consumer, producer));
+            // The locks of an inherited handle are the parent's, and would not keep the two apart.
+            let refused = matches!(ring.producer(), Err(seqring::Error::Forked { .. }));
+            drop(ring);
             // SAFETY: ends the child at once, without the destructors and exit handlers of the test.
-            unsafe { libc::_exit(0) }
+            unsafe { libc::_exit(i32::from(!refused)) }
         }
-        ForkResult::Parent { child } => waitpid(child, None).expect("the child's end"),
-    };
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)), "the child became a second producer");
+        }
+    }
     assert!(name.path().exists(), "the child has removed the name");
     expect_error(Ring::<u64>::open(&name).unwrap().producer(), "ProducerExists", &name);
     producer.publish(&1);
     assert_eq!(consumer.recv(), Ok(1), "the child has closed the ring");
+}
+
+#[test]
+fn an_owner_leaves_the_name_to_a_live_producer() {
+    let name = Name::new("owner");
+    let attach = || Ring::<u64>::builder(&name).slots(8).if_exists(IfExists::Attach).create().unwrap();
+    let owner = attach();
+    let other = attach();
+    let producer = other.producer().unwrap();
+    drop(owner);
+    Ring::<u64>::open_read_only(&name).expect("a ring with a live producer keeps its name");
+    drop(producer);
+    drop(other);
+    expect_error(Ring::<u64>::open(&name), "NotFound", &name);
+}
+
+#[test]
+fn a_batch_cut_short_by_a_panic_is_counted_by_the_close() {
+    let name = Name::new("cut-short");
+    let ring = Ring::<[u8]>::builder(&name).slots(16).slot_bytes(8).create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        producer.publish_batch((0..5u8).map(|i| if i == 3 { panic!("on purpose") } else { [i] }))
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(ring.head(), 3);
+    assert_eq!(ring.consumer().start(Start::Next).attach().recv(), Err(RecvError::Closed(CloseReason::Closed)));
+}
+
+#[test]
+fn a_producer_that_starts_is_not_taken_for_dead() {
+    for round in 0..200 {
+        let name = Name::new("starts");
+        let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
+        let watcher = Ring::<u64>::open_read_only(&name).unwrap();
+        let started = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !started.load(Ordering::Relaxed) {
+                    assert!(watcher.is_producer_alive(), "round {round}");
+                }
+            });
+            let producer = ring.producer().unwrap();
+            started.store(true, Ordering::Relaxed);
+            producer
+        });
+    }
 }
