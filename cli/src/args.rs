@@ -10,8 +10,9 @@ use crate::demo::child::{ProducerArgs, ReaderArgs};
 
 const EXAMPLES: &str = "\
 Examples:
-  seqring bench scenario steady              a published scenario, ring and locked side by side
-  seqring bench scenario all --report r.html all five of them, with plots
+  seqring demo                                 a live ring, in about 15 seconds
+  seqring bench scenario steady                a published scenario, ring and locked side by side
+  seqring bench scenario all --report r.html   all five of them, with plots
   seqring completions bash > ~/.local/share/bash-completion/completions/seqring
 
 Exit status: 0 success, 1 failure, 2 bad usage, 130 interrupted.";

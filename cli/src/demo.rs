@@ -17,6 +17,7 @@ use std::io::{self, IsTerminal as _};
 use anyhow::Result;
 
 use crate::bench::scenario::leftovers::Session;
+use crate::console::print;
 use crate::interrupt::Interrupt;
 
 /// Share of the time for the live part; the comparison has the rest, half for each queue.
@@ -27,7 +28,7 @@ const LIVE_SHARE: f64 = 2.0 / 3.0;
 #[command(after_help = "Press q or Ctrl-C to end it early. Without a terminal it prints lines, about one block a second.")]
 pub struct DemoArgs {
     /// How long it takes, about
-    #[arg(long, value_name = "N", default_value_t = 15.0, value_parser = seconds)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
     seconds: f64,
 
     /// Print lines instead of taking over the terminal
@@ -50,10 +51,10 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     } else {
         let ending = live::run(live_seconds, &session, &interrupt, &mut screen::Screen::open()?)?;
         // They went with the screen.
-        plain::print(&ending.events)?;
+        print(&ending.events)?;
         ending
     };
-    plain::print(&ending.summary)?;
+    print(&ending.summary)?;
     if ending.quit {
         return Ok(());
     }

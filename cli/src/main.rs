@@ -3,11 +3,11 @@
 mod args;
 mod bench;
 mod clock;
+mod console;
 mod demo;
 mod engine;
 mod interrupt;
 mod locked;
-mod stdout;
 
 use std::process::ExitCode;
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("seqring: {error:#}");
+            console::note(format_args!("seqring: {error:#}"));
             // The convention of shells: 128 and the signal that ended it.
             let code = error.downcast_ref::<Interrupted>().map_or(1, Interrupted::exit_code);
             ExitCode::from(code)
@@ -35,7 +35,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut args::public_command(), "seqring", &mut script);
-            stdout::print(&script)
+            console::print(&String::from_utf8(script)?)
         }
         Command::Demo(args) => demo::run(&args),
         Command::DemoProducer(args) => demo::child::produce(&args),

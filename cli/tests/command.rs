@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::fs;
+use std::{fs, io};
 
-use support::{run, stderr};
+use support::{run, seqring, stderr};
 
 /// A scenario that is over at once, should a test fail to be refused.
 const SMALL: [&str; 11] = [
@@ -62,7 +62,7 @@ fn bad_usage_is_explained_and_exits_with_2() {
         (&["bench", "scenario", "steadi"], "steady"),
         (&["bench", "scenario", "--slots=3"], "--slot-bytes <N>"),
         (&["bench", "scenario", "steady", "--slots=0"], "--slots"),
-        (&["bench", "scenario", "steady", "--slots=-1"], "--slots"),
+        (&["bench", "scenario", "steady", "--slots", "-1"], "invalid value '-1' for '--slots <N>'"),
         (&["bench", "scenario", "steady", "--readers=0"], "--readers"),
         (&["bench", "scenario", "steady", "--readers=1000000"], "1..=4096"),
         (&["bench", "scenario", "steady", "--slot-bytes=0"], "at least 20 bytes"),
@@ -78,6 +78,15 @@ fn bad_usage_is_explained_and_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
         assert!(text.contains(expected), "{arguments:?}: {text}");
     }
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_is_no_failure() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let output = seqring(&SMALL).stderr(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stdout.starts_with(b"["), "the run has its figures");
 }
 
 #[test]

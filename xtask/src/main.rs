@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 use crate::workspace::Workspace;
 
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", about = "The developer tasks of the seqring workspace")]
+#[command(name = "xtask", bin_name = "cargo xtask", about = "The developer tasks of the seqring workspace")]
 struct Cli {
     #[command(subcommand)]
     task: Task,

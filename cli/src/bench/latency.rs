@@ -30,8 +30,9 @@ Examples:
   seqring bench latency --payload-bytes 8,48,64,256,1024,4096,65536,1048576
   seqring bench latency --engine ring,locked --json > latency.json
 
-Messages of 8 and 48 bytes are typed, [u64; 1] and [u64; 6], and checked word by word; others are bytes, copied out whole and checked at
-both ends. The floor is the hand-off: half the round trip of one cache line that the same two processes bounce in between.";
+Messages of 8 and 48 bytes are typed, [u64; 1] and [u64; 6], and checked word by word; others
+are bytes, copied out whole and checked at both ends. The floor is the hand-off: half the
+round trip of one cache line that the same two processes bounce in between.";
 
 /// Rounds that are played but not counted, until caches and clocks have settled.
 const WARM_UP: u32 = 20;
@@ -47,15 +48,15 @@ const LOCKED_TRIPS: usize = 100;
 #[command(after_help = EXAMPLES)]
 pub struct LatencyArgs {
     /// Bytes of a message; several with commas between
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "8,48", value_parser = value_parser!(u64).range(8..=1 << 30))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_delimiter = ',', default_value = "8,48", value_parser = value_parser!(u64).range(8..=1 << 30))]
     payload_bytes: Vec<u64>,
 
     /// Rounds of each size
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     rounds: u32,
 
     /// Slots of a queue [default: 1024 for messages of 8 and 48 bytes, 8 for others]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1 << 24))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u64).range(1..=1 << 24))]
     slots: Option<u64>,
 
     /// Which queue carries the messages; both with a comma between

@@ -1,12 +1,12 @@
 //! What the benchmarks show: progress on standard error, then a table or JSON on standard output.
 
-use std::io::{self, Write as _};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+use crate::console;
 
 /// A bar on a terminal; nothing elsewhere.
 #[derive(Debug)]
@@ -38,10 +38,7 @@ impl Drop for Bar {
 /// When standard output takes nothing; a reader that has seen enough is no failure.
 pub fn print<Row: Serialize>(json: bool, rows: &[Row], table: impl FnOnce(&[Row]) -> String) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(rows)? + "\n" } else { table(rows) };
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
+    console::print(&text)
 }
 
 /// An empty table: words to the left in the first column, figures to the right in the others.

@@ -29,7 +29,7 @@ Examples:
 Modes:
   publish-alone        publish while nobody reads, beside a SeqCst fence
   receive-filled       receive from a ring filled before, beside a SeqCst fence
-  overwrite            a producer at full speed; counted is what a consumer on the other CPU received
+  overwrite            a producer at full speed; counted is what a consumer receives
   overwrite-batch      the same, published 32 at a time
   lossless             the locked queue, whose writer waits for the reader
   idle-consumers-N     publish while another process has N consumers attached that do nothing
@@ -43,7 +43,7 @@ const WARM_UP: u32 = 10;
 #[command(after_help = EXAMPLES)]
 pub struct ThroughputArgs {
     /// Rounds of each mode
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 200, value_parser = value_parser!(u32).range(1..=1_000_000))]
     rounds: u32,
 
     /// Which queues to measure, with a comma between

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::plain;
 use crate::bench::output::{bytes, figure, nanoseconds, table};
 use crate::bench::scenario::leftovers::Session;
 use crate::bench::scenario::outcome::Outcome;
 use crate::bench::scenario::plan::Plan;
 use crate::bench::scenario::progress::Progress;
 use crate::bench::scenario::{check_promises, room, supervise};
+use crate::console::print;
 use crate::engine::Engine;
 use crate::interrupt::Interrupt;
 
@@ -34,7 +34,7 @@ fn plan(seconds: f64) -> Plan {
 pub fn run(seconds: f64, session: &Session, interrupt: &Interrupt) -> Result<()> {
     let plan = plan(seconds);
     room::check(&plan)?;
-    plain::print(&format!(
+    print(&format!(
         "\nNow beside a lossless queue under a readers-writer lock: {} messages a second\n\
          of {} to {} readers that need {} ms of CPU for each, {seconds:.1} s with either.\n",
         plan.writes_per_second,
@@ -48,7 +48,7 @@ pub fn run(seconds: f64, session: &Session, interrupt: &Interrupt) -> Result<()>
         outcomes.push(supervise::run(&plan, engine, session, interrupt, &mut progress)?);
     }
     check_promises(&outcomes)?;
-    plain::print(&show(&outcomes))
+    print(&show(&outcomes))
 }
 
 fn show(outcomes: &[Outcome]) -> String {

@@ -1,13 +1,13 @@
 //! The demo without a terminal: lines.
 
-use std::io::{self, Write as _};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::live::{Scene, Show};
 use crate::bench::output::{figure, nanoseconds};
+use crate::console::print;
 
 /// Seconds between two blocks of lines.
 const PERIOD: f64 = 1.0;
@@ -56,12 +56,4 @@ fn block(scene: &Scene) -> String {
         );
     }
     lines
-}
-
-/// Writes to standard output; a reader that has seen enough is no failure.
-pub fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
 }

@@ -78,6 +78,12 @@ trait Ends {
 
     /// Looks for message number `n`, and reads it if it is there.
     fn poll(&mut self, n: u64) -> Result<bool>;
+
+    /// Waits for message number `n` and reads it.
+    #[inline(always)]
+    fn wait(&mut self, n: u64, check: &mut Check<'_>) -> Result<()> {
+        until(check, || self.poll(n))
+    }
 }
 
 struct Game<E> {
@@ -95,7 +101,7 @@ impl<E: Ends> Rally for Game<E> {
     fn lead(&mut self, trips: u32, check: &mut Check<'_>) -> Result<()> {
         for _ in 0..trips {
             self.ends.send(self.trips)?;
-            until(check, || self.ends.poll(self.trips))?;
+            self.ends.wait(self.trips, check)?;
             self.trips += 1;
         }
         Ok(())
@@ -103,7 +109,7 @@ impl<E: Ends> Rally for Game<E> {
 
     fn follow(&mut self, trips: u32, check: &mut Check<'_>) -> Result<()> {
         for _ in 0..trips {
-            until(check, || self.ends.poll(self.trips))?;
+            self.ends.wait(self.trips, check)?;
             self.ends.send(self.trips)?;
             self.trips += 1;
         }
@@ -192,15 +198,19 @@ impl Ends for Bytes {
 }
 
 fn mark(message: &mut [u8], n: u64) {
-    let number = n.to_ne_bytes();
-    message[..8].copy_from_slice(&number);
-    let last = message.len() - 8;
-    message[last..].copy_from_slice(&number);
+    let number = n.to_le_bytes();
+    let (head, rest) = message.split_at_mut(number.len());
+    head.copy_from_slice(&number);
+    let tail = rest.len().min(number.len());
+    let last = rest.len() - tail;
+    rest[last..].copy_from_slice(&number[..tail]);
 }
 
 fn is_marked(message: &[u8], bytes: usize, n: u64) -> bool {
-    let number = n.to_ne_bytes();
-    message.len() == bytes && message.starts_with(&number) && message.ends_with(&number)
+    let number = n.to_le_bytes();
+    // A message of less than two numbers has room for the lower bytes of the second.
+    let tail = bytes.saturating_sub(number.len()).min(number.len());
+    message.len() == bytes && message.starts_with(&number) && message.ends_with(&number[..tail])
 }
 
 /// Any messages, through the locked queue.
@@ -249,6 +259,14 @@ impl Ends for Queues {
             other => bail!("waiting for message {n}, the queue reported {other:?}"),
         }
     }
+
+    /// A poll may sleep for a whole nap, so there is time to check after each.
+    fn wait(&mut self, n: u64, check: &mut Check<'_>) -> Result<()> {
+        while !self.poll(n)? {
+            check()?;
+        }
+        Ok(())
+    }
 }
 
 #[cold]
@@ -259,4 +277,31 @@ fn damaged(n: u64) -> Result<bool> {
 #[inline(always)]
 fn missing(n: u64, error: TryRecvError) -> Result<bool> {
     if error == TryRecvError::Empty { Ok(false) } else { Err(error).with_context(|| format!("waiting for message {n}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_every_length_carry_their_number() {
+        for bytes in 8..40 {
+            let mut message = vec![0x5A; bytes];
+            for n in [0, 1, 255, 256, u64::MAX] {
+                mark(&mut message, n);
+                assert!(is_marked(&message, bytes, n), "{bytes} bytes, message {n}");
+                assert!(!is_marked(&message, bytes, n ^ 1), "{bytes} bytes, message {n}");
+                assert!(!is_marked(&message[1..], bytes, n), "{bytes} bytes, message {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn waiting_at_the_locked_queue_ends_when_the_check_fails() {
+        let name = format!("seqring-test-{}-rally", std::process::id());
+        let task = Task { engine: Engine::Locked, name, payload_bytes: 8, slots: 2, rounds: 1, trips: 1 };
+        let mut rally = connect(&task, Side::Lead).unwrap();
+        let error = rally.lead(1, &mut || bail!("nobody there")).unwrap_err();
+        assert_eq!(error.to_string(), "nobody there");
+    }
 }

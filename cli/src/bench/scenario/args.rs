@@ -27,7 +27,7 @@ writer keeps its pace; the locked queue is lossless, so a slow reader stalls the
 Latency is the time from just before a message is handed to the queue until a reader has
 its copy. CPU seconds count from the start signal to the end of each process.";
 
-/// The processes' numbers may be anything up to this, which no machine has to regret.
+/// Each reader is a process: more of them than this is a typing error.
 const MOST_READERS: u64 = 4096;
 
 /// The options of a scenario.
@@ -35,31 +35,30 @@ const MOST_READERS: u64 = 4096;
 #[command(after_help = EXAMPLES, override_usage = USAGE)]
 pub struct ScenarioArgs {
     /// A published scenario
-    #[arg(required_unless_present_all = ["slot_bytes", "slots", "readers", "writes_per_second"])]
     pub preset: Option<Preset>,
 
     /// Bytes of each message: 8 sequence, 8 send time, random bytes, 4 CRC-32
-    #[arg(long, value_name = "N", value_parser = slot_bytes)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = slot_bytes)]
     slot_bytes: Option<usize>,
 
     /// Number of slots
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1 << 40))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = value_parser!(u64).range(1..=1 << 40))]
     slots: Option<u64>,
 
     /// Number of reader processes
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=MOST_READERS))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = value_parser!(u64).range(1..=MOST_READERS))]
     readers: Option<u64>,
 
     /// Messages a second that the writer aims for
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = positive)]
     writes_per_second: Option<f64>,
 
     /// How long the writer writes [default: 10]
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
     duration_seconds: Option<f64>,
 
     /// CPU time that each reader burns on each message
-    #[arg(long, value_name = "N", value_parser = not_negative)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = not_negative)]
     reader_burn_cpu_milliseconds: Option<f64>,
 
     /// Check the CRC of each message (default, except in the preset large)
@@ -228,7 +227,9 @@ mod tests {
     #[test]
     fn without_a_preset_the_missing_sizes_are_named() {
         let error = parse("--slot-bytes 100 --slots 3").unwrap_err();
-        assert!(error.contains("PRESET") && error.contains("--readers <N>"), "{error}");
+        let (missing, _) = error.split_once("Usage:").expect("the error ends with the usage");
+        assert!(["--readers <N>", "--writes-per-second <N>"].iter().all(|option| missing.contains(option)), "{error}");
+        assert!(!missing.contains("--slots"), "{error}");
         let sizes = "--slot-bytes 100 --slots 3 --readers 1 --writes-per-second 10";
         assert_eq!(parse(sizes).unwrap().plans()[0].name, "custom");
     }
@@ -239,6 +240,7 @@ mod tests {
             "steady --slot-bytes 19",
             "steady --slots 0",
             "steady --readers 0",
+            "steady --readers -2",
             "steady --readers 5000",
             "steady --writes-per-second 0",
             "steady --writes-per-second NaN",
@@ -246,7 +248,9 @@ mod tests {
             "steady --duration-seconds -1",
             "steady --reader-burn-cpu-milliseconds -1",
         ] {
-            assert!(parse(line).is_err(), "{line}");
+            let error = parse(line).unwrap_err();
+            // Of the number, not of an option that nobody meant.
+            assert!(error.contains("invalid value"), "{line}: {error}");
         }
     }
 }

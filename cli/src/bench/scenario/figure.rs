@@ -36,6 +36,11 @@ pub fn latency(nanoseconds: Option<u64>) -> String {
     }
 }
 
+/// A number that somebody asked for: no more than three decimals, and none that are zero.
+pub fn short(number: f64) -> String {
+    ((number * 1e3).round() / 1e3).to_string()
+}
+
 /// Seconds with milliseconds.
 pub fn seconds(seconds: f64) -> String {
     format!("{seconds:.3}")
@@ -55,6 +60,11 @@ mod tests {
     fn latencies_have_their_unit() {
         let text = [Some(999), Some(1_500), Some(2_340_000), Some(1_250_000_000), None].map(latency);
         assert_eq!(text, ["999 ns", "1.5 µs", "2.3 ms", "1.25 s", "-"]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_shown_short() {
+        assert_eq!([1.0, 0.25, 1.0 / 3.0, 50_000.0].map(short), ["1", "0.25", "0.333", "50000"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use seqring::Ring;
 
+use crate::console::note;
 use crate::engine::Engine;
 
 /// Where Linux keeps named shared memory.
@@ -99,7 +100,7 @@ fn sweep() -> Result<()> {
         if let Some(_lock) = try_lock(file, &marker)?
             && let Err(error) = remove_patiently(id, &marker)
         {
-            eprintln!("seqring: cannot remove what a dead run left, the next start tries again: {error:#}");
+            note(format_args!("seqring: cannot remove what a dead run left, the next start tries again: {error:#}"));
         }
     }
     Ok(())

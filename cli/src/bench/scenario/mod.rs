@@ -32,8 +32,8 @@ use outcome::Outcome;
 use progress::Progress;
 use report::ReportFile;
 
+use crate::console::{note, print};
 use crate::interrupt::Interrupt;
-use crate::stdout::print;
 
 /// Runs the scenarios that the command line asks for and prints what they measured.
 ///
@@ -60,17 +60,17 @@ pub fn run(args: &ScenarioArgs) -> Result<()> {
         }
         if !args.json {
             let of_this_plan = &outcomes[outcomes.len() - args.engines().len()..];
-            print(table::of_plan(plan, of_this_plan).as_bytes())?;
+            print(&table::of_plan(plan, of_this_plan))?;
         }
     }
     if args.json {
-        print((serde_json::to_string_pretty(&outcomes)? + "\n").as_bytes())?;
+        print(&(serde_json::to_string_pretty(&outcomes)? + "\n"))?;
     } else if plans.len() > 1 {
-        print(table::summary(&outcomes).as_bytes())?;
+        print(&table::summary(&outcomes))?;
     }
     if let Some(report) = report {
         let path = report.write(&plans, &outcomes)?;
-        eprintln!("report written to {}", path.display());
+        note(format_args!("report written to {}", path.display()));
     }
     check_promises(&outcomes)
 }

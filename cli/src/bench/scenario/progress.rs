@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::figure::short;
 use super::plan::Plan;
 use super::protocol::WriterProgress;
+use crate::console::note;
 use crate::engine::Engine;
 
 /// A bar on a terminal; elsewhere one line per run.
@@ -26,7 +28,8 @@ impl Progress {
         bar.set_prefix(format!("{} {engine}", plan.name));
         bar.enable_steady_tick(Duration::from_millis(100));
         if !io::stderr().is_terminal() {
-            eprintln!("{} with the {engine} engine: {} s, {} readers", plan.name, plan.duration_seconds, plan.readers);
+            let Plan { name, readers, .. } = plan;
+            note(format_args!("{name} with the {engine} engine: {} s, readers: {readers}", short(plan.duration_seconds)));
         }
         Self { bar, debug }
     }
@@ -52,7 +55,7 @@ impl Progress {
     /// A detail for those who asked for details.
     pub fn detail(&self, line: impl FnOnce() -> String) {
         if self.debug {
-            self.bar.suspend(|| eprintln!("{}", line()));
+            self.bar.suspend(|| note(line()));
         }
     }
 }

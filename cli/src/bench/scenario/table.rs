@@ -3,7 +3,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, ContentArrangement};
 
-use super::figure::{count, latency, percent, rate, seconds};
+use super::figure::{count, latency, percent, rate, seconds, short};
 use super::outcome::{Latency, Outcome, relative_percent};
 use super::plan::Plan;
 use super::protocol::ReaderFigures;
@@ -44,8 +44,8 @@ pub fn describe(plan: &Plan) -> String {
         plan.readers,
         count(plan.slots as u64),
         count(plan.slot_bytes as u64),
-        plan.writes_per_second,
-        plan.duration_seconds,
+        short(plan.writes_per_second),
+        short(plan.duration_seconds),
     );
     if plan.reader_burn_cpu_milliseconds > 0.0 {
         text += &format!(", readers burn {} ms of CPU a message", plan.reader_burn_cpu_milliseconds);

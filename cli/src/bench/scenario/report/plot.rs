@@ -165,9 +165,9 @@ fn bars(outcomes: &[Outcome], label: fn(&f64) -> String, parts: fn(&Outcome) -> 
                 chart.draw_series([bar]).map_err(failure)?;
                 base += part;
             }
-            let (x, y) = chart.backend_coord(&(middle(&place), base));
             // Next to a bar that can be seen, above the axis otherwise.
-            let (v_pos, shift) = if base < -0.02 * span { (VPos::Top, 4) } else { (VPos::Bottom, -4) };
+            let (end, v_pos, shift) = if base < -0.02 * span { (base, VPos::Top, 4) } else { (base.max(0.0), VPos::Bottom, -4) };
+            let (x, y) = chart.backend_coord(&(middle(&place), end));
             let style = text(16).pos(Pos::new(HPos::Center, v_pos));
             area.draw_text(&note(run), &style, (x, y + shift)).map_err(failure)?;
         }
@@ -188,7 +188,7 @@ fn unsigned_zero(value: f64) -> f64 {
 pub fn versus_target(outcomes: &[Outcome]) -> Result<String> {
     bars(
         outcomes,
-        |value| format!("{:.1} %", unsigned_zero(*value)),
+        |value| format!("{:.2} %", unsigned_zero(*value)),
         |run| vec![run.percent_vs_target],
         |run| figure::percent(run.percent_vs_target),
     )
@@ -196,7 +196,7 @@ pub fn versus_target(outcomes: &[Outcome]) -> Result<String> {
 
 /// The percentage of messages that readers lost.
 pub fn loss(outcomes: &[Outcome]) -> Result<String> {
-    bars(outcomes, |value| format!("{value:.1} %"), |run| vec![run.lost_percent()], |run| format!("{:.2} %", run.lost_percent()))
+    bars(outcomes, |value| format!("{value:.2} %"), |run| vec![run.lost_percent()], |run| format!("{:.2} %", run.lost_percent()))
 }
 
 /// The CPU seconds of writer and readers per second of the run.
