@@ -86,10 +86,8 @@ pub const SUPERSEDED: u64 = 3;
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 /// No segment is larger, so that no sum of sizes can overflow.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 46;
-/// Name and type name are at most this long, in bytes.
-pub const MAX_TEXT_BYTES: u64 = 4096;
-/// The caller's metadata is at most this long, in bytes.
-pub const MAX_META_BYTES: u64 = 1 << 20;
+/// Each of the texts is at most this long, in bytes.
+pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Payloads up to this many bytes are copied by words, larger ones in bulk (see `copy`).
 pub const WORDS_UP_TO: usize = 256;
@@ -366,7 +364,7 @@ impl Header {
         let slots = small("slots", SLOTS, available)?;
         let name_bytes = small("name length", NAME_BYTES, MAX_TEXT_BYTES)?;
         let type_bytes = small("type name length", TYPE_BYTES, MAX_TEXT_BYTES)?;
-        let meta_bytes = small("metadata length", META_BYTES, MAX_META_BYTES)?;
+        let meta_bytes = small("metadata length", META_BYTES, MAX_TEXT_BYTES)?;
         let geometry = Geometry::plan(kind, payload_bytes, payload_align, slots, text_words(name_bytes, type_bytes, meta_bytes))?;
         // Against the file itself, not against the header's word, which may have changed since.
         if geometry.segment_bytes() != Some(available) {

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::layout::{
-    EPOCH, Geometry, Header, IDLE, MAX_META_BYTES, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, SUPERSEDED, text_words,
-};
+use crate::layout::{EPOCH, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, SUPERSEDED, text_words};
 use crate::message::{Format, Message};
 use crate::producer::Producer;
 use crate::ring::{self, Writer};
@@ -378,15 +376,14 @@ impl<M: Message + ?Sized> Builder<M> {
     fn plan(&self) -> Result<Header, Error> {
         let format = M::format(self.slot_bytes);
         let type_name = self.type_name.clone().unwrap_or(format.type_name);
-        let limits = [
-            ("the length of its name in bytes", self.name.len(), MAX_TEXT_BYTES),
-            ("the length of its type name in bytes", type_name.len(), MAX_TEXT_BYTES),
-            ("the length of its metadata in bytes", self.metadata.len(), MAX_META_BYTES),
+        let texts = [
+            ("the length of its name in bytes", self.name.len()),
+            ("the length of its type name in bytes", type_name.len()),
+            ("the length of its metadata in bytes", self.metadata.len()),
         ];
-        for (what, bytes, max) in limits {
-            if bytes as u64 > max {
-                let why = if max == MAX_TEXT_BYTES { "at most 4096 bytes" } else { "at most 1048576 bytes" };
-                return Err(Error::argument(&self.name, OutOfRange { what, value: bytes as u64, why }));
+        for (what, bytes) in texts {
+            if bytes as u64 > MAX_TEXT_BYTES {
+                return Err(Error::argument(&self.name, OutOfRange { what, value: bytes as u64, why: "at most 1048576 bytes" }));
             }
         }
         if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {

@@ -31,8 +31,7 @@ fn any_string_is_a_name() {
         format!("日本語 – naïve – 🦀 {unique}"),
         format!("~{unique}"),
         format!("{}{unique}", "x".repeat(4000)),
-        format!("{}{unique}", "ü".repeat(2000)),
-        String::new(),
+        format!("{}{unique}", "ü".repeat(100_000)),
     ];
     for (index, name) in names.iter().enumerate() {
         let ring = Ring::<u64>::builder(name).slots(2).create().unwrap_or_else(|error| panic!("{name:?}: {error}"));
@@ -50,14 +49,14 @@ fn any_string_is_a_name() {
 
 #[test]
 fn texts_that_are_too_long() {
-    let name = "n".repeat(5000);
+    let name = "n".repeat((1 << 20) + 1);
     let text = expect_error(Ring::<u64>::builder(&name).create(), "InvalidArgument", &name);
-    assert!(text.contains("5000") && text.contains("4096"), "{text}");
+    assert!(text.contains("= 1048577") && text.contains("at most 1048576"), "{text}");
     expect_error(Ring::<u64>::open(&name), "NotFound", &name);
     let name = Name::new("long-texts");
-    expect_error(Ring::<u64>::builder(&name).type_name(&"t".repeat(4097)).create(), "InvalidArgument", &name);
+    expect_error(Ring::<u64>::builder(&name).type_name(&"t".repeat((1 << 20) + 1)).create(), "InvalidArgument", &name);
     expect_error(Ring::<u64>::builder(&name).metadata(vec![0; (1 << 20) + 1]).create(), "InvalidArgument", &name);
-    let ring = Ring::<u64>::builder(&name).type_name(&"t".repeat(4096)).metadata(vec![7; 1 << 20]).create().unwrap();
+    let ring = Ring::<u64>::builder(&name).type_name(&"t".repeat(1 << 20)).metadata(vec![7; 1 << 20]).create().unwrap();
     let own = Ring::<u64>::options().type_name(ring.type_name()).open(&name).unwrap();
     assert_eq!(own.metadata().len(), 1 << 20);
 }
