@@ -232,7 +232,8 @@ pub struct TooLarge {
 
 impl core::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "a message of {} bytes does not fit into slots of {} bytes: split it, or create the ring with larger slot_bytes", self.bytes, self.slot_bytes)
+        write!(f, "a message of {} bytes does not fit into slots of {} bytes: \
+             split it, or create the ring with larger slot_bytes", self.bytes, self.slot_bytes)
     }
 }
 

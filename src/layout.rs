@@ -182,9 +182,14 @@ impl Geometry {
             return out_of_range("slots", 0, "a ring needs at least 1 slot");
         }
         if payload_bytes == 0 {
-            return out_of_range("slot_bytes", 0, "a slot holds at least 1 byte (and message types must not be empty)");
+            return out_of_range("slot_bytes", 0, "a slot holds at least 1 byte \
+                 (and message types must not be empty)");
         }
-        let too_large = OutOfRange { what: "slots x slot_bytes", value: (slots as u64).saturating_mul(payload_bytes as u64), why: "a segment is at most 2^46 bytes" };
+        let too_large = OutOfRange {
+            what: "slots x slot_bytes",
+            value: (slots as u64).saturating_mul(payload_bytes as u64),
+            why: "a segment is at most 2^46 bytes",
+        };
         let slots_word = (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
         let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
         let stride = stride(words).ok_or(too_large.clone())?;
@@ -329,7 +334,8 @@ impl Header {
     pub fn read(words: &[AtomicU64]) -> Result<Self, Refused> {
         let available = words.len() as u64 * WORD as u64;
         if words.len() < TEXT_WORD {
-            return Ok(out_of_range("segment size in bytes", available, "a header alone takes 1024 bytes; the file is truncated or not a seqring segment")?);
+            return Ok(out_of_range("segment size in bytes", available, "a header alone takes 1024 bytes; \
+                 the file is truncated or not a seqring segment")?);
         }
         // Relaxed and a fence, not load(Acquire): on a read-only mapping only relaxed loads are defined.
         let magic = words[MAGIC].load(Ordering::Relaxed);
@@ -346,7 +352,8 @@ impl Header {
         }
         let segment_bytes = field(SEGMENT_BYTES);
         if segment_bytes != available || segment_bytes > MAX_SEGMENT_BYTES {
-            return Ok(out_of_range("segment size in the header", segment_bytes, "it differs from the size of the file, or is beyond 2^46 bytes")?);
+            return Ok(out_of_range("segment size in the header", segment_bytes, "it differs from the size of the file, \
+                 or is beyond 2^46 bytes")?);
         }
         let kind = match field(KIND) {
             1 => Kind::Fixed,
@@ -389,12 +396,20 @@ impl Header {
         }
         let mut word = TEXT_WORD;
         let mut text = |bytes: usize| {
-            let mut text: Vec<u8> = words[word..word + bytes.div_ceil(WORD)].iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
+            let place = &words[word..word + bytes.div_ceil(WORD)];
+            let mut text: Vec<u8> = place.iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
             text.truncate(bytes);
             word += bytes.div_ceil(WORD);
             text
         };
-        Ok(Self { geometry, instance: field(INSTANCE), created: field(CREATED), name: text(name_bytes), type_name: text(type_bytes), metadata: text(meta_bytes) })
+        Ok(Self {
+            geometry,
+            instance: field(INSTANCE),
+            created: field(CREATED),
+            name: text(name_bytes),
+            type_name: text(type_bytes),
+            metadata: text(meta_bytes),
+        })
     }
 }
 

@@ -261,6 +261,13 @@ impl<M: Message + ?Sized> Ring<M> {
         self.shared.is_producer_alive()
     }
 
+    fn of(shared: Shared, prefault: bool) -> Self {
+        if prefault {
+            shared.segment.prefault();
+        }
+        Self { shared: Arc::new(shared), _message: PhantomData }
+    }
+
     fn geometry(&self) -> &Geometry {
         &self.shared.header.geometry
     }
@@ -357,8 +364,8 @@ impl<M: Message + ?Sized> Builder<M> {
         let header = self.plan()?;
         // Each round ends in a ring or an error unless somebody else created or removed the name meanwhile.
         let patience = Instant::now() + CREATION_PATIENCE;
+        let bytes = header.geometry.segment_bytes().expect("a planned geometry has a size");
         loop {
-            let bytes = header.geometry.segment_bytes().expect("a planned geometry has a size");
             if let Some(segment) = Segment::create(&self.name, bytes, self.mode)? {
                 header.write(segment.words());
                 return Ok(self.finish(segment, header, true));
@@ -409,12 +416,7 @@ impl<M: Message + ?Sized> Builder<M> {
     fn existing(&self) -> Result<Option<(Segment, Header, bool)>, Error> {
         match self.if_exists {
             IfExists::Error => Err(Error::AlreadyExists { name: self.name.clone() }),
-            IfExists::ReplaceStale => {
-                if let Some(stale) = Stale::claim(&self.name)? {
-                    stale.replace(&self.name)?;
-                }
-                Ok(None)
-            }
+            IfExists::ReplaceStale => Stale::clear_away(&self.name).map(|()| None),
             IfExists::Attach => match open_segment(&self.name, false) {
                 Ok((segment, found)) => {
                     self.check_same(&found)?;
@@ -422,14 +424,10 @@ impl<M: Message + ?Sized> Builder<M> {
                     // Somebody may have replaced it between the open and the lock.
                     Ok(segment.is_named().then_some((segment, found, owner)))
                 }
-                Err(not_ready @ Error::NotReady { .. }) => match Stale::claim(&self.name) {
-                    Ok(Some(stale)) => {
-                        stale.replace(&self.name)?;
-                        Ok(None)
-                    }
+                Err(not_ready @ Error::NotReady { .. }) => match Stale::clear_away(&self.name) {
                     // Its creator is alive and at it.
                     Err(Error::InUse { .. }) => Err(not_ready),
-                    other => other.map(|_| None),
+                    cleared => cleared.map(|()| None),
                 },
                 Err(error) => Err(error),
             },
@@ -451,20 +449,8 @@ impl<M: Message + ?Sized> Builder<M> {
     }
 
     fn finish(self, segment: Segment, header: Header, owner: bool) -> Ring<M> {
-        if self.prefault {
-            segment.prefault();
-        }
-        Ring {
-            shared: Arc::new(Shared {
-                segment,
-                header,
-                name: self.name,
-                has_producer: AtomicBool::new(false),
-                owner,
-                persistent: self.persistent,
-            }),
-            _message: PhantomData,
-        }
+        let (prefault, persistent) = (self.prefault, self.persistent);
+        Ring::of(Shared { segment, header, name: self.name, has_producer: AtomicBool::new(false), owner, persistent }, prefault)
     }
 }
 
@@ -516,20 +502,9 @@ impl<M: Message + ?Sized> OpenOptions<M> {
             }
         };
         check_type::<M>(name, self.type_name.as_deref(), &header)?;
-        if self.prefault {
-            segment.prefault();
-        }
-        Ok(Ring {
-            shared: Arc::new(Shared {
-                segment,
-                header,
-                name: name.into(),
-                has_producer: AtomicBool::new(false),
-                owner: false,
-                persistent: true,
-            }),
-            _message: PhantomData,
-        })
+        // Who opens a ring has no part in its name.
+        let shared = Shared { segment, header, name: name.into(), has_producer: AtomicBool::new(false), owner: false, persistent: true };
+        Ok(Ring::of(shared, self.prefault))
     }
 }
 
@@ -596,6 +571,11 @@ impl Stale {
             check_name(name, &header)?;
         }
         Ok(segment.is_named().then_some(Self { segment }))
+    }
+
+    /// Clears the segment of `name` away, unless the name has changed its meaning meanwhile.
+    fn clear_away(name: &str) -> Result<(), Error> {
+        Self::claim(name)?.map_or(Ok(()), |stale| stale.replace(name))
     }
 
     /// Tells attached consumers, and frees the name.

@@ -4,7 +4,7 @@
 use loom::thread;
 use loom_tests::{Bound, Follower, explore};
 use loom_tests::{Outcomes, Ring};
-use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, supersede};
+use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer, supersede};
 
 const OUTCOMES: [&str; 3] = ["ended under way", "not ended", "lagged"];
 
@@ -37,18 +37,20 @@ fn finish(mut follower: Follower, total: u64, expected: CloseReason) {
     }
 }
 
+/// Publishes two messages and closes, in a thread of its own.
+fn publish_and_close(ring: &Ring, mut writer: Writer) -> thread::JoinHandle<()> {
+    let ring = ring.clone();
+    thread::spawn(move || {
+        ring.publish_each(&mut writer, 2);
+        writer.close(ring.words());
+    })
+}
+
 #[test]
 fn closed_while_reading() {
     explore("end::closed_while_reading", Bound::Complete, &OUTCOMES[..2], |outcomes| {
         let ring = Ring::new(2);
-        let mut writer = ring.writer();
-        let writing = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                ring.publish_each(&mut writer, 2);
-                writer.close(ring.words());
-            })
-        };
+        let writing = publish_and_close(&ring, ring.writer());
         let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
         receive(outcomes, &mut follower, 3, 2, CloseReason::Closed);
         writing.join().unwrap();
@@ -62,13 +64,7 @@ fn closed_while_lapped() {
         let ring = Ring::new(2);
         let mut writer = ring.writer();
         ring.publish(&mut writer);
-        let writing = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                ring.publish_each(&mut writer, 2);
-                writer.close(ring.words());
-            })
-        };
+        let writing = publish_and_close(&ring, writer);
         let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
         receive(outcomes, &mut follower, 3, 3, CloseReason::Closed);
         writing.join().unwrap();

@@ -128,40 +128,27 @@ fn died_behind_the_stamp() {
     });
 }
 
+/// Death behind the mark and so many words of the payload.
+fn died_while_writing(name: &'static str, words: usize) {
+    const OUTCOMES: [&str; 4] = ["counted message", "successor's message", "lagged", "empty"];
+    explore(name, Bound::Preemptions, &OUTCOMES, move |outcomes| {
+        succeeded(outcomes, 1, 1, 0, Death::Writing { words }, 2);
+    });
+}
+
 #[test]
 fn died_behind_the_mark() {
-    explore(
-        "restart::died_behind_the_mark",
-        Bound::Preemptions,
-        &["counted message", "successor's message", "lagged", "empty"],
-        |outcomes| {
-            succeeded(outcomes, 1, 1, 0, Death::Writing { words: 0 }, 2);
-        },
-    );
+    died_while_writing("restart::died_behind_the_mark", 0);
 }
 
 #[test]
 fn died_in_the_payload() {
-    explore(
-        "restart::died_in_the_payload",
-        Bound::Preemptions,
-        &["counted message", "successor's message", "lagged", "empty"],
-        |outcomes| {
-            succeeded(outcomes, 1, 1, 0, Death::Writing { words: 1 }, 2);
-        },
-    );
+    died_while_writing("restart::died_in_the_payload", 1);
 }
 
 #[test]
 fn died_behind_the_payload() {
-    explore(
-        "restart::died_behind_the_payload",
-        Bound::Preemptions,
-        &["counted message", "successor's message", "lagged", "empty"],
-        |outcomes| {
-            succeeded(outcomes, 1, 1, 0, Death::Writing { words: 2 }, 2);
-        },
-    );
+    died_while_writing("restart::died_behind_the_payload", 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Row, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -36,13 +36,14 @@ impl Drop for Bar {
 /// # Errors
 ///
 /// When standard output takes nothing; a reader that has seen enough is no failure.
-pub fn print<Row: Serialize>(json: bool, rows: &[Row], table: impl FnOnce(&[Row]) -> String) -> Result<()> {
+pub fn print<R: Serialize>(json: bool, rows: &[R], table: impl FnOnce(&[R]) -> String) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(rows)? + "\n" } else { table(rows) };
     console::print(&text)
 }
 
-/// An empty table: words to the left in the first column, figures to the right in the others.
-pub fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+/// An empty table: words to the left in the first column, figures to the right in the others. It is as wide as it needs to be: one that
+/// wraps in the terminal is easier to read than wrapped cells.
+pub fn table(header: impl Into<Row>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     for column in table.column_iter_mut().skip(1) {

@@ -1,5 +1,7 @@
 //! How figures are written for people.
 
+use crate::bench::output;
+
 /// A number with thousands separated.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -26,14 +28,7 @@ pub fn percent(number: f64) -> String {
 
 /// A latency in its natural unit.
 pub fn latency(nanoseconds: Option<u64>) -> String {
-    let Some(nanoseconds) = nanoseconds else { return "-".to_owned() };
-    let value = nanoseconds as f64;
-    match nanoseconds {
-        0..1_000 => format!("{nanoseconds} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", value / 1e6),
-        _ => format!("{:.2} s", value / 1e9),
-    }
+    nanoseconds.map_or("-".to_owned(), |nanoseconds| output::nanoseconds(nanoseconds as f64))
 }
 
 /// A number that somebody asked for: no more than three decimals, and none that are zero.

@@ -1,12 +1,10 @@
 //! The figures as tables: a heading and rows of text, for a terminal or a page.
 
-use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{CellAlignment, ContentArrangement};
-
 use super::figure::{count, latency, percent, rate, seconds, short};
 use super::outcome::{Latency, Outcome, relative_percent};
 use super::plan::Plan;
 use super::protocol::ReaderFigures;
+use crate::bench::output;
 
 /// More readers than this are summed up by their minimum, median and maximum.
 const READERS_IN_FULL: usize = 8;
@@ -269,16 +267,8 @@ pub fn all_runs(outcomes: &[Outcome]) -> Table {
 
 impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut table = comfy_table::Table::new();
-        table
-            .load_style(UTF8_FULL_CONDENSED)
-            // A wide table that wraps in the terminal is easier to read than wrapped cells.
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(&self.header)
-            .add_rows(&self.rows);
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        let mut table = output::table(&self.header);
+        table.add_rows(&self.rows);
         writeln!(f, "\n{}\n{table}", self.title)
     }
 }
