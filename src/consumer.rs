@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
+use crate::error::Error;
 use crate::message::{Message, take_bytes};
 use crate::open::Shared;
+use crate::registration::{Free, Registered, Registration};
 use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
 use crate::sync::AtomicU64;
 use crate::wait::{Wait, Woken, spin};
@@ -63,10 +65,58 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
         self
     }
 
+    /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to tools, and may gate. Names
+    /// need not differ; the table keeps their first 80 bytes.
+    pub fn name(self, name: &str) -> RegisteredBuilder<M> {
+        RegisteredBuilder { free: self, name: name.into(), gating: false }
+    }
+
     /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
     pub fn attach(self) -> Consumer<M> {
         let reader = Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
-        Consumer { reader: CachePadded::new(reader), shared: self.shared, _message: PhantomData }
+        Consumer { reader: CachePadded::new(reader), registration: Free { _private: () }, shared: self.shared, _message: PhantomData }
+    }
+}
+
+/// How to attach a registered consumer; made by [`ConsumerBuilder::name`].
+#[must_use = "call attach() to get the consumer"]
+pub struct RegisteredBuilder<M: Message + ?Sized> {
+    free: ConsumerBuilder<M>,
+    name: String,
+    gating: bool,
+}
+
+impl<M: Message + ?Sized> RegisteredBuilder<M> {
+    /// Where to start; [`Start::Next`] unless told otherwise.
+    pub fn start(mut self, start: Start) -> Self {
+        self.free = self.free.start(start);
+        self
+    }
+
+    /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
+    pub fn on_lag(mut self, on_lag: OnLag) -> Self {
+        self.free = self.free.on_lag(on_lag);
+        self
+    }
+
+    /// Gate: the producer waits rather than overwrite what this consumer has not received. It loses nothing that is published
+    /// after it has attached, unless the producer tells it to skip ahead or evicts it, which it is told.
+    pub fn gating(mut self) -> Self {
+        self.gating = true;
+        self
+    }
+
+    /// Enters the reader table. Opens the segment once more, for writing, and maps the table's pages; the rest stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`], [`Error::Permission`], or [`Error::Io`].
+    pub fn attach(self) -> Result<Consumer<M, Registered>, Error> {
+        let start = self.free.start;
+        let Consumer { mut reader, shared, .. } = self.free.attach();
+        let wish = (start != Start::Next).then(|| reader.cursor());
+        let (registration, first) = Registered::join(&shared, &self.name, self.gating, wish)?;
+        reader.seek(shared.words(), Start::Sequence(first));
+        Ok(Consumer { reader, registration, shared, _message: PhantomData })
     }
 }
 
@@ -84,13 +134,14 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
 /// # Closing
 /// All published messages are delivered before `Closed`. A producer that died is noticed by the blocking receives
 /// within some ten milliseconds.
-pub struct Consumer<M: Message + ?Sized> {
+pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     reader: CachePadded<Reader>,
+    registration: R,
     shared: Arc<Shared>,
     _message: PhantomData<fn(&M)>,
 }
 
-impl<M: Message + ?Sized> Consumer<M> {
+impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Receives the next message if it is there. Never waits and never enters the kernel; therefore it cannot tell a
     /// dead producer from a silent one (see [`Ring::is_producer_alive`](crate::Ring::is_producer_alive)).
     ///
@@ -138,6 +189,7 @@ impl<M: Message + ?Sized> Consumer<M> {
         let more = std::iter::from_fn(|| self.reader.read_ready(words, |body| M::take(body, payload_bytes)));
         let before = messages.len();
         messages.extend(more.take(max - 1).map(M::accept));
+        self.tell();
         Ok(1 + messages.len() - before)
     }
 
@@ -155,7 +207,7 @@ impl<M: Message + ?Sized> Consumer<M> {
     /// assert_eq!(sum, 6);
     /// # Ok::<(), seqring::Error>(())
     /// ```
-    pub fn iter(&mut self) -> Iter<'_, M> {
+    pub fn iter(&mut self) -> Iter<'_, M, R> {
         Iter { consumer: self }
     }
 
@@ -165,13 +217,17 @@ impl<M: Message + ?Sized> Consumer<M> {
     /// # Errors
     /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the call.
     pub fn latest(&mut self) -> Result<M::Owned, TryRecvError> {
+        self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
-        self.reader.latest(self.shared.words(), |body| M::take(body, payload_bytes)).map(M::accept)
+        let newest = self.reader.latest(self.shared.words(), |body| M::take(body, payload_bytes));
+        self.tell();
+        newest.map(M::accept)
     }
 
     /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
     pub fn seek(&mut self, start: Start) {
         self.reader.seek(self.shared.words(), start);
+        self.tell();
     }
 
     /// Sequence of the next message; that of the message received last is one less.
@@ -203,15 +259,39 @@ impl<M: Message + ?Sized> Consumer<M> {
     }
 
     #[inline(always)]
-    fn try_take<R>(&mut self, take: impl FnOnce(&[AtomicU64], usize) -> R) -> Result<R, TryRecvError> {
+    fn try_take<T>(&mut self, take: impl FnOnce(&[AtomicU64], usize) -> T) -> Result<T, TryRecvError> {
+        self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
-        self.reader.try_read(self.shared.words(), |body| take(body, payload_bytes))
+        let words = self.shared.words();
+        match self.reader.try_read(words, |body| take(body, payload_bytes)) {
+            Ok(taken) => {
+                self.registration.received(&self.reader, words);
+                Ok(taken)
+            }
+            Err(error) => {
+                self.registration.tell(&self.reader, words);
+                Err(error)
+            }
+        }
+    }
+
+    /// Does what the producer wants of a registered consumer.
+    #[inline(always)]
+    fn obey(&mut self) -> Result<(), TryRecvError> {
+        if self.registration.is_ordered(&self.reader) { Err(self.registration.obey(&mut self.reader)) } else { Ok(()) }
+    }
+
+    /// Tells the reader table about all progress.
+    fn tell(&mut self) {
+        self.registration.tell(&self.reader, self.shared.words());
     }
 
     #[inline(always)]
-    fn blocking<R>(&mut self, timeout: Option<Duration>, mut take: impl FnMut(&[AtomicU64], usize) -> R) -> Result<R, RecvTimeoutError> {
+    fn blocking<T>(&mut self, timeout: Option<Duration>, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, RecvTimeoutError> {
         loop {
             if self.reader.must_wait(self.shared.words()) {
+                // A producer that waits for this consumer must see how far it is before the two wait for each other.
+                self.tell();
                 self.wait(timeout)?;
             }
             match self.try_take(&mut take) {
@@ -249,6 +329,9 @@ impl<M: Message + ?Sized> Consumer<M> {
             if let Some(reason) = self.reader.ended(words) {
                 return Err(RecvTimeoutError::Closed(reason));
             }
+            if self.registration.is_evicted() {
+                return Err(RecvTimeoutError::Closed(CloseReason::Evicted));
+            }
             if producer_died {
                 return Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
             }
@@ -259,7 +342,7 @@ impl<M: Message + ?Sized> Consumer<M> {
     }
 }
 
-impl Consumer<[u8]> {
+impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::try_recv`], into a vector that is used again and again: its content is replaced, its capacity kept.
     ///
     /// # Errors
@@ -292,8 +375,11 @@ impl Consumer<[u8]> {
     /// # Errors
     /// As [`Consumer::latest`]; the content of the vector is unspecified then.
     pub fn latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
+        self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
-        self.reader.latest(self.shared.words(), |body| take_bytes(body, payload_bytes, message))
+        let newest = self.reader.latest(self.shared.words(), |body| take_bytes(body, payload_bytes, message));
+        self.tell();
+        newest
     }
 }
 
@@ -307,11 +393,11 @@ fn without_timeout(error: RecvTimeoutError) -> RecvError {
 }
 
 /// Iterates over the messages of a ring; made by [`Consumer::iter`].
-pub struct Iter<'a, M: Message + ?Sized> {
-    consumer: &'a mut Consumer<M>,
+pub struct Iter<'a, M: Message + ?Sized, R: Registration = Free> {
+    consumer: &'a mut Consumer<M, R>,
 }
 
-impl<M: Message + ?Sized> Iterator for Iter<'_, M> {
+impl<M: Message + ?Sized, R: Registration> Iterator for Iter<'_, M, R> {
     type Item = Result<M::Owned, Lagged>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -323,21 +409,27 @@ impl<M: Message + ?Sized> Iterator for Iter<'_, M> {
     }
 }
 
-impl<'a, M: Message + ?Sized> IntoIterator for &'a mut Consumer<M> {
+impl<'a, M: Message + ?Sized, R: Registration> IntoIterator for &'a mut Consumer<M, R> {
     type Item = Result<M::Owned, Lagged>;
-    type IntoIter = Iter<'a, M>;
+    type IntoIter = Iter<'a, M, R>;
 
-    fn into_iter(self) -> Iter<'a, M> {
+    fn into_iter(self) -> Iter<'a, M, R> {
         self.iter()
     }
 }
 
 debug_of!(ConsumerBuilder: start, on_lag);
-debug_of!(Consumer: reader);
+debug_of!(RegisteredBuilder: name, gating);
 
-impl<M: Message + ?Sized> fmt::Debug for Iter<'_, M> {
+impl<M: Message + ?Sized, R: Registration + fmt::Debug> fmt::Debug for Consumer<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Iter").field("consumer", &self.consumer).finish()
+        f.debug_struct("Consumer").field("reader", &self.reader).field("registration", &self.registration).finish_non_exhaustive()
+    }
+}
+
+impl<M: Message + ?Sized, R: Registration> fmt::Debug for Iter<'_, M, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("reader", &self.consumer.reader).finish()
     }
 }
 
@@ -346,6 +438,7 @@ impl fmt::Display for CloseReason {
         f.write_str(match self {
             Self::Closed => "the producer has closed the ring",
             Self::ProducerDied => "the producer died without closing the ring; if it is restarted on the ring, receiving goes on",
+            Self::Evicted => "the producer gave up on this consumer, because it was too slow for too long; attach again",
             Self::Superseded => "another ring has taken the name; open it again",
         })
     }

@@ -117,6 +117,13 @@ pub enum Error {
         /// Whether only reading was asked for.
         read_only: bool,
     },
+    /// All rows of the reader table are taken.
+    TableFull {
+        /// The ring's name.
+        name: String,
+        /// How many consumers can be registered.
+        readers: usize,
+    },
     /// A producer needs a ring that was not opened read-only.
     ReadOnly {
         /// The ring's name.
@@ -262,6 +269,10 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
+            Self::TableFull { name, readers } => write!(
+                f,
+                "all {readers} rows of the reader table of ring {name:?} are taken: attach as a free consumer (without a name), or create the ring with more .readers(..)"
+            ),
             Self::ReadOnly { name } => write!(f, "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"),
             Self::Forked { name } => {
                 write!(f, "ring {name:?} was opened before a fork and belongs to the parent process: open it again in this one")

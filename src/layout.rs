@@ -4,7 +4,7 @@
 //! arithmetic and knows nothing about where the words live. `docs/layout.md` holds the byte-accurate table,
 //! which a test compares with the constants below.
 //!
-//! Words 0 to 15 are written once, before [`MAGIC`], and never change. Everything that changes stands on
+//! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything that changes stands on
 //! lines of its own, 128 bytes apart, because adjacent-line prefetchers pull lines in pairs.
 
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -48,20 +48,67 @@ pub const TYPE_BYTES: usize = 13;
 pub const META_BYTES: usize = 14;
 /// Nanoseconds since the Unix epoch at creation; for display only.
 pub const CREATED: usize = 15;
+/// Number of rows of the reader table, at least 1.
+pub const READERS: usize = 16;
+/// Word index of the reader table, on a page of its own: it is all that registered consumers can write.
+pub const TABLE_WORD: usize = 17;
 
 /// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]; written by the producer and by who replaces the segment.
-pub const STATE: usize = 16;
+pub const STATE: usize = 32;
 /// Number of producers this segment has had; each takeover adds one.
-pub const EPOCH: usize = 17;
+pub const EPOCH: usize = 33;
 /// Process id of the producer; for display only.
-pub const PRODUCER_PID: usize = 18;
+pub const PRODUCER_PID: usize = 34;
 
 /// Number of messages published so far: the sequence of the next one. Alone on its line.
-pub const HEAD: usize = 32;
+pub const HEAD: usize = 48;
 
-/// First word of the texts (name, type name, metadata, each padded to whole words). Words 33 to 127 are
-/// reserved and zero.
+/// First word of the texts (name, type name, metadata, each padded to whole words). The words in
+/// between are reserved and zero.
 pub const TEXT_WORD: usize = 128;
+
+/// Word of the reader table: how many rows, counted from the first, may be taken (low 16 bits), and above that how often one was.
+pub const ROSTER: usize = 32;
+/// First word of row 0 of the reader table. The words in between are reserved and zero.
+pub const ROWS: usize = 64;
+/// Words of a row: a pair of lines for what the consumer writes on every message, and a pair for the rest.
+pub const ROW: usize = 32;
+/// A reader table has at most this many rows.
+pub const MAX_READERS: usize = 4096;
+
+/// Word of a row: sequence of the consumer's next message. What it has not read begins here.
+pub const ROW_CURSOR: usize = 0;
+/// Word of a row: messages received.
+pub const ROW_RECEIVED: usize = 1;
+/// Word of a row: messages lost.
+pub const ROW_LOST: usize = 2;
+/// Word of a row: the longest lag that the consumer has seen, in messages.
+pub const ROW_LONGEST_LAG: usize = 3;
+/// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits, above them how often the row was taken.
+pub const ROW_STATE: usize = 16;
+/// Word of a row: process id of the consumer; for display only.
+pub const ROW_PID: usize = 17;
+/// Word of a row, written by the producer: the consumer must go on at this sequence, if it is behind it.
+pub const ROW_SYNC: usize = 18;
+/// Word of a row, written by the producer: how often it has waited for this consumer.
+pub const ROW_WAITS: usize = 19;
+/// Word of a row, written by the producer: how long it has waited for this consumer, in nanoseconds.
+pub const ROW_WAITED: usize = 20;
+/// Word of a row: bytes of the consumer's name.
+pub const ROW_NAME_BYTES: usize = 21;
+/// First word of a row's name.
+pub const ROW_NAME: usize = 22;
+/// A consumer's name is at most this long, in bytes.
+pub const MAX_READER_NAME_BYTES: usize = (ROW - ROW_NAME) * WORD;
+
+/// Nobody has the row.
+pub const FREE: u64 = 0;
+/// The row's consumer is registered and does not gate.
+pub const JOINED: u64 = 1;
+/// The producer does not overwrite what the row's consumer has not read.
+pub const GATING: u64 = 2;
+/// The producer gave up on the row's consumer.
+pub const EVICTED: u64 = 3;
 
 /// Word of a slot that holds its stamp (see `slot`).
 pub const SLOT_STAMP: usize = 0;
@@ -155,6 +202,23 @@ pub struct Geometry {
     pub stride: usize,
     /// Word index of slot 0.
     pub slots_word: usize,
+    /// Number of rows of the reader table, 1 to [`MAX_READERS`].
+    pub readers: usize,
+    /// Word index of the reader table; it ends at `slots_word`.
+    pub table_word: usize,
+}
+
+/// The sizes that the creator of a ring chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the largest payload.
+    pub payload_bytes: usize,
+    /// Alignment of the message type in bytes.
+    pub payload_align: usize,
+    /// Number of slots.
+    pub slots: usize,
+    /// Number of rows of the reader table.
+    pub readers: usize,
 }
 
 /// A size that cannot be had: `what` is out of range with `value`; `why` says the range.
@@ -177,7 +241,8 @@ impl Geometry {
     ///
     /// # Errors
     /// [`OutOfRange`] for sizes of zero and for segments beyond [`MAX_SEGMENT_BYTES`].
-    pub fn plan(kind: Kind, payload_bytes: usize, payload_align: usize, slots: usize, text_words: usize) -> Result<Self, OutOfRange> {
+    pub fn plan(kind: Kind, sizes: Sizes, text_words: usize) -> Result<Self, OutOfRange> {
+        let Sizes { payload_bytes, payload_align, slots, readers } = sizes;
         if slots == 0 {
             return out_of_range("slots", 0, "a ring needs at least 1 slot");
         }
@@ -185,15 +250,19 @@ impl Geometry {
             return out_of_range("slot_bytes", 0, "a slot holds at least 1 byte \
                  (and message types must not be empty)");
         }
+        if readers == 0 || readers > MAX_READERS {
+            return out_of_range("readers", readers as u64, "a ring has room for 1 to 4096 registered consumers");
+        }
         let too_large = OutOfRange {
             what: "slots x slot_bytes",
             value: (slots as u64).saturating_mul(payload_bytes as u64),
             why: "a segment is at most 2^46 bytes",
         };
-        let slots_word = (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
+        let table_word = (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
+        let slots_word = (table_word + ROWS + readers * ROW).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
         let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
         let stride = stride(words).ok_or(too_large.clone())?;
-        let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word };
+        let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word, readers, table_word };
         match geometry.segment_bytes() {
             Some(bytes) if bytes <= MAX_SEGMENT_BYTES => Ok(geometry),
             _ => Err(too_large),
@@ -312,6 +381,8 @@ impl Header {
         put(TYPE_BYTES, self.type_name.len() as u64);
         put(META_BYTES, self.metadata.len() as u64);
         put(CREATED, self.created);
+        put(READERS, g.readers as u64);
+        put(TABLE_WORD, g.table_word as u64);
         let mut word = TEXT_WORD;
         for text in [&self.name, &self.type_name, &self.metadata] {
             for chunk in text.chunks(WORD) {
@@ -369,10 +440,12 @@ impl Header {
         let payload_bytes = small("payload bytes", PAYLOAD_BYTES, available)?;
         let payload_align = small("payload alignment", PAYLOAD_ALIGN, 1 << 29)?;
         let slots = small("slots", SLOTS, available)?;
+        let readers = small("readers", READERS, MAX_READERS as u64)?;
         let name_bytes = small("name length", NAME_BYTES, MAX_TEXT_BYTES)?;
         let type_bytes = small("type name length", TYPE_BYTES, MAX_TEXT_BYTES)?;
         let meta_bytes = small("metadata length", META_BYTES, MAX_TEXT_BYTES)?;
-        let geometry = Geometry::plan(kind, payload_bytes, payload_align, slots, text_words(name_bytes, type_bytes, meta_bytes))?;
+        let sizes = Sizes { payload_bytes, payload_align, slots, readers };
+        let geometry = Geometry::plan(kind, sizes, text_words(name_bytes, type_bytes, meta_bytes))?;
         // Against the file itself, not against the header's word, which may have changed since.
         if geometry.segment_bytes() != Some(available) {
             return Ok(out_of_range("segment size", segment_bytes, "it contradicts the other fields of the header")?);
@@ -382,6 +455,7 @@ impl Header {
             ("slot stride", STRIDE, geometry.stride as u64),
             ("payload offset", PAYLOAD_WORD, payload_word(kind, payload_bytes) as u64),
             ("slots offset", SLOTS_WORD, geometry.slots_word as u64),
+            ("reader table offset", TABLE_WORD, geometry.table_word as u64),
             ("copy granularity", GRANULARITY, Granularity::of(payload_bytes) as u64),
         ];
         for (what, word, expected) in derived {

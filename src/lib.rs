@@ -34,6 +34,10 @@ mod open;
 #[cfg(not(loom))]
 mod producer;
 #[cfg(not(loom))]
+mod registration;
+#[cfg(not(loom))]
+mod room;
+#[cfg(not(loom))]
 mod wait;
 
 #[cfg(not(loom))]
@@ -42,11 +46,13 @@ pub mod guide {}
 
 #[cfg(not(loom))]
 pub use {
-    consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError},
+    consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError, RegisteredBuilder},
     copy::{SlotWriter, TooLarge},
     error::Error,
     message::Message,
-    open::{Builder, IfExists, OpenOptions, Ring},
-    producer::Producer,
+    open::{Builder, IfExists, OpenOptions, ReaderInfo, Ring},
+    producer::{Producer, PublishError},
+    registration::{Free, Registered, Registration},
     ring::{CloseReason, OnLag, Start, TryRecvError},
+    room::Full,
 };

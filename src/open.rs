@@ -8,7 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
-use crate::layout::{EPOCH, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, SUPERSEDED, text_words};
+use crate::layout::{
+    EPOCH, EVICTED, FREE, GATING, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, SUPERSEDED, Sizes, text_words,
+};
 use crate::message::{Format, Message};
 use crate::producer::Producer;
 use crate::ring::{self, Writer};
@@ -17,6 +19,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Slots of a ring whose creator does not say.
 const DEFAULT_SLOTS: usize = 1024;
+/// Rows of the reader table of a ring whose creator does not say.
+const DEFAULT_READERS: usize = 64;
 /// How long an existing segment may take from its creation to its magic word before it is given up on.
 const CREATION_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a waiting open looks again.
@@ -25,9 +29,9 @@ const POLL: Duration = Duration::from_millis(1);
 /// What all users of one opened segment share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    segment: Segment,
+    pub(crate) segment: Segment,
     pub(crate) header: Header,
-    name: String,
+    pub(crate) name: String,
     /// A producer made from this handle lives. The kernel's locks do not tell: they never conflict with those of
     /// the same open file.
     has_producer: AtomicBool,
@@ -52,6 +56,16 @@ impl Shared {
             return true;
         }
         idle && (self.owner || elsewhere(Role::Owner))
+    }
+
+    /// The reader table, as the producer's mapping has it.
+    pub(crate) fn table(&self) -> &[AtomicU64] {
+        ring::table(self.words(), &self.header.geometry)
+    }
+
+    /// Whether the consumer that has row `row` of the reader table is alive.
+    pub(crate) fn is_reader_alive(&self, row: usize) -> bool {
+        self.segment.is_locked_elsewhere(Role::Reader(row)).unwrap_or(true)
     }
 
     /// Whether this process opened the ring, and did not inherit it by a fork.
@@ -110,6 +124,7 @@ impl<M: Message + ?Sized> Ring<M> {
             name: name.into(),
             slots: DEFAULT_SLOTS,
             slot_bytes: 0,
+            readers: DEFAULT_READERS,
             mode: 0o600,
             if_exists: IfExists::default(),
             type_name: None,
@@ -256,6 +271,31 @@ impl<M: Message + ?Sized> Ring<M> {
         self.shared.words()[EPOCH].load(Ordering::Relaxed)
     }
 
+    /// The registered consumers, in the order of their rows. What a row says changes while it is read; each field is from some
+    /// moment of its own.
+    pub fn readers(&self) -> Vec<ReaderInfo> {
+        let head = self.head();
+        let table = self.shared.table();
+        let taken = (0..self.geometry().readers).map(|row| (row, ring::describe(table, row))).filter(|(_, row)| row.state != FREE);
+        let info = |(row, found): (usize, ring::Description)| ReaderInfo {
+            row,
+            name: found.name,
+            pid: found.pid,
+            is_gating: found.state == GATING,
+            is_evicted: found.state == EVICTED,
+            is_alive: self.shared.is_reader_alive(row),
+            cursor: found.cursor,
+            lag: head.saturating_sub(found.cursor),
+            longest_lag: found.longest_lag,
+            received: found.received,
+            lost: found.lost,
+            waits: found.waits,
+            waited: Duration::from_nanos(found.waited),
+        };
+        // The row of one that was evicted and has died says nothing any more.
+        taken.map(info).filter(|reader| reader.is_alive || !reader.is_evicted).collect()
+    }
+
     /// Whether the ring has a live producer, or is so new that its creator has not made one yet. Asks the kernel.
     pub fn is_producer_alive(&self) -> bool {
         self.shared.is_producer_alive()
@@ -271,6 +311,37 @@ impl<M: Message + ?Sized> Ring<M> {
     fn geometry(&self) -> &Geometry {
         &self.shared.header.geometry
     }
+}
+
+/// What the reader table says about a registered consumer; from [`Ring::readers`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderInfo {
+    /// Its row in the table.
+    pub row: usize,
+    /// Its name.
+    pub name: String,
+    /// Its process id, in its own PID namespace.
+    pub pid: u64,
+    /// Whether the producer waits for it.
+    pub is_gating: bool,
+    /// Whether the producer has given up on it.
+    pub is_evicted: bool,
+    /// Whether its kernel lock is held.
+    pub is_alive: bool,
+    /// Sequence of its next message, up to 32 messages ago.
+    pub cursor: u64,
+    /// Messages published but not received by it.
+    pub lag: u64,
+    /// The longest lag it has seen itself have.
+    pub longest_lag: u64,
+    /// Messages it has received.
+    pub received: u64,
+    /// Messages it has lost.
+    pub lost: u64,
+    /// How often the producer has waited for it.
+    pub waits: u64,
+    /// How long the producer has waited for it, all in all.
+    pub waited: Duration,
 }
 
 /// What to do when a ring of the same name exists.
@@ -294,6 +365,7 @@ pub struct Builder<M: Message + ?Sized> {
     name: String,
     slots: usize,
     slot_bytes: usize,
+    readers: usize,
     mode: u32,
     if_exists: IfExists,
     type_name: Option<String>,
@@ -315,6 +387,12 @@ impl<M: Message + ?Sized> Builder<M> {
     /// Number of slots: how many messages a consumer may be behind before it loses some. 1024 unless told otherwise.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = slots;
+        self
+    }
+
+    /// How many consumers can be registered at a time, 1 to 4096; 64 unless told otherwise. Free consumers are unlimited.
+    pub fn readers(mut self, readers: usize) -> Self {
+        self.readers = readers;
         self
     }
 
@@ -398,8 +476,9 @@ impl<M: Message + ?Sized> Builder<M> {
             return Err(Error::argument(&self.name, OutOfRange { what: "mode", value: self.mode.into(), why }));
         }
         let text_words = text_words(self.name.len(), type_name.len(), self.metadata.len());
-        let geometry = Geometry::plan(format.kind, format.payload_bytes, format.payload_align, self.slots, text_words)
-            .map_err(|e| Error::argument(&self.name, e))?;
+        let sizes =
+            Sizes { payload_bytes: format.payload_bytes, payload_align: format.payload_align, slots: self.slots, readers: self.readers };
+        let geometry = Geometry::plan(format.kind, sizes, text_words).map_err(|e| Error::argument(&self.name, e))?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         Ok(Header {
             geometry,

@@ -1,9 +1,11 @@
 //! The producer of a ring.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytemuck::Pod;
 use crossbeam_utils::CachePadded;
@@ -12,29 +14,92 @@ use crate::copy::{SlotWriter, TooLarge, store};
 use crate::layout::Granularity;
 use crate::message::{Message, fixed_payload, variable_payload};
 use crate::open::Shared;
-use crate::ring::Writer;
+use crate::ring::{self, Writer};
+use crate::room::{Full, Patience, room, room_at_last};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Publishes messages. A ring has one producer at a time, whatever process it is in.
 ///
-/// Publishing never waits for a consumer and never fails: when the ring is full, the oldest message is overwritten,
-/// and the consumers that had not read it are told how many they lost. Dropping the producer closes the ring.
+/// Free consumers are never waited for: when the ring is full, the oldest message is overwritten, and the consumers that had
+/// not read it are told how many they lost. Only a registered consumer that gates makes a full ring wait: `publish` until there is
+/// room, `publish_timeout` for some time, `try_publish` not at all. Dead consumers are evicted within some ten milliseconds, by proof:
+/// their kernel lock is free. Slow ones are not, unless [`Producer::evict_after`] says so.
+///
+/// Dropping the producer closes the ring.
 pub struct Producer<M: Message + ?Sized> {
     writer: CachePadded<Writer>,
     shared: Arc<Shared>,
     payload_bytes: usize,
+    evict_after: Option<Duration>,
     _message: PhantomData<fn(&M)>,
+}
+
+/// Why a message was not published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishError {
+    /// There is no room.
+    Full(Full),
+    /// It does not fit into a slot.
+    TooLarge(TooLarge),
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(full) => full.fmt(f),
+            Self::TooLarge(too_large) => too_large.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+impl From<Full> for PublishError {
+    fn from(full: Full) -> Self {
+        Self::Full(full)
+    }
+}
+
+impl From<TooLarge> for PublishError {
+    fn from(too_large: TooLarge) -> Self {
+        Self::TooLarge(too_large)
+    }
 }
 
 impl<M: Message + ?Sized> Producer<M> {
     pub(crate) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
         let payload_bytes = shared.header.geometry.payload_bytes;
-        Self { writer: CachePadded::new(writer), shared, payload_bytes, _message: PhantomData }
+        Self { writer: CachePadded::new(writer), shared, payload_bytes, evict_after: None, _message: PhantomData }
     }
 
     /// Sequence of the message that will be published next.
     pub fn next_sequence(&self) -> u64 {
         self.writer.next()
+    }
+
+    /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this long at a time: it is evicted, and
+    /// told. `None`, the default, never does.
+    pub fn evict_after(&mut self, patience: Option<Duration>) {
+        self.evict_after = patience;
+    }
+
+    /// Gives up on the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)): it is told, and waited for no longer.
+    /// Returns whether there was one.
+    pub fn evict(&mut self, row: usize) -> bool {
+        row < self.shared.header.geometry.readers && ring::evict(self.shared.table(), row)
+    }
+
+    /// Makes the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)) skip to the next message to be published. It is told
+    /// how many it lost by that. Returns whether there is such a consumer.
+    pub fn sync(&mut self, row: usize) -> bool {
+        row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.next_sequence())
+    }
+
+    /// Makes all registered consumers skip to the next message to be published.
+    pub fn sync_all(&mut self) {
+        for row in 0..self.shared.header.geometry.readers {
+            self.sync(row);
+        }
     }
 
     /// Tells all consumers that no message will follow. They receive what has been published before they see it.
@@ -44,76 +109,109 @@ impl<M: Message + ?Sized> Producer<M> {
 }
 
 impl<T: Pod> Producer<T> {
-    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each.
+    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
+    /// gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Ok(sequence) = self.writer.publish(self.shared.words(), |body| -> Result<(), Infallible> {
-            put(body, message);
-            Ok(())
-        });
+        let Self { writer, shared, evict_after, .. } = self;
+        let room = |next| Ok::<_, Infallible>(room_at_last(shared, next, *evict_after));
+        let Ok(sequence) = writer.publish(shared.words(), room, |body| fill(body, message));
         sequence
     }
 
-    /// Publishes `messages` in order and returns their sequences.
+    /// As [`Producer::publish`], but waits for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`Full`], with the slowest consumer.
+    pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
+        self.publish_within(message, Patience::For(timeout))
+    }
+
+    /// As [`Producer::publish`], but does not wait.
+    ///
+    /// # Errors
+    /// [`Full`], with the slowest consumer.
+    #[inline]
+    pub fn try_publish(&mut self, message: &T) -> Result<u64, Full> {
+        self.publish_within(message, Patience::None)
+    }
+
+    /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
     /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for all of them (once a lap, if there are more).
+    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
-        let fills = messages.iter().map(|message| {
-            move |body: &[AtomicU64]| -> Result<(), Infallible> {
-                put(body, message);
-                Ok(())
-            }
-        });
-        let Ok(sequences) = self.writer.publish_batch(self.shared.words(), fills);
-        sequences
+        let first = self.next_sequence();
+        let Self { writer, shared, evict_after, .. } = self;
+        for message in messages {
+            let room = |next| Ok::<_, Infallible>(room_at_last(shared, next, *evict_after));
+            let Ok(_) = writer.write(shared.words(), room, |body| fill(body, message));
+        }
+        writer.count(shared.words());
+        first..self.next_sequence()
+    }
+
+    #[inline(always)]
+    fn publish_within(&mut self, message: &T, patience: Patience) -> Result<u64, Full> {
+        let Self { writer, shared, evict_after, .. } = self;
+        writer.publish(shared.words(), |next| room(shared, next, *evict_after, patience), |body| fill(body, message))
     }
 }
 
 #[inline(always)]
-fn put<T: Pod>(body: &[AtomicU64], message: &T) {
+fn fill<T: Pod, E>(body: &[AtomicU64], message: &T) -> Result<(), E> {
     store(Granularity::of(size_of::<T>()), fixed_payload::<T>(body), bytemuck::bytes_of(message));
+    Ok(())
 }
 
 impl Producer<[u8]> {
-    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each.
+    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
+    /// gating consumer is a lap behind.
     ///
     /// # Errors
     /// [`TooLarge`] if the message is larger than the slots; the ring is unchanged.
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         self.check(message)?;
-        let payload_bytes = self.payload_bytes;
-        self.writer.publish(self.shared.words(), |body| {
-            put_bytes(body, payload_bytes, message);
-            Ok(())
-        })
+        let Self { writer, shared, evict_after, payload_bytes, .. } = self;
+        let room = |next| Ok(room_at_last(shared, next, *evict_after));
+        writer.publish(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message))
     }
 
-    /// Publishes `messages` in order and returns their sequences.
+    /// As [`Producer::publish`], but waits for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing is published then.
+    pub fn publish_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64, PublishError> {
+        self.publish_within(message, Patience::For(timeout))
+    }
+
+    /// As [`Producer::publish`], but does not wait.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing is published then.
+    #[inline]
+    pub fn try_publish(&mut self, message: &[u8]) -> Result<u64, PublishError> {
+        self.publish_within(message, Patience::None)
+    }
+
+    /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
     /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for all of them (once a lap, if there are more).
+    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     ///
     /// # Errors
     /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.
     pub fn publish_batch<B: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = B>) -> Result<Range<u64>, TooLarge> {
         let first = self.next_sequence();
-        let payload_bytes = self.payload_bytes;
-        let mut too_large = None;
-        let fitting = messages.into_iter().map_while(|message| match check(message.as_ref(), payload_bytes) {
-            Ok(()) => Some(move |body: &[AtomicU64]| -> Result<(), Infallible> {
-                put_bytes(body, payload_bytes, message.as_ref());
-                Ok(())
-            }),
-            Err(error) => {
-                too_large = Some(error);
-                None
-            }
+        let written = messages.into_iter().try_for_each(|message| {
+            self.check(message.as_ref())?;
+            let Self { writer, shared, evict_after, payload_bytes, .. } = self;
+            let room = |next| Ok(room_at_last(shared, next, *evict_after));
+            writer.write(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message.as_ref())).map(drop)
         });
-        let Ok(sequences) = self.writer.publish_batch(self.shared.words(), fitting);
-        debug_assert_eq!(sequences.start, first);
-        too_large.map_or(Ok(sequences), Err)
+        self.writer.count(self.shared.words());
+        written.map(|()| first..self.next_sequence())
     }
 
     /// Publishes a message that `build` writes piece by piece, straight into the slot, and returns its sequence.
@@ -135,8 +233,10 @@ impl Producer<[u8]> {
     /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message of a full ring is
     /// gone. The same holds if `build` panics.
     pub fn publish_with<E>(&mut self, build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>) -> Result<u64, E> {
-        let payload_bytes = self.payload_bytes;
-        self.writer.publish(self.shared.words(), |body| {
+        let Self { writer, shared, evict_after, payload_bytes, .. } = self;
+        let payload_bytes = *payload_bytes;
+        let room = |next| Ok(room_at_last(shared, next, *evict_after));
+        writer.publish(shared.words(), room, |body| {
             let (length, payload) = variable_payload(body, payload_bytes);
             let mut message = SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
             build(&mut message)?;
@@ -146,19 +246,25 @@ impl Producer<[u8]> {
     }
 
     fn check(&self, message: &[u8]) -> Result<(), TooLarge> {
-        check(message, self.payload_bytes)
+        let slot_bytes = self.payload_bytes;
+        if message.len() <= slot_bytes { Ok(()) } else { Err(TooLarge { bytes: message.len(), slot_bytes }) }
+    }
+
+    #[inline(always)]
+    fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
+        self.check(message)?;
+        let Self { writer, shared, evict_after, payload_bytes, .. } = self;
+        let room = |next| Ok(room(shared, next, *evict_after, patience)?);
+        writer.publish(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message))
     }
 }
 
-fn check(message: &[u8], slot_bytes: usize) -> Result<(), TooLarge> {
-    if message.len() <= slot_bytes { Ok(()) } else { Err(TooLarge { bytes: message.len(), slot_bytes }) }
-}
-
 #[inline(always)]
-fn put_bytes(body: &[AtomicU64], payload_bytes: usize, message: &[u8]) {
+fn fill_bytes<E>(body: &[AtomicU64], payload_bytes: usize, message: &[u8]) -> Result<(), E> {
     let (length, payload) = variable_payload(body, payload_bytes);
     length.store(message.len() as u64, Ordering::Relaxed);
     store(Granularity::of(payload_bytes), payload, message);
+    Ok(())
 }
 
 debug_of!(Producer: writer);

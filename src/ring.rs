@@ -3,14 +3,24 @@
 //! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped segment, over
 //! heap memory in unit tests, and over loom's atomics in the models.
 
+mod gate;
 mod reader;
+mod row;
 mod writer;
 
+pub use gate::Blocker;
+pub use row::{Description, Joiner, Row, describe, evict, sync, vacate, waited};
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
-pub use writer::Writer;
+pub use writer::{Writer, look};
 
-use crate::layout::{HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};
+use crate::layout::{Geometry, HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};
 use crate::sync::{AtomicU64, Ordering};
+
+/// The reader table, where all of the segment is mapped alike.
+#[inline(always)]
+pub fn table<'a>(words: &'a [AtomicU64], geometry: &Geometry) -> &'a [AtomicU64] {
+    &words[geometry.table_word..geometry.slots_word]
+}
 
 /// Number of messages published, bounded: a corrupt head must not make sums of sequences overflow.
 ///

@@ -10,6 +10,7 @@ mod name;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ use name::file_name;
 pub(crate) use name::path;
 
 use crate::error::Error;
-use crate::layout::MAX_SEGMENT_BYTES;
+use crate::layout::{MAX_SEGMENT_BYTES, WORD};
 use crate::sync::AtomicU64;
 
 /// A mapped segment. Dropping it unmaps the memory and releases its locks.
@@ -149,6 +150,24 @@ impl Segment {
     /// Enters all pages into this process's page table.
     pub(crate) fn prefault(&self) {
         self.mapping.prefault(self.read_only);
+    }
+
+    /// The same segment, opened once more for writing, with nothing mapped but `words`, the reader table: a handle whose locks
+    /// are its own.
+    ///
+    /// # Errors
+    /// [`Error::Permission`] or [`Error::Io`].
+    pub(crate) fn part(&self, name: &str, words: Range<usize>) -> Result<Self, Error> {
+        // By way of our descriptor, so that it is this inode whatever the name means by now.
+        let ours = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(ours).map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => Error::permission(name, &self.path, false),
+                _ => Error::io(name, "open the reader table", error),
+            })?;
+        let mapping =
+            Mapping::part(&file, words.start * WORD, words.len() * WORD, false).map_err(|e| Error::io(name, "map the reader table", e))?;
+        Ok(Self { mapping, file, path: self.path.clone(), read_only: false, pid: process::id() })
     }
 
     /// Takes the lock of `role`, unless somebody else holds it.

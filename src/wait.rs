@@ -40,7 +40,7 @@ impl Wait {
     }
 
     /// Waits while `must_wait` says so, but not beyond the deadline or the next look at the producer's life.
-    pub(crate) fn until(&mut self, must_wait: impl Fn() -> bool) -> Woken {
+    pub(crate) fn until(&mut self, mut must_wait: impl FnMut() -> bool) -> Woken {
         loop {
             if !must_wait() {
                 return Woken::Ready;
@@ -66,7 +66,7 @@ impl Wait {
 
 /// Spins while `must_wait` says so, for a short while; returns whether it still does.
 #[inline(always)]
-pub(crate) fn spin(must_wait: impl Fn() -> bool) -> bool {
+pub(crate) fn spin(mut must_wait: impl FnMut() -> bool) -> bool {
     for _ in 0..SPINS {
         if !must_wait() {
             return false;

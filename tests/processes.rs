@@ -4,6 +4,8 @@ mod support;
 
 #[path = "processes/creation.rs"]
 mod creation;
+#[path = "processes/gating.rs"]
+mod gating;
 #[path = "processes/life.rs"]
 mod life;
 #[path = "processes/limits.rs"]

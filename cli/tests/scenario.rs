@@ -8,11 +8,12 @@ use serde_json::Value;
 use support::{run, stderr};
 
 /// Every object of the JSON has exactly these.
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 18] = [
     "duration_seconds",
     "engine",
     "latency_ns",
     "mb_per_second",
+    "mode",
     "percent_vs_target",
     "preset",
     "readers",
@@ -22,6 +23,7 @@ const FIELDS: [&str; 16] = [
     "slots",
     "stalls",
     "target_writes_per_second",
+    "waited_for",
     "writer_cpu_seconds",
     "writes",
     "writes_per_second",
@@ -87,6 +89,19 @@ fn a_custom_scenario_with_both_engines() {
         assert_eq!(outcome["target_writes_per_second"], 500.0);
         assert!(outcome["writes"].as_u64().unwrap() <= 200, "never faster than the target: {outcome}");
     }
+}
+
+#[test]
+fn readers_that_gate_lose_nothing_and_the_writer_says_whom_it_waited_for() {
+    let sizes = ["--slot-bytes=100", "--slots=4", "--readers=2", "--writes-per-second=500", "--duration-seconds=0.5"];
+    let outcomes = outcomes(&[&sizes[..], &["--engine=ring", "--mode=gating", "--reader-burn-cpu-milliseconds=20"]].concat());
+    let [ring] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    assert_eq!(ring["mode"], "gating");
+    assert!(ring["readers_detail"].as_array().unwrap().iter().all(|reader| reader["lost"] == 0), "{ring}");
+    assert!(ring["stalls"].as_u64().unwrap() > 0, "{ring}");
+    let waited = ring["waited_for"].as_array().unwrap();
+    assert!(!waited.is_empty() && waited.iter().all(|w| w["reader"].as_str().unwrap().starts_with("reader ")), "{ring}");
+    assert!(waited.iter().all(|w| w["times"].as_u64().unwrap() > 0 && w["seconds"].as_f64().unwrap() > 0.0), "{ring}");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! A ring over loom's atomics, and a reader that checks every promise on every call.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
-use seqring::layout::{Geometry, HEAD, Kind, WORD};
-use seqring::ring::{OnLag, Reader, Start, TryRecvError, Writer, head};
+use loom::cell::UnsafeCell;
+use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, ROSTER, ROW, ROWS, WORD};
+use seqring::ring::{self, Blocker, Joiner, OnLag, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
@@ -39,20 +39,38 @@ pub struct Ring {
     /// Ghost: number of messages that a writer has begun to write, ahead of its first store. Not part of the model's
     /// memory: what is read here has happened in this execution, whatever the reader's view of the ring.
     begun: Arc<Ghost>,
+    /// Ghost: one per slot, held while a payload is written and while a gating consumer copies it. Loom panics unless each copy
+    /// happened before the overwriting, by the orderings of the protocol: a copy that is whole by luck does not do. That is the
+    /// only trace of an execution in which a copy is delayed behind the cursor, as loom has no such executions.
+    payloads: Arc<[UnsafeCell<()>]>,
 }
 
 impl Ring {
-    /// A ring of `slots` slots that no producer has opened yet.
+    /// A ring of `slots` slots that no producer has opened yet, and that nobody can register with.
     pub fn new(slots: usize) -> Self {
+        Self::with_readers(slots, 0)
+    }
+
+    /// A ring of `slots` slots, with a reader table of `readers` rows.
+    pub fn with_readers(slots: usize, readers: usize) -> Self {
+        // The reserved words at the start of the table overlap the header.
+        let table_word = HEAD + 1 - ROSTER;
         let geometry = Geometry {
             kind: Kind::Fixed,
             payload_bytes: PAYLOAD_WORDS * WORD,
             payload_align: WORD,
             slots,
             stride: 1 + PAYLOAD_WORDS,
-            slots_word: HEAD + 1,
+            slots_word: table_word + ROWS + readers * ROW,
+            readers,
+            table_word,
         };
-        Self { words: zeroed(geometry.end_word()).into(), geometry, begun: Arc::new(Ghost::new(0)) }
+        Self {
+            words: zeroed(geometry.end_word()).into(),
+            geometry,
+            begun: Arc::new(Ghost::new(0)),
+            payloads: (0..slots).map(|_| UnsafeCell::new(())).collect(),
+        }
     }
 
     /// The segment's memory.
@@ -70,31 +88,172 @@ impl Ring {
         Writer::resume(&self.words, self.geometry)
     }
 
-    /// Publishes the next message.
-    pub fn publish(&self, writer: &mut Writer) {
-        let sequence = writer.next();
-        self.begin(sequence);
-        let Ok(published) = writer.publish(&self.words, |body| -> Result<(), Infallible> {
-            store_payload(body, payload(sequence));
-            Ok(())
-        });
-        assert_eq!(published, sequence);
+    /// The reader table.
+    pub fn table(&self) -> &[AtomicU64] {
+        table(&self.words, &self.geometry)
     }
 
-    /// Publishes the next `messages` one after the other.
+    /// Publishes the next message on a ring without gating consumers.
+    pub fn publish(&self, writer: &mut Writer) {
+        self.try_publish(writer).expect("nobody gates");
+    }
+
+    /// Publishes the next `messages` one after the other, on a ring without gating consumers.
     pub fn publish_each(&self, writer: &mut Writer, messages: u64) {
         (0..messages).for_each(|_| self.publish(writer));
     }
 
+    /// Publishes the next message.
+    ///
+    /// # Errors
+    /// The slowest gating consumer, if there is no room.
+    pub fn try_publish(&self, writer: &mut Writer) -> Result<(), Blocker> {
+        self.try_write(writer)?;
+        writer.count(&self.words);
+        Ok(())
+    }
+
+    /// Writes the next message without counting it.
+    ///
+    /// # Errors
+    /// The slowest gating consumer, if there is no room.
+    pub fn try_write(&self, writer: &mut Writer) -> Result<(), Blocker> {
+        self.write_where(
+            writer,
+            |next| self.look(next),
+            |body, sequence| {
+                store_payload(body, payload(sequence));
+                Ok(())
+            },
+        )
+    }
+
+    /// Writes the next message with `fill`, which gets its sequence too, on a ring without gating consumers.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn write_with<E>(&self, writer: &mut Writer, fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>) -> Result<(), E> {
+        self.write_where(writer, |next| Ok(self.look(next).expect("nobody gates")), fill)
+    }
+
+    fn write_where<E>(
+        &self,
+        writer: &mut Writer,
+        room: impl FnOnce(u64) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sequence = writer.next();
+        let fill = |body: &[AtomicU64]| {
+            self.begin(sequence);
+            self.ghost(sequence).with_mut(|_| fill(body, sequence))
+        };
+        let written = writer.write(&self.words, room, fill)?;
+        assert_eq!(written, sequence);
+        Ok(())
+    }
+
+    /// The producer's look at the reader table before message `next`.
+    ///
+    /// # Errors
+    /// The slowest gating consumer, if there is no room.
+    pub fn look(&self, next: u64) -> Result<u64, Blocker> {
+        ring::look(&self.words, &self.geometry, next)
+    }
+
     /// Notes that the message with this sequence is about to be written.
-    pub fn begin(&self, sequence: u64) {
+    fn begin(&self, sequence: u64) {
         self.begun.fetch_max(sequence + 1, Ghostly);
     }
 
     /// A reader that starts at `start`.
     pub fn follower(&self, start: Start, on_lag: OnLag) -> Follower {
         let reader = Reader::new(&self.words, self.geometry, start, on_lag);
-        Follower { ring: self.clone(), start: reader.cursor(), on_lag, reader }
+        Follower { ring: self.clone(), start: reader.cursor(), on_lag, gating: false, reader }
+    }
+
+    /// A consumer that takes row `index` of the reader table, to gate from the head on.
+    pub fn join(&self, index: usize) -> Member {
+        let joiner = Joiner { name: "", pid: 0, gating: true, start: None };
+        let (row, first) = Row::join(&self.words, self.table(), index, joiner);
+        let follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
+        Member { follower, row }
+    }
+
+    /// A consumer that takes row `index` of the reader table, and does not gate.
+    pub fn join_freely(&self, index: usize) -> Member {
+        let joiner = Joiner { name: "", pid: 0, gating: false, start: None };
+        let (row, first) = Row::join(&self.words, self.table(), index, joiner);
+        Member { follower: self.follower(Start::Sequence(first), OnLag::Oldest), row }
+    }
+
+    /// Frees the row of `blocker`, which is dead; returns whether it still had it.
+    pub fn bury(&self, blocker: Blocker) -> bool {
+        ring::vacate(self.table(), blocker.row, blocker.state, FREE)
+    }
+
+    /// Evicts `blocker`, which lives; returns whether it still had its row.
+    pub fn evict(&self, blocker: Blocker) -> bool {
+        ring::vacate(self.table(), blocker.row, blocker.state, EVICTED)
+    }
+
+    /// Where the consumer in row `index` is, as the table says.
+    pub fn cursor_of(&self, index: usize) -> u64 {
+        ring::describe(self.table(), index).cursor
+    }
+
+    fn ghost(&self, sequence: u64) -> &UnsafeCell<()> {
+        &self.payloads[(sequence % self.geometry.slots as u64) as usize]
+    }
+}
+
+/// A registered consumer, which tells its progress behind each message.
+#[derive(Debug)]
+pub struct Member {
+    /// What it receives.
+    pub follower: Follower,
+    row: Row,
+}
+
+impl Member {
+    /// Receives the next message, says so in the table, and returns its sequence.
+    ///
+    /// # Errors
+    /// Those of [`Reader::try_read`].
+    pub fn recv(&mut self) -> Result<u64, TryRecvError> {
+        let received = self.follower.recv();
+        if received.is_ok() {
+            self.tell();
+        }
+        received
+    }
+
+    /// Receives until there is nothing new, without a writer running; returns the end.
+    pub fn drain(&mut self) -> TryRecvError {
+        let end = self.follower.drain();
+        self.tell();
+        end
+    }
+
+    /// Says in the table what has been received.
+    pub fn tell(&self) {
+        self.row.advance(self.follower.ring.table(), self.follower.reader.cursor());
+    }
+
+    /// Follows the producer's wish to go on elsewhere; returns how many messages are lost by that.
+    pub fn obey(&mut self) -> u64 {
+        let lost = self.follower.reader.forced_to(self.row.sync_to(self.follower.ring.table()));
+        self.tell();
+        lost
+    }
+
+    /// Whether the producer has given up on it.
+    pub fn is_evicted(&self) -> bool {
+        self.row.is_evicted(self.follower.ring.table())
+    }
+
+    /// Leaves the table.
+    pub fn leave(self) {
+        self.row.leave(self.follower.ring.table());
     }
 }
 
@@ -104,6 +263,8 @@ impl Ring {
 pub struct Follower {
     ring: Ring,
     on_lag: OnLag,
+    /// Nothing is overwritten under its hands, and nothing is lost to it.
+    gating: bool,
     start: u64,
     /// The reader itself.
     pub reader: Reader,
@@ -116,7 +277,9 @@ impl Follower {
     /// Those of [`Reader::try_read`].
     pub fn recv(&mut self) -> Result<u64, TryRecvError> {
         let before = self.reader.cursor();
-        let result = self.reader.try_read(&self.ring.words, take_payload);
+        let ghost = self.gating.then(|| self.ring.ghost(before));
+        let take = |body: &[AtomicU64]| ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)));
+        let result = self.reader.try_read(&self.ring.words, take);
         let received = result.map(|words| {
             assert_eq!(words, payload(before), "the payload is not that of message {before}");
             assert_eq!(self.reader.cursor(), before + 1);
@@ -168,6 +331,7 @@ impl Follower {
         let accounted = self.start + reader.received() + reader.lost() + reader.skipped();
         assert_eq!(accounted, reader.cursor(), "start + received + lost + skipped is not the cursor: {reader:?}");
         let begun = self.ring.begun.load(Ghostly);
+        assert!(!self.gating || !matches!(error, Some(TryRecvError::Lagged(_))), "a gating consumer lost message {before}: {error:?}");
         if let Some(TryRecvError::Lagged(lost)) = error {
             assert!(lost > 0, "lagged by nothing");
             // Message m is overwritten by message m + slots. Going on at the oldest message, a reader also gives up the

@@ -11,4 +11,4 @@ mod fixture;
 #[cfg(loom)]
 pub use explore::{Bound, Outcomes, explore};
 #[cfg(loom)]
-pub use fixture::{Follower, Ring, payload, store_payload, take_payload};
+pub use fixture::{Follower, Member, Ring, payload, store_payload, take_payload};

@@ -1,25 +1,16 @@
 //! A batch: its messages can be received one by one, and are counted all at once.
 #![cfg(loom)]
 
-use std::convert::Infallible;
-
 use loom::thread;
 use loom_tests::{Bound, Ring, explore, payload, store_payload};
 use seqring::ring::{OnLag, Start, TryRecvError, Writer};
-use seqring::sync::AtomicU64;
 
 /// Publishes `messages` as one batch.
 fn publish_batch(ring: &Ring, writer: &mut Writer, messages: u64) {
-    let first = writer.next();
-    let fills = (first..first + messages).map(|sequence| {
-        ring.begin(sequence);
-        move |body: &[AtomicU64]| -> Result<(), Infallible> {
-            store_payload(body, payload(sequence));
-            Ok(())
-        }
-    });
-    let Ok(published) = writer.publish_batch(ring.words(), fills);
-    assert_eq!(published, first..first + messages);
+    for _ in 0..messages {
+        ring.try_write(writer).expect("nobody gates");
+    }
+    writer.count(ring.words());
 }
 
 /// One reader goes by the slots, another joins by the head.
@@ -113,15 +104,13 @@ fn failed_halfway() {
         let writing = {
             let ring = ring.clone();
             thread::spawn(move || {
-                ring.begin(1);
-                let fills = [Ok(payload(0)), Err(payload(7))].into_iter().map(|fill| {
-                    move |body: &[AtomicU64]| {
-                        let (words, result) = fill.map_or_else(|words| (words, Err("failed")), |words| (words, Ok(())));
-                        store_payload(body, words);
-                        result
-                    }
+                ring.try_write(&mut writer).expect("nobody gates");
+                let failed = ring.write_with(&mut writer, |body, _| {
+                    store_payload(body, payload(7));
+                    Err("failed")
                 });
-                assert_eq!(writer.publish_batch(ring.words(), fills), Err("failed"));
+                assert_eq!(failed, Err("failed"));
+                writer.count(ring.words());
                 assert_eq!((writer.next(), ring.head()), (1, 1));
                 ring.publish(&mut writer);
             })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use loom_tests::{Bound, explore};
-use seqring::layout::{Geometry, Header, Kind, Refused, WORD, text_words};
+use seqring::layout::{Geometry, Header, Kind, Refused, Sizes, WORD, text_words};
 use seqring::sync::{AtomicU64, zeroed};
 
 #[test]
@@ -14,7 +14,8 @@ fn published_while_opened() {
         let texts = [b"a ring's name".as_slice(), b"u64", b"{\"unit\":\"kg\"}"];
         let [name, type_name, metadata] = texts.map(<[u8]>::to_vec);
         let text_words = text_words(name.len(), type_name.len(), metadata.len());
-        let geometry = Geometry::plan(Kind::Fixed, WORD, WORD, 2, text_words).unwrap();
+        let geometry =
+            Geometry::plan(Kind::Fixed, Sizes { payload_bytes: WORD, payload_align: WORD, slots: 2, readers: 1 }, text_words).unwrap();
         let header = Header { geometry, instance: 0x1D, created: 1_700_000_000_000_000_000, name, type_name, metadata };
         let words: Arc<[AtomicU64]> = zeroed(geometry.end_word()).into();
         let creating = {

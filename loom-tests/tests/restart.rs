@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
-use loom_tests::{Bound, Outcomes, Ring, explore, payload, store_payload};
+use loom_tests::{Bound, Outcomes, Ring, explore};
 use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer};
-use seqring::sync::{AtomicU64, Ordering};
+use seqring::sync::Ordering;
 
 /// Makes loom look for the executions in which a reader comes behind a successor's start.
 ///
@@ -50,26 +50,17 @@ enum Death {
 
 /// Writes a batch and dies in it.
 fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, death: Death) {
-    let first = writer.next();
     let die = || resume_unwind(Box::new(death));
-    let fills = (first..).map(|sequence| {
-        let last = sequence == first + ready;
-        if last && matches!(death, Death::Uncounted) {
-            die();
+    let died = catch_unwind(AssertUnwindSafe(|| {
+        for _ in 0..ready {
+            ring.try_write(writer).expect("nobody gates");
         }
-        ring.begin(sequence);
-        move |body: &[AtomicU64]| -> Result<(), Infallible> {
-            match death {
-                Death::Writing { words } if last => {
-                    body[..words].iter().for_each(|word| word.store(GARBAGE, Ordering::Relaxed));
-                    die();
-                }
-                _ => store_payload(body, payload(sequence)),
-            }
-            Ok(())
-        }
-    });
-    let died = catch_unwind(AssertUnwindSafe(|| writer.publish_batch(ring.words(), fills).map(drop)));
+        let Death::Writing { words } = death else { die() };
+        let Ok(()) = ring.write_with(writer, |body, _| -> Result<(), Infallible> {
+            body[..words].iter().for_each(|word| word.store(GARBAGE, Ordering::Relaxed));
+            die()
+        });
+    }));
     let reason = died.expect_err("the predecessor dies in its batch");
     // Anything else is loom's, or a failed assertion's.
     if !reason.is::<Death>() {

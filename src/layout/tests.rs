@@ -9,6 +9,10 @@ fn table(heading: &str) -> Vec<Vec<&'static str>> {
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
+fn sizes(payload_bytes: usize, slots: usize) -> Sizes {
+    Sizes { payload_bytes, payload_align: 8, slots, readers: 4 }
+}
+
 #[test]
 fn the_documented_table_is_the_layout() {
     let code = [
@@ -28,6 +32,8 @@ fn the_documented_table_is_the_layout() {
         ("TYPE_BYTES", TYPE_BYTES),
         ("META_BYTES", META_BYTES),
         ("CREATED", CREATED),
+        ("READERS", READERS),
+        ("TABLE_WORD", TABLE_WORD),
         ("STATE", STATE),
         ("EPOCH", EPOCH),
         ("PRODUCER_PID", PRODUCER_PID),
@@ -36,6 +42,24 @@ fn the_documented_table_is_the_layout() {
     let documented: Vec<(&str, usize)> =
         table("Header").iter().chain(&table("Control")).map(|row| (row[1], row[0].parse::<usize>().unwrap() / WORD)).collect();
     assert_eq!(documented, code);
+
+    let rows = [
+        ("ROW_CURSOR", ROW_CURSOR),
+        ("ROW_RECEIVED", ROW_RECEIVED),
+        ("ROW_LOST", ROW_LOST),
+        ("ROW_LONGEST_LAG", ROW_LONGEST_LAG),
+        ("ROW_STATE", ROW_STATE),
+        ("ROW_PID", ROW_PID),
+        ("ROW_SYNC", ROW_SYNC),
+        ("ROW_WAITS", ROW_WAITS),
+        ("ROW_WAITED", ROW_WAITED),
+        ("ROW_NAME_BYTES", ROW_NAME_BYTES),
+        ("ROW_NAME", ROW_NAME),
+    ];
+    let documented: Vec<(&str, usize)> = table("Reader table").iter().map(|row| (row[1], row[0].parse().unwrap())).collect();
+    assert_eq!(documented, rows);
+    let prose = include_str!("../../docs/layout.md");
+    assert!(prose.contains(&format!("word {ROSTER} of the table")) && prose.contains(&format!("begins at word {ROWS} of the table")));
 
     let slot: Vec<(&str, &str)> = table("Slots").iter().map(|row| (row[0], row[1])).collect();
     assert_eq!(slot, [("0", "SLOT_STAMP"), ("1", "SLOT_LENGTH"), ("PAYLOAD_WORD", "payload")]);
@@ -69,11 +93,13 @@ fn a_real_segment_has_the_documented_bytes() {
         ("SLOTS", 3),
         ("STRIDE", 48),
         ("PAYLOAD_WORD", 8),
-        ("SLOTS_WORD", 512),
+        ("SLOTS_WORD", 512 + 2560),
         ("GRANULARITY", 2),
         ("NAME_BYTES", name.len() as u64),
         ("TYPE_BYTES", 4),
         ("META_BYTES", 2),
+        ("READERS", 64),
+        ("TABLE_WORD", 512),
         ("STATE", 1),
         ("EPOCH", 1),
         ("PRODUCER_PID", u64::from(std::process::id())),
@@ -89,7 +115,7 @@ fn a_real_segment_has_the_documented_bytes() {
     assert_eq!(&bytes[texts..texts + 4], b"[u8]");
     assert_eq!(&bytes[texts + 8..texts + 10], b"{}");
 
-    let slot = |index: usize| 8 * (512 + 48 * index);
+    let slot = |index: usize| 8 * (512 + 2560 + 48 * index);
     assert_eq!((at(slot(0)), at(slot(0) + 8)), (2 * 3 + 2, 5));
     assert_eq!(&bytes[slot(0) + 64..slot(0) + 69], b"three");
     assert_eq!((at(slot(2)), at(slot(2) + 8)), (2 * 2 + 2, 3));
@@ -99,7 +125,7 @@ fn a_real_segment_has_the_documented_bytes() {
 fn headers_survive_the_memory() {
     for (kind, payload, slots) in [(Kind::Fixed, 8, 1), (Kind::Variable, 100_000, 7)] {
         let header = Header {
-            geometry: Geometry::plan(kind, payload, 8, slots, text_words(5, 0, 9)).unwrap(),
+            geometry: Geometry::plan(kind, sizes(payload, slots), text_words(5, 0, 9)).unwrap(),
             instance: 42,
             created: 7,
             name: b"ticks".to_vec(),
@@ -117,7 +143,7 @@ fn headers_survive_the_memory() {
 #[test]
 fn slots_that_fit_into_a_line_stay_in_it() {
     for (payload, stride) in [(1, 2), (8, 2), (9, 4), (24, 4), (25, 8), (56, 8), (57, 16), (120, 16), (256, 40), (257, 48)] {
-        let geometry = Geometry::plan(Kind::Fixed, payload, 1, 4, 0).unwrap();
+        let geometry = Geometry::plan(Kind::Fixed, sizes(payload, 4), 0).unwrap();
         assert_eq!(geometry.stride, stride, "{payload} bytes");
     }
 }
@@ -127,9 +153,12 @@ fn impossible_sizes_are_refused_without_overflow() {
     let huge = [usize::MAX, usize::MAX / 2 + 1, 1 << 60, 1 << 46];
     for size in huge {
         for (payload, slots) in [(size, 1), (1, size), (size, size)] {
-            assert!(Geometry::plan(Kind::Variable, payload, 1, slots, 0).is_err(), "{payload} x {slots}");
+            assert!(Geometry::plan(Kind::Variable, sizes(payload, slots), 0).is_err(), "{payload} x {slots}");
         }
     }
-    assert_eq!(Geometry::plan(Kind::Fixed, 0, 1, 1, 0).unwrap_err().what, "slot_bytes");
-    assert_eq!(Geometry::plan(Kind::Fixed, 1, 1, 0, 0).unwrap_err().what, "slots");
+    let refused = |sizes| Geometry::plan(Kind::Fixed, sizes, 0).unwrap_err().what;
+    assert_eq!(refused(sizes(0, 1)), "slot_bytes");
+    assert_eq!(refused(sizes(1, 0)), "slots");
+    assert_eq!(refused(Sizes { readers: 0, ..sizes(1, 1) }), "readers");
+    assert_eq!(refused(Sizes { readers: MAX_READERS + 1, ..sizes(1, 1) }), "readers");
 }

@@ -55,6 +55,8 @@ pub enum CloseReason {
     ProducerDied,
     /// Another ring has taken the name; open it again.
     Superseded,
+    /// The producer gave up on this registered consumer, because it was too slow for too long.
+    Evicted,
 }
 
 /// The state of one consumer.
@@ -141,6 +143,16 @@ impl Reader {
         is_pending(self.place.slot(words), self.cursor)
     }
 
+    /// Goes on at `sequence`, if that is ahead, at the producer's wish; returns how many messages are lost by that.
+    pub fn forced_to(&mut self, sequence: u64) -> u64 {
+        let lost = sequence.min(MAX_SEQUENCE).saturating_sub(self.cursor);
+        if lost > 0 {
+            self.lost += lost;
+            self.go_to(self.cursor + lost);
+        }
+        lost
+    }
+
     /// Why there will be no message after those received, if the ring says so.
     pub fn ended(&self, words: &[AtomicU64]) -> Option<CloseReason> {
         let reason = match words[STATE].load(Ordering::Relaxed) {
@@ -196,7 +208,7 @@ impl Reader {
     /// The head, ordered before all later loads of this reader.
     fn synced_head(&self, words: &[AtomicU64]) -> u64 {
         let head = head(words);
-        // Acquire: pairs with the release store in `Writer::publish_head`: slots of counted messages are seen ready.
+        // Acquire: pairs with the release store in `Writer::count`: slots of counted messages are seen ready.
         fence(Ordering::Acquire);
         head
     }

@@ -1,7 +1,7 @@
 //! The protocol over heap memory, one thread: every rule that needs no interleaving.
 
 use super::*;
-use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE};
+use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE, Sizes};
 use crate::sync::zeroed;
 
 /// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
@@ -12,7 +12,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(slots: usize) -> Self {
-        let geometry = Geometry::plan(Kind::Fixed, 8, 8, slots, 0).unwrap();
+        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes: 8, payload_align: 8, slots, readers: 4 }, 0).unwrap();
         Self { words: zeroed(geometry.end_word()), geometry }
     }
 
@@ -23,12 +23,16 @@ impl Fixture {
     fn publish(&self, writer: &mut Writer, messages: u64) {
         for _ in 0..messages {
             let value = writer.next() * 10;
-            let result: Result<u64, ()> = writer.publish(&self.words, |body| {
+            let fill = |body: &[AtomicU64]| {
                 body[0].store(value, Ordering::Relaxed);
                 Ok(())
-            });
-            result.unwrap();
+            };
+            writer.publish(&self.words, |next| self.look(next), fill).unwrap();
         }
+    }
+
+    fn look(&self, next: u64) -> Result<u64, Blocker> {
+        look(&self.words, &self.geometry, next)
     }
 
     fn reader(&self, start: Start, on_lag: OnLag) -> Reader {
@@ -134,7 +138,8 @@ fn a_failed_message_is_not_published_and_its_sequence_is_used_again() {
     let mut writer = ring.writer();
     let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
     ring.publish(&mut writer, 1);
-    assert_eq!(writer.publish(&ring.words, |_| Err("no")), Err("no"));
+    let room = |next| Ok(ring.look(next).unwrap());
+    assert_eq!(writer.publish(&ring.words, room, |_| Err("no")), Err("no"));
     assert_eq!(head(&ring.words), 1);
     ring.publish(&mut writer, 1);
     assert_eq!(ring.recv(&mut reader), Ok(0));
@@ -201,6 +206,53 @@ fn corrupt_words_never_overflow_or_loop() {
             }
         }
     }
+}
+
+/// Registers a consumer in row `index`.
+fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
+    let table = table(&ring.words, &ring.geometry);
+    Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start })
+}
+
+#[test]
+fn the_gate_stops_the_writer_a_lap_ahead_of_the_slowest() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, 3);
+    let table = table(&ring.words, &ring.geometry);
+    let (slow, first) = join(&ring, 1, true, None);
+    let (fast, _) = join(&ring, 2, true, None);
+    let (free, _) = join(&ring, 0, false, None);
+    assert_eq!(first, 3);
+    ring.publish(&mut writer, 4);
+    fast.advance(table, 6);
+    free.advance(table, 3);
+    let blocker = ring.look(writer.next()).unwrap_err();
+    assert_eq!((blocker.row, blocker.cursor), (1, 3));
+    slow.advance(table, 5);
+    assert_eq!(ring.look(writer.next()), Ok(9));
+    slow.leave(table);
+    fast.leave(table);
+    ring.publish(&mut writer, 20);
+    // The gate has seen both leave: nothing but the free one is in the way of the roster.
+    assert_eq!(table[crate::layout::ROSTER].load(Ordering::Relaxed) & 0xFFFF, 1);
+}
+
+#[test]
+fn a_late_eviction_does_not_hit_the_next_owner_of_the_row() {
+    let ring = Fixture::new(4);
+    let table = table(&ring.words, &ring.geometry);
+    let mut writer = ring.writer();
+    let (first, _) = join(&ring, 0, true, None);
+    ring.publish(&mut writer, 4);
+    let blocker = ring.look(writer.next()).unwrap_err();
+    first.leave(table);
+    let (second, _) = join(&ring, 0, true, None);
+    assert!(!vacate(table, blocker.row, blocker.state, crate::layout::EVICTED));
+    assert!(!second.is_evicted(table));
+    let state = row::row_words(table, 0)[crate::layout::ROW_STATE].load(Ordering::Relaxed);
+    assert!(vacate(table, 0, state, crate::layout::EVICTED));
+    assert!(second.is_evicted(table));
 }
 
 #[test]

@@ -1,16 +1,15 @@
 //! The producer's side of the protocol.
 
-use core::ops::Range;
-
 use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, OPEN, Place, STATE};
-use crate::ring::head;
-use crate::slot::{is_ready, write};
+use crate::ring::{Blocker, gate, head, table};
+use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
 
-/// The state of the one producer of a ring. It never reads the ring's memory after [`Writer::resume`].
+/// The state of the one producer of a ring. After [`Writer::resume`] it reads nothing but the reader table, once a lap.
 #[derive(Debug)]
 pub struct Writer {
-    geometry: Geometry,
+    /// Nothing at or beyond it is written before the next look at the reader table.
+    limit: u64,
     /// Sequence of the next message.
     next: u64,
     /// Where its slot is.
@@ -32,11 +31,11 @@ impl Writer {
             next += 1;
         }
         words[EPOCH].store(words[EPOCH].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        // Release: as in `publish_head`, here for the messages of the predecessor.
+        // Release: as in `count`, here for the messages of the predecessor.
         words[HEAD].store(next, Ordering::Release);
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
-        Self { geometry, next, place: Place::of(&geometry, next) }
+        Self { limit: 0, next, place: Place::of(&geometry, next) }
     }
 
     /// Sequence of the next message.
@@ -45,74 +44,76 @@ impl Writer {
         self.next
     }
 
-    /// Publishes one message, written by `fill`, and returns its sequence.
+    /// Publishes one message, written by `fill`, and returns its sequence. Before that, at least once a lap, `room` is asked with the
+    /// sequence for what a [`look`] at the reader table allows.
     ///
     /// # Errors
-    /// Those of `fill`; nothing is published then, and the oldest message of the ring is gone.
+    /// Those of `room`; and those of `fill`: nothing is published then, and the oldest message of the ring is gone.
     #[inline(always)]
-    pub fn publish<E>(&mut self, words: &[AtomicU64], fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<u64, E> {
-        let sequence = self.write_next(words, fill)?;
-        self.publish_head(words);
+    pub fn publish<E>(
+        &mut self,
+        words: &[AtomicU64],
+        room: impl FnOnce(u64) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let sequence = self.write(words, room, fill)?;
+        self.count(words);
         Ok(sequence)
     }
 
-    /// Publishes what each of `fills` writes and returns the sequences. Moves the head once, behind the last, or once a lap in
-    /// a batch of more than that.
-    ///
-    /// Consumers that poll the slots receive each message as soon as it is written.
-    ///
-    /// # Errors
-    /// The first error of a fill; the messages before it are published.
+    /// As [`Writer::publish`], for one message of a batch: consumers that poll the slots receive it at once, but the head does not
+    /// move until [`Writer::count`], or the next look at the reader table.
     #[inline(always)]
-    pub fn publish_batch<E, F: FnOnce(&[AtomicU64]) -> Result<(), E>>(
+    pub fn write<E>(
         &mut self,
         words: &[AtomicU64],
-        fills: impl Iterator<Item = F>,
-    ) -> Result<Range<u64>, E> {
-        let first = self.next;
-        // A batch that a panic cut short has left messages uncounted.
-        self.publish_head(words);
-        let mut uncounted = 0;
-        let mut result = Ok(());
-        for fill in fills {
-            // Never a whole lap: one more message would take the slot at the head, by which `resume` knows how many there are.
-            if uncounted == self.geometry.slots {
-                self.publish_head(words);
-                uncounted = 0;
-            }
-            result = self.write_next(words, fill).map(drop);
-            if result.is_err() {
-                break;
-            }
-            uncounted += 1;
-        }
-        self.publish_head(words);
-        result.map(|()| first..self.next)
-    }
-
-    /// Says that no message will follow.
-    pub fn close(&mut self, words: &[AtomicU64]) {
-        // A batch that a panic cut short has left messages uncounted.
-        self.publish_head(words);
-        // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring closed sees every
-        // message that was published before; without it, it could report the end before the last message.
-        words[STATE].store(CLOSED, Ordering::Release);
-    }
-
-    #[inline(always)]
-    fn write_next<E>(&mut self, words: &[AtomicU64], fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<u64, E> {
+        room: impl FnOnce(u64) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let sequence = self.next;
-        write(self.place.slot(words), sequence, fill)?;
+        // Found ahead of the rare call, so that the compiler keeps the place in registers from one message to the next.
+        let slot = self.place.slot(words);
+        if sequence >= self.limit {
+            self.limit = room(sequence)?;
+        }
+        slot::write(slot, sequence, fill)?;
         self.next = sequence + 1;
         self.place.advance();
         Ok(sequence)
     }
 
+    /// Moves the head behind all messages written.
     #[inline(always)]
-    fn publish_head(&self, words: &[AtomicU64]) {
-        // Release: pairs with the acquire fences behind the consumers' loads of the head. Who sees that a message has
-        // been counted finds its slot ready; without it, a consumer that starts at the newest message could find
-        // nothing there.
-        words[HEAD].store(self.next, Ordering::Release);
+    pub fn count(&self, words: &[AtomicU64]) {
+        count(words, self.next);
     }
+
+    /// Says that no message will follow.
+    pub fn close(&mut self, words: &[AtomicU64]) {
+        // A batch that a panic cut short has left messages uncounted.
+        self.count(words);
+        // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring closed sees every
+        // message that was published before; without it, it could report the end before the last message.
+        words[STATE].store(CLOSED, Ordering::Release);
+    }
+}
+
+/// Looks at the reader table for a producer whose next message is `next`; see [`gate::look`].
+///
+/// # Errors
+/// The slowest gating consumer, if that has not read the message whose slot is the next to be used.
+pub fn look(words: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, Blocker> {
+    // A consumer that joins goes by the head, and the gate by the next sequence: they must be the same here, also in the middle
+    // of a batch. And a successor finds the messages that were not counted by the slot at the head: no batch may come round to it
+    // before this.
+    count(words, next);
+    gate::look(table(words, geometry), geometry, next)
+}
+
+#[inline(always)]
+fn count(words: &[AtomicU64], next: u64) {
+    // Release: pairs with the acquire fences behind the consumers' loads of the head. Who sees that a message has
+    // been counted finds its slot ready; without it, a consumer that starts at the newest message could find
+    // nothing there.
+    words[HEAD].store(next, Ordering::Release);
 }

@@ -9,13 +9,27 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// What a lock stands for. The value is the offset of its byte; the byte's content has nothing to do with it.
+/// What a lock stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Has created the segment, or taken it over, and will unlink it; also held while it is being replaced.
-    Owner = 0,
+    Owner,
     /// Writes messages.
-    Producer = 1,
+    Producer,
+    /// Has this row of the reader table.
+    Reader(usize),
+}
+
+impl Role {
+    /// The offset of the role's byte; the byte's content has nothing to do with it.
+    fn offset(self) -> libc::off_t {
+        match self {
+            Self::Owner => 0,
+            Self::Producer => 1,
+            // A row's number is at most 4095.
+            Self::Reader(row) => 64 + row as libc::off_t,
+        }
+    }
 }
 
 pub(super) fn try_lock(file: &File, role: Role) -> io::Result<bool> {
@@ -40,8 +54,7 @@ pub(super) fn is_locked_elsewhere(file: &File, role: Role) -> io::Result<bool> {
 
 fn request(file: &File, command: libc::c_int, role: Role, kind: libc::c_short) -> io::Result<libc::flock> {
     // `l_pid` must be 0 for these commands.
-    let mut lock =
-        libc::flock { l_type: kind, l_whence: libc::SEEK_SET as libc::c_short, l_start: role as libc::off_t, l_len: 1, l_pid: 0 };
+    let mut lock = libc::flock { l_type: kind, l_whence: libc::SEEK_SET as libc::c_short, l_start: role.offset(), l_len: 1, l_pid: 0 };
     loop {
         // SAFETY: the descriptor is open as long as `file` is borrowed, and `lock` is the structure that both commands
         // take, writable for the answer.

@@ -13,6 +13,8 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) struct Mapping {
     base: NonNull<AtomicU64>,
     words: usize,
+    /// What to unmap: from this many bytes before `base`.
+    before: usize,
     /// Bytes to unmap; 0 for an empty file, of which nothing is mapped.
     bytes: usize,
 }
@@ -23,29 +25,42 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
+    /// Maps the first `bytes` bytes of `file`.
     pub(super) fn of(file: &File, bytes: usize, read_only: bool) -> io::Result<Self> {
+        Self::part(file, 0, bytes, read_only)
+    }
+
+    /// Maps `bytes` bytes of `file` from `offset` on. Where the system's pages are larger than `offset` is aligned, some of what
+    /// comes before is mapped too.
+    pub(super) fn part(file: &File, offset: usize, bytes: usize, read_only: bool) -> io::Result<Self> {
         if bytes == 0 {
             // The system does not map nothing.
-            return Ok(Self { base: NonNull::dangling(), words: 0, bytes: 0 });
+            return Ok(Self { base: NonNull::dangling(), words: 0, before: 0, bytes: 0 });
         }
+        // SAFETY: a question without memory in it.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
+        let before = offset % page;
+        let start = libc::off_t::try_from(offset - before).map_err(io::Error::other)?;
         let protection = if read_only { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this process; the descriptor
         // is open.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), before + bytes, protection, libc::MAP_SHARED, file.as_raw_fd(), start) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        // SAFETY: `before` is inside the mapping just made.
+        let base = unsafe { base.byte_add(before) };
         let base = NonNull::new(base.cast()).expect("a successful mapping is not null");
-        Ok(Self { base, words: bytes / WORD, bytes })
+        Ok(Self { base, words: bytes / WORD, before, bytes: before + bytes })
     }
 
     pub(super) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is page-aligned, has at least `words` words (none, if it is dangling) and lives as long as
-        // `self`. Any bytes are
-        // valid `AtomicU64`s. Other processes change them concurrently, which is what atomics are for: the memory model
-        // of Rust says nothing about other processes, and the usual reading is that they are as other threads, as long
-        // as they access the words atomically or in bulk copies (see `copy`), which all of this library does. On a
-        // read-only mapping only relaxed loads are defined, and consumers use nothing else ("Atomic accesses to
+        // SAFETY: the mapping is aligned to words, as `offset` was, has at least `words` words (none, if it is dangling) and lives
+        // as long as `self`. Any bytes are valid `AtomicU64`s. Other processes change them concurrently, which is what atomics
+        // are for: the memory model of Rust says nothing about other processes, and the usual reading is that they are as other
+        // threads, as long as they access the words atomically or in bulk copies (see `copy`), which all of this library does. On
+        // a read-only mapping only relaxed loads are defined, and consumers use nothing else ("Atomic accesses to
         // read-only memory" in `core::sync::atomic`). Truncation of the file by its owner is outside of the model.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
@@ -54,7 +69,7 @@ impl Mapping {
     pub(super) fn prefault(&self, read_only: bool) {
         let advice = if read_only { libc::MADV_POPULATE_READ } else { libc::MADV_POPULATE_WRITE };
         // SAFETY: the range is our mapping; populating does not change its content.
-        let code = unsafe { libc::madvise(self.base.as_ptr().cast(), self.words * WORD, advice) };
+        let code = unsafe { libc::madvise(self.start(), self.bytes, advice) };
         if code != 0 {
             // A kernel before 5.14: a read of each page does it too.
             for word in self.words().iter().step_by(PAGE) {
@@ -62,14 +77,19 @@ impl Mapping {
             }
         }
     }
+
+    /// Where the mapping begins.
+    fn start(&self) -> *mut libc::c_void {
+        self.base.as_ptr().wrapping_byte_sub(self.before).cast()
+    }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            // SAFETY: the range was mapped by `of` and is unmapped only here; `words` borrows `self`, so no reference
+            // SAFETY: the range was mapped by `part` and is unmapped only here; `words` borrows `self`, so no reference
             // into it is left.
-            unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+            unsafe { libc::munmap(self.start(), self.bytes) };
         }
     }
 }

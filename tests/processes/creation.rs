@@ -296,9 +296,9 @@ fn who_dies_over_a_replacement_leaves_a_ring_that_can_be_continued() {
 
     let name = Name::new("half-replaced");
     drop(Ring::<u64>::builder(&name).slots(8).persistent(true).create().unwrap());
-    // Marked as superseded, and then nothing: STATE is at offset 128.
+    // Marked as superseded, and then nothing: STATE is at offset 256.
     let file = fs::File::options().write(true).open(name.path()).unwrap();
-    file.write_all_at(&3u64.to_ne_bytes(), 128).unwrap();
+    file.write_all_at(&3u64.to_ne_bytes(), 256).unwrap();
     let ring = Ring::<u64>::builder(&name).slots(8).if_exists(IfExists::Attach).create().unwrap();
     assert_eq!(ring.producer().unwrap().publish(&1), 0);
 }

@@ -124,12 +124,12 @@ fn a_full_dev_shm() {
     command.args(unshare).args(["sh", "-c", r#"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" "$@""#]);
     command.arg(Child::command().get_program()).args(Child::command().get_args());
     let mut child = Child::spawn("peer", &name, command);
-    // 16 bytes a slot, and a page.
+    // 16 bytes a slot, and six pages.
     assert_eq!(child.ask("create replace 65536"), "NoSpace");
     assert_eq!(child.ask("create replace 1000000000"), "NoSpace");
-    // Exactly all of it: 256 pages, of which one is for the header.
-    assert_eq!(child.ask("create replace 65281"), "NoSpace");
-    assert_eq!(child.ask("create replace 65280"), "ok");
+    // Exactly all of it: 256 pages, of which one is for the header and five for the reader table.
+    assert_eq!(child.ask("create replace 64001"), "NoSpace");
+    assert_eq!(child.ask("create replace 64000"), "ok");
     assert_eq!(child.ask("produce"), "ok");
     // Every page is there.
     assert_eq!(child.ask("publish 70000"), "ok");

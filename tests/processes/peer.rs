@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use seqring::{Consumer, IfExists, Producer, Ring, Start};
+use seqring::{Consumer, IfExists, Producer, Registered, Registration, Ring, Start};
 
 use crate::support::role::{Child, hear, say};
 use crate::support::variant;
@@ -20,6 +20,7 @@ struct Peer {
     ring: Option<Ring<u64>>,
     producer: Option<Producer<u64>>,
     consumer: Option<Consumer<u64>>,
+    registered: Option<Consumer<u64, Registered>>,
 }
 
 /// Obeys until the input ends. Answers are `ok`, a value, or the variant of an error.
@@ -56,7 +57,21 @@ impl Peer {
                 }
             }
             ["consume"] => self.consumer = Some(self.ring().consumer().start(Start::Oldest).attach()),
-            ["recv"] => answer = format!("{:?}", self.consumer.as_mut().expect("consume first").recv()),
+            ["gate", consumer] => self.registered = Some(self.ring().consumer().name(consumer).gating().attach()?),
+            // Receives until the end; what is lost is not in order.
+            ["drain"] => {
+                answer = match &mut self.registered {
+                    Some(consumer) => drain(consumer),
+                    None => drain(self.consumer.as_mut().expect("consume first")),
+                };
+            }
+            ["recv"] => {
+                let received = match &mut self.registered {
+                    Some(consumer) => consumer.recv(),
+                    None => self.consumer.as_mut().expect("consume first").recv(),
+                };
+                answer = format!("{received:?}");
+            }
             ["close"] => self.producer.take().expect("produce first").close(),
             ["drop"] => *self = Self::default(),
             ["epoch"] => answer = self.ring().epoch().to_string(),
@@ -74,4 +89,11 @@ impl Peer {
     fn ring(&self) -> &Ring<u64> {
         self.ring.as_ref().expect("create or open first")
     }
+}
+
+fn drain<R: Registration>(consumer: &mut Consumer<u64, R>) -> String {
+    let first = consumer.cursor();
+    let all: Vec<u64> = consumer.iter().map(|item| item.unwrap_or_else(|lagged| panic!("{lagged}"))).collect();
+    assert!(all.iter().zip(first..).all(|(&message, sequence)| message == sequence * FACTOR), "not in order: {all:?}");
+    format!("{first}..{}", first + all.len() as u64)
 }

@@ -29,6 +29,28 @@ impl fmt::Display for Engine {
     }
 }
 
+/// Whether the ring's writer waits for its readers. The locked queue's always does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It overwrites what a slow reader has not read
+    #[default]
+    Overwrite,
+    /// It waits: readers are registered and gate
+    Gating,
+}
+
+/// How long a writer had to wait for a reader.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Waited {
+    /// The reader's name.
+    pub reader: String,
+    /// How often.
+    pub times: u64,
+    /// How long, all in all.
+    pub seconds: f64,
+}
+
 /// A queue in shared memory: which, where, and its dimensions.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Channel {
@@ -42,6 +64,8 @@ pub struct Channel {
     pub slot_bytes: usize,
     /// Number of readers.
     pub readers: usize,
+    /// Whether the ring's writer waits for them.
+    pub mode: Mode,
 }
 
 /// Keeps a queue in existence; unlinks it when dropped.
@@ -56,6 +80,11 @@ pub trait Sender {
     ///
     /// When the queue cannot be used any more.
     fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent>;
+
+    /// The readers it had to wait for, as far as the queue knows; to be asked before the readers go.
+    fn waited_for(&self) -> Vec<Waited> {
+        Vec::new()
+    }
 
     /// Tells the receivers that there will be no more messages.
     ///
@@ -129,7 +158,7 @@ impl Channel {
     /// When there is no such queue.
     pub fn receiver(&self, row: usize) -> Result<Box<dyn Receiver>> {
         match self.engine {
-            Engine::Ring => ring::receiver(self),
+            Engine::Ring => ring::receiver(self, row),
             Engine::Locked => locked::receiver(self, row),
         }
     }

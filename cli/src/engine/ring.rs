@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use seqring::{CloseReason, Consumer, IfExists, Producer, RecvTimeoutError, Ring, Start};
+use seqring::{CloseReason, Consumer, IfExists, Producer, PublishError, RecvTimeoutError, Registration, Ring, Start};
 
-use super::{Channel, Host, Received, Receiver, Sender, Sent};
+use super::{Channel, Host, Mode, Received, Receiver, Sender, Sent, Waited};
+use crate::clock::monotonic_ns;
 
 impl Host for Ring<[u8]> {}
 
@@ -13,6 +14,7 @@ pub fn create(channel: &Channel) -> Result<Box<dyn Host>> {
     let ring = Ring::<[u8]>::builder(&channel.name)
         .slots(channel.slots)
         .slot_bytes(channel.slot_bytes)
+        .readers(channel.readers)
         .if_exists(IfExists::Error)
         .prefault(true)
         .create()?;
@@ -21,23 +23,37 @@ pub fn create(channel: &Channel) -> Result<Box<dyn Host>> {
 
 pub fn sender(channel: &Channel) -> Result<Box<dyn Sender>> {
     let ring = Ring::<[u8]>::options().prefault(true).open(&channel.name)?;
-    Ok(Box::new(RingSender { producer: ring.producer()? }))
+    Ok(Box::new(RingSender { producer: ring.producer()?, ring }))
 }
 
-pub fn receiver(channel: &Channel) -> Result<Box<dyn Receiver>> {
+pub fn receiver(channel: &Channel, row: usize) -> Result<Box<dyn Receiver>> {
     let ring = Ring::<[u8]>::options().read_only(true).prefault(true).open(&channel.name)?;
-    let consumer = ring.consumer().start(Start::Oldest).attach();
-    Ok(Box::new(RingReceiver { consumer }))
+    let consumer = ring.consumer().start(Start::Oldest);
+    Ok(match channel.mode {
+        Mode::Overwrite => Box::new(RingReceiver { consumer: consumer.attach() }),
+        Mode::Gating => Box::new(RingReceiver { consumer: consumer.name(&format!("reader {row}")).gating().attach()? }),
+    })
 }
 
 struct RingSender {
+    ring: Ring<[u8]>,
     producer: Producer<[u8]>,
 }
 
 impl Sender for RingSender {
-    fn send(&mut self, message: &[u8], _deadline_ns: u64) -> Result<Sent> {
-        self.producer.publish(message).context("cannot publish")?;
-        Ok(Sent { accepted: true, stalled: false })
+    fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent> {
+        match self.producer.try_publish(message) {
+            Ok(_) => return Ok(Sent { accepted: true, stalled: false }),
+            Err(PublishError::TooLarge(error)) => return Err(error).context("cannot publish"),
+            Err(PublishError::Full(_)) => {}
+        }
+        let left = Duration::from_nanos(deadline_ns.saturating_sub(monotonic_ns()));
+        Ok(Sent { accepted: self.producer.publish_timeout(message, left).is_ok(), stalled: true })
+    }
+
+    fn waited_for(&self) -> Vec<Waited> {
+        let readers = self.ring.readers().into_iter().filter(|reader| reader.waits > 0);
+        readers.map(|reader| Waited { reader: reader.name, times: reader.waits, seconds: reader.waited.as_secs_f64() }).collect()
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -46,11 +62,11 @@ impl Sender for RingSender {
     }
 }
 
-struct RingReceiver {
-    consumer: Consumer<[u8]>,
+struct RingReceiver<R: Registration> {
+    consumer: Consumer<[u8], R>,
 }
 
-impl Receiver for RingReceiver {
+impl<R: Registration> Receiver for RingReceiver<R> {
     fn receive(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<Received> {
         Ok(match self.consumer.recv_timeout_into(message, timeout) {
             Ok(()) => Received::Message(self.consumer.cursor() - 1),

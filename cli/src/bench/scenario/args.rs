@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum, value_parser};
 
 use super::payload;
 use super::plan::{DEFAULT_SECONDS, Plan, Preset};
-use crate::engine::Engine;
+use crate::engine::{Engine, Mode};
 
 const USAGE: &str = "\
 seqring bench scenario <PRESET> [OPTIONS]
@@ -16,13 +16,15 @@ const EXAMPLES: &str = "\
 Examples:
   seqring bench scenario steady
   seqring bench scenario fast --engine ring --duration-seconds 3
+  seqring bench scenario slow-readers --mode gating
   seqring bench scenario all --json > scenarios.json
   seqring bench scenario all --report scenarios.html
   seqring bench scenario --slot-bytes 4096 --slots 1024 --readers 3 --writes-per-second 50000
 
 Without a preset, the four sizes of the last example are required. With one, each option
 replaces the preset's value. The ring overwrites, so a slow reader loses messages and the
-writer keeps its pace; the locked queue is lossless, so a slow reader stalls the writer.
+writer keeps its pace; the locked queue is lossless, so a slow reader stalls the writer, and so
+does the ring with --mode gating.
 
 Latency is the time from just before a message is handed to the queue until a reader has
 its copy. CPU seconds count from the start signal to the end of each process.";
@@ -68,6 +70,10 @@ pub struct ScenarioArgs {
     /// Do not check the CRC of each message
     #[arg(long, overrides_with = "verify")]
     no_verify: bool,
+
+    /// Whether the ring's writer waits for its readers
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
 
     /// Tell about each process on standard error
     #[arg(long)]
@@ -131,6 +137,7 @@ impl ScenarioArgs {
         set(&mut plan.reader_burn_cpu_milliseconds, self.reader_burn_cpu_milliseconds);
         set(&mut plan.verify, self.verify.then_some(true));
         set(&mut plan.verify, self.no_verify.then_some(false));
+        plan.mode = self.mode;
     }
 }
 
@@ -145,6 +152,7 @@ fn blank() -> Plan {
         duration_seconds: DEFAULT_SECONDS,
         reader_burn_cpu_milliseconds: 0.0,
         verify: true,
+        mode: Mode::default(),
     }
 }
 
@@ -203,6 +211,7 @@ mod tests {
                 duration_seconds: 0.5,
                 reader_burn_cpu_milliseconds: 100.0,
                 verify: true,
+                mode: Mode::Overwrite,
             }]
         );
     }

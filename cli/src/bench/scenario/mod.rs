@@ -108,7 +108,7 @@ mod tests {
     use crate::engine::Engine;
 
     fn promises_of(counts: Counts) -> Result<()> {
-        let writer = WriterFigures { writes: 10, stalls: 0, seconds: 1.0, cpu_seconds: 0.0, latest_ns: 0 };
+        let writer = WriterFigures { writes: 10, stalls: 0, seconds: 1.0, cpu_seconds: 0.0, latest_ns: 0, waited_for: Vec::new() };
         let reader = |counts| ReaderFigures { counts, seconds: 1.0, cpu_seconds: 0.0, latency_max_ns: 0, latencies: Vec::new() };
         let perfect = Counts { received: 10, ..Counts::default() };
         let plan = &Preset::Steady.plans()[0];

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::plan::Plan;
 use super::protocol::{ReaderFigures, WriterFigures};
 use super::tally::Counts;
-use crate::engine::Engine;
+use crate::engine::{Engine, Mode, Waited};
 
 /// What one scenario with one engine measured.
 #[derive(Debug, Clone, Serialize)]
@@ -17,6 +17,8 @@ pub struct Outcome {
     pub preset: String,
     /// Bytes of each message.
     pub slot_bytes: usize,
+    /// Whether slow readers lose messages or hold the writer up.
+    pub mode: &'static str,
     /// Number of slots.
     pub slots: usize,
     /// Number of readers.
@@ -41,6 +43,8 @@ pub struct Outcome {
     pub readers_cpu_seconds: f64,
     /// From before a message was sent until a reader had its copy, over all readers.
     pub latency_ns: Latency,
+    /// The readers that the writer waited for, where the queue knows them.
+    pub waited_for: Vec<Waited>,
     /// What each reader counted.
     pub readers_detail: Vec<Counts>,
     /// What each reader measured, for the tables.
@@ -90,6 +94,11 @@ impl Outcome {
         Self {
             engine,
             preset: plan.name.clone(),
+            mode: match (engine, plan.mode) {
+                (Engine::Locked, _) => "lossless",
+                (Engine::Ring, Mode::Overwrite) => "overwrite",
+                (Engine::Ring, Mode::Gating) => "gating",
+            },
             slot_bytes: plan.slot_bytes,
             slots: plan.slots,
             readers: plan.readers,
@@ -103,6 +112,7 @@ impl Outcome {
             writer_cpu_seconds: writer.cpu_seconds,
             readers_cpu_seconds: readers.iter().map(|reader| reader.cpu_seconds).sum(),
             latency_ns: Latency::of(&readers),
+            waited_for: writer.waited_for.clone(),
             readers_detail: readers.iter().map(|reader| reader.counts).collect(),
             reader_figures: readers,
         }
@@ -151,8 +161,9 @@ mod tests {
             duration_seconds: 2.0,
             reader_burn_cpu_milliseconds: 0.0,
             verify: true,
+            mode: Mode::Overwrite,
         };
-        let writer = WriterFigures { writes: 180, stalls: 3, seconds: 2.0, cpu_seconds: 0.5, latest_ns: 0 };
+        let writer = WriterFigures { writes: 180, stalls: 3, seconds: 2.0, cpu_seconds: 0.5, latest_ns: 0, waited_for: Vec::new() };
         let readers = vec![reader(&[], 0), reader(&[], 0)];
         let outcome = Outcome::new(&plan, Engine::Ring, &writer, readers);
         assert!((outcome.writes_per_second - 90.0).abs() < 1e-9);

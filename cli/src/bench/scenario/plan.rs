@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 
+use crate::engine::Mode;
+
 /// Seconds a scenario runs when nothing else is asked for.
 pub const DEFAULT_SECONDS: f64 = 10.0;
 
@@ -41,6 +43,8 @@ pub struct Plan {
     pub reader_burn_cpu_milliseconds: f64,
     /// Whether readers check the CRC of each message.
     pub verify: bool,
+    /// Whether the ring's writer waits for its readers.
+    pub mode: Mode,
 }
 
 impl Preset {
@@ -74,6 +78,7 @@ impl Preset {
             duration_seconds: DEFAULT_SECONDS,
             reader_burn_cpu_milliseconds: 0.0,
             verify: true,
+            mode: Mode::default(),
         }
     }
 }

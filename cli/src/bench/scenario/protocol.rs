@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::tally::Counts;
-use crate::engine::Channel;
+use crate::engine::{Channel, Waited};
 
 /// The line that starts the measurement.
 pub const START: &str = "start";
@@ -74,6 +74,8 @@ pub struct WriterFigures {
     pub cpu_seconds: f64,
     /// How far a message was behind its schedule, at most.
     pub latest_ns: u64,
+    /// The readers it waited for, where the queue knows them.
+    pub waited_for: Vec<Waited>,
 }
 
 /// What a reader measured.

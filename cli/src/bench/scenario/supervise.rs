@@ -24,8 +24,14 @@ fn writer_index(plan: &Plan) -> usize {
 ///
 /// When the queue cannot be made, a process fails or dies, or the user interrupts.
 pub fn run(plan: &Plan, engine: Engine, session: &Session, interrupt: &Interrupt, progress: &mut Progress) -> Result<Outcome> {
-    let channel =
-        Channel { engine, name: session.queue_name(engine), slots: plan.slots, slot_bytes: plan.slot_bytes, readers: plan.readers };
+    let channel = Channel {
+        engine,
+        name: session.queue_name(engine),
+        slots: plan.slots,
+        slot_bytes: plan.slot_bytes,
+        readers: plan.readers,
+        mode: plan.mode,
+    };
     let began = Instant::now();
     let _host = channel.create()?;
     progress.detail(|| format!("{} created in {:.3?}", channel.name, began.elapsed()));

@@ -5,6 +5,7 @@ use super::outcome::{Latency, Outcome, relative_percent};
 use super::plan::Plan;
 use super::protocol::ReaderFigures;
 use crate::bench::output;
+use crate::engine::{Mode, Waited};
 
 /// More readers than this are summed up by their minimum, median and maximum.
 const READERS_IN_FULL: usize = 8;
@@ -25,8 +26,15 @@ pub fn of_plan(plan: &Plan, outcomes: &[Outcome]) -> String {
     let mut text = format!("\n{}\n", describe(plan));
     for outcome in outcomes {
         text += &of_processes(outcome).to_string();
+        text += &waits(outcome);
     }
     text + &side_by_side(outcomes).to_string()
+}
+
+/// Whom the writer waited for, a line each.
+fn waits(outcome: &Outcome) -> String {
+    let line = |w: &Waited| format!("the writer waited for {} {} times, {:.3} s in all\n", w.reader, count(w.times), w.seconds);
+    outcome.waited_for.iter().map(line).collect()
 }
 
 /// The runs of several plans, one row each.
@@ -47,6 +55,9 @@ pub fn describe(plan: &Plan) -> String {
     );
     if plan.reader_burn_cpu_milliseconds > 0.0 {
         text += &format!(", readers burn {} ms of CPU a message", plan.reader_burn_cpu_milliseconds);
+    }
+    if plan.mode == Mode::Gating {
+        text += ", the ring's readers gate";
     }
     if !plan.verify {
         text += ", CRCs not verified";

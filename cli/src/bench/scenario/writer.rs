@@ -56,6 +56,7 @@ pub fn run() -> Result<()> {
             seconds: (clock::monotonic_ns() - schedule.start_ns) as f64 / 1e9,
             cpu_seconds: clock::process_cpu_seconds() - cpu_before,
             latest_ns,
+            waited_for: sender.waited_for(),
         };
         sender.close()?;
         Ok(Report::Writer(figures))

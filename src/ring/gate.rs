@@ -1,0 +1,58 @@
+//! What keeps a producer from overwriting what gating consumers have not read.
+
+use crate::layout::{FREE, GATING, Geometry, ROSTER, ROW_CURSOR, ROW_STATE, ROW_SYNC};
+use crate::ring::row::{roster_rows, row_words};
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The consumer that a producer has to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blocker {
+    /// Index of its row.
+    pub row: usize,
+    /// Its state word, to evict it by.
+    pub state: u64,
+    /// Sequence of the next message it will read.
+    pub cursor: u64,
+}
+
+/// Looks at the reader table before message `next`: the sequence that bounds what may be written without another look, or the
+/// slowest consumer, if that is to be waited for.
+///
+/// The bound is never further than one lap ahead of `next`, so that a consumer that joins is seen within a lap, and until then
+/// loses nothing that is newer than the head at its joining.
+pub fn look(table: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, Blocker> {
+    let slots = geometry.slots as u64;
+    // SeqCst: pairs with the fence in `Row::join`, see there. It orders the heads published so far before the loads below.
+    fence(Ordering::SeqCst);
+    // Acquire: pairs with `enlist`: rows that the roster counts are seen taken.
+    let roster = table[ROSTER].load(Ordering::Acquire);
+    let mut slowest: Option<Blocker> = None;
+    let mut taken = 0;
+    for index in 0..roster_rows(roster, table) {
+        let row = row_words(table, index);
+        // Acquire: pairs with the release in `vacate`. What a consumer that has left received, it has copied.
+        let state = row[ROW_STATE].load(Ordering::Acquire);
+        if state & 0xFF != FREE {
+            taken = index as u64 + 1;
+        }
+        if state & 0xFF != GATING {
+            continue;
+        }
+        // Acquire: pairs with the release stores of the cursor. What the consumer has read, it has copied.
+        let cursor = row[ROW_CURSOR].load(Ordering::Acquire).max(row[ROW_SYNC].load(Ordering::Relaxed));
+        if slowest.is_none_or(|slowest| cursor < slowest.cursor) {
+            slowest = Some(Blocker { row: index, state, cursor });
+        }
+    }
+    if taken < roster & 0xFFFF {
+        // Spare the looks to come the rows behind the last one taken, unless somebody is joining there.
+        let _ = table[ROSTER].compare_exchange(roster, roster & !0xFFFF | taken, Ordering::Relaxed, Ordering::Relaxed);
+    }
+    let oldest_unread = slowest.map_or(next, |slowest| slowest.cursor.min(next));
+    // At most `next` and a lap, so there is no overflow.
+    let limit = oldest_unread + slots;
+    match slowest {
+        Some(slowest) if next >= limit => Err(slowest),
+        _ => Ok(limit),
+    }
+}

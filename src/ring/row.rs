@@ -1,0 +1,206 @@
+//! One row of the reader table, from its consumer's side: joining, progress, leaving.
+//!
+//! Whoever holds the row's kernel lock owns it, so no row is taken by two, and an owner whose lock is free is dead. The state
+//! word counts how often the row was taken, so that an eviction that was decided about one owner cannot hit the next.
+
+use crate::layout::{
+    EVICTED, FREE, GATING, JOINED, MAX_READER_NAME_BYTES, ROSTER, ROW, ROW_CURSOR, ROW_LONGEST_LAG, ROW_LOST, ROW_NAME, ROW_NAME_BYTES, ROW_PID,
+    ROW_RECEIVED, ROW_STATE, ROW_SYNC, ROW_WAITED, ROW_WAITS, ROWS, WORD,
+};
+use crate::ring::head;
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// The words of row `index` of the reader table.
+pub fn row_words(table: &[AtomicU64], index: usize) -> &[AtomicU64] {
+    &table[ROWS + index * ROW..ROWS + (index + 1) * ROW]
+}
+
+/// How many rows, from the first, may be taken, as the roster says.
+pub fn roster_rows(roster: u64, table: &[AtomicU64]) -> usize {
+    // Bounded by the table, whatever corrupt memory says.
+    (roster as usize & 0xFFFF).min((table.len() - ROWS) / ROW)
+}
+
+/// What a consumer brings along when it registers.
+#[derive(Debug, Clone, Copy)]
+pub struct Joiner<'a> {
+    /// Its name, for tools and reports; cut to what a row holds.
+    pub name: &'a str,
+    /// Its process id, for tools.
+    pub pid: u64,
+    /// Whether the producer must not overwrite what it has not read.
+    pub gating: bool,
+    /// The sequence it would like to start at; the head if it has no wish.
+    pub start: Option<u64>,
+}
+
+/// A row that we own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    index: usize,
+    /// The state word as we wrote it; anything else means that the producer has evicted us.
+    state: u64,
+}
+
+impl Row {
+    /// Enters the table at row `index`, whose lock the caller holds, and returns the sequence to start at.
+    ///
+    /// From that sequence on a gating consumer loses nothing, unless it begins before the head: what lies there may be overwritten until
+    /// the producer looks at the table next, and is reported like any loss.
+    pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: Joiner<'_>) -> (Self, u64) {
+        let row = row_words(table, index);
+        let put = |word: usize, value: u64| row[word].store(value, Ordering::Relaxed);
+        for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_SYNC, ROW_WAITS, ROW_WAITED] {
+            put(word, 0);
+        }
+        put(ROW_PID, joiner.pid);
+        let cut = (0..=MAX_READER_NAME_BYTES).rev().find(|end| joiner.name.is_char_boundary(*end)).unwrap_or(0);
+        let name = &joiner.name.as_bytes()[..cut.min(joiner.name.len())];
+        put(ROW_NAME_BYTES, name.len() as u64);
+        for (offset, chunk) in name.chunks(WORD).enumerate() {
+            let mut padded = [0; WORD];
+            padded[..chunk.len()].copy_from_slice(chunk);
+            put(ROW_NAME + offset, u64::from_ne_bytes(padded));
+        }
+        // Release: as in `advance`, for the row's last owner. A producer that still sees its state may see our cursor.
+        row[ROW_CURSOR].store(joiner.start.unwrap_or_else(|| head(words)), Ordering::Release);
+        let owners = (row[ROW_STATE].load(Ordering::Relaxed) >> 8).wrapping_add(1);
+        let state = owners << 8 | if joiner.gating { GATING } else { JOINED };
+        // A swap, so that what the last owner released when it left is released with our state too. Relaxed: a producer that sees the
+        // row taken and not its cursor is bound by an older look, as below.
+        row[ROW_STATE].swap(state, Ordering::Relaxed);
+        enlist(table, index);
+        // SeqCst: pairs with the fence in `gate::look`. Either the producer's next look sees this row; or the head loaded below is
+        // at least the one at that look, which allowed the producer one lap from there: it overwrites nothing from this
+        // head on before it looks again. Without the fence the row may be unseen and the head old: a joiner is lapped.
+        fence(Ordering::SeqCst);
+        let first = joiner.start.unwrap_or_else(|| head(words));
+        // Relaxed: the fence above has released what the row's last owner copied.
+        row[ROW_CURSOR].store(first, Ordering::Relaxed);
+        (Self { index, state }, first)
+    }
+
+    /// Says that everything before `cursor` has been read.
+    #[inline(always)]
+    pub fn advance(&self, table: &[AtomicU64], cursor: u64) {
+        // Release: pairs with the acquire load of the cursor in `gate::look`. The copies of all messages before `cursor` are
+        // done; without it, the producer could overwrite a message that is still being copied.
+        row_words(table, self.index)[ROW_CURSOR].store(cursor, Ordering::Release);
+    }
+
+    /// Publishes counters, for tools.
+    pub fn report(&self, table: &[AtomicU64], received: u64, lost: u64, lag: u64) {
+        let row = row_words(table, self.index);
+        row[ROW_RECEIVED].store(received, Ordering::Relaxed);
+        row[ROW_LOST].store(lost, Ordering::Relaxed);
+        if lag > row[ROW_LONGEST_LAG].load(Ordering::Relaxed) {
+            row[ROW_LONGEST_LAG].store(lag, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the producer has given up on us.
+    #[inline(always)]
+    pub fn is_evicted(&self, table: &[AtomicU64]) -> bool {
+        row_words(table, self.index)[ROW_STATE].load(Ordering::Relaxed) != self.state
+    }
+
+    /// The sequence that the producer wants us to go on at, if we are behind it.
+    #[inline(always)]
+    pub fn sync_to(&self, table: &[AtomicU64]) -> u64 {
+        row_words(table, self.index)[ROW_SYNC].load(Ordering::Relaxed)
+    }
+
+    /// Which row it is.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Leaves the table; the caller releases the lock behind it.
+    pub fn leave(self, table: &[AtomicU64]) {
+        let evicted = self.state & !0xFF | EVICTED;
+        let _ = vacate(table, self.index, self.state, FREE) || vacate(table, self.index, evicted, FREE);
+    }
+}
+
+/// Makes the producer's looks reach row `index`.
+fn enlist(table: &[AtomicU64], index: usize) {
+    let mut roster = table[ROSTER].load(Ordering::Relaxed);
+    loop {
+        // The count makes every join visible as a change, so that the producer cannot shorten the roster over our head.
+        let joins = (roster >> 16).wrapping_add(1);
+        let rows = (roster & 0xFFFF).max(index as u64 + 1);
+        // Release: pairs with the acquire load in `gate::look`. A look that goes by this roster sees the row taken.
+        match table[ROSTER].compare_exchange(roster, joins << 16 | rows, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(changed) => roster = changed,
+        }
+    }
+}
+
+/// Frees row `index` if its state is still `seen`; returns whether it was. The new state is `FREE` for a consumer that has left or
+/// died, `EVICTED` for one that was given up on.
+pub fn vacate(table: &[AtomicU64], index: usize, seen: u64, state: u64) -> bool {
+    let word = &row_words(table, index)[ROW_STATE];
+    // Release: pairs with the acquire load of the state in `gate::look`. Who leaves has copied what it has received, told or not;
+    // without it, the producer could overwrite a message that is still being copied.
+    word.compare_exchange(seen, seen & !0xFF | state, Ordering::Release, Ordering::Relaxed).is_ok()
+}
+
+/// Gives up on the consumer that has row `index`; returns whether there was one.
+pub fn evict(table: &[AtomicU64], index: usize) -> bool {
+    let state = row_words(table, index)[ROW_STATE].load(Ordering::Relaxed);
+    matches!(state & 0xFF, JOINED | GATING) && vacate(table, index, state, EVICTED)
+}
+
+/// Wants the consumer that has row `index` to go on at `sequence`; returns whether there is one.
+pub fn sync(table: &[AtomicU64], index: usize, sequence: u64) -> bool {
+    let row = row_words(table, index);
+    let taken = matches!(row[ROW_STATE].load(Ordering::Relaxed) & 0xFF, JOINED | GATING);
+    if taken {
+        row[ROW_SYNC].store(sequence, Ordering::Relaxed);
+    }
+    taken
+}
+
+/// Counts a wait of the producer for the consumer that has row `index`.
+pub fn waited(table: &[AtomicU64], index: usize, nanoseconds: u64) {
+    let row = row_words(table, index);
+    // One writer, so a load and a store are enough.
+    let add = |word: usize, more: u64| row[word].store(row[word].load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    add(ROW_WAITS, 1);
+    add(ROW_WAITED, nanoseconds);
+}
+
+/// What row `index` says about its consumer.
+pub fn describe(table: &[AtomicU64], index: usize) -> Description {
+    let row = row_words(table, index);
+    let get = |word: usize| row[word].load(Ordering::Relaxed);
+    let mut name: Vec<u8> = row[ROW_NAME..].iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    name.truncate(get(ROW_NAME_BYTES) as usize);
+    Description {
+        state: get(ROW_STATE) & 0xFF,
+        name: String::from_utf8_lossy(&name).into_owned(),
+        pid: get(ROW_PID),
+        cursor: get(ROW_CURSOR),
+        received: get(ROW_RECEIVED),
+        lost: get(ROW_LOST),
+        longest_lag: get(ROW_LONGEST_LAG),
+        waits: get(ROW_WAITS),
+        waited: get(ROW_WAITED),
+    }
+}
+
+/// The fields of a row; each is from some moment of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)] // they are those of `layout`
+pub struct Description {
+    pub state: u64,
+    pub name: String,
+    pub pid: u64,
+    pub cursor: u64,
+    pub received: u64,
+    pub lost: u64,
+    pub longest_lag: u64,
+    pub waits: u64,
+    pub waited: u64,
+}
