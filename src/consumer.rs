@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::error::Error;
 use crate::message::{Message, take_bytes};
 use crate::open::Shared;
-use crate::registration::{Free, Registered, Registration};
+use crate::registration::{Free, Registered, Registration, Wishes};
 use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
 use crate::sync::AtomicU64;
 use crate::wait::{Wait, Woken, spin};
@@ -68,7 +69,7 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
     /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to tools, and may gate. Names
     /// need not differ; the table keeps their first 80 bytes.
     pub fn name(self, name: &str) -> RegisteredBuilder<M> {
-        RegisteredBuilder { free: self, name: name.into(), gating: false }
+        RegisteredBuilder { free: self, wishes: Wishes { name: name.into(), ..Wishes::default() } }
     }
 
     /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
@@ -82,8 +83,7 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
 #[must_use = "call attach() to get the consumer"]
 pub struct RegisteredBuilder<M: Message + ?Sized> {
     free: ConsumerBuilder<M>,
-    name: String,
-    gating: bool,
+    wishes: Wishes,
 }
 
 impl<M: Message + ?Sized> RegisteredBuilder<M> {
@@ -102,8 +102,25 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     /// Gate: the producer waits rather than overwrite what this consumer has not received. It loses nothing that is published
     /// after it has attached, unless the producer tells it to skip ahead or evicts it, which it is told.
     pub fn gating(mut self) -> Self {
-        self.gating = true;
+        self.wishes.gating = true;
         self
+    }
+
+    /// Go on where the last consumer of this name left off, if the reader table still knows: the one that ended or was killed must have been
+    /// attached with this too. Otherwise the start is what [`RegisteredBuilder::start`] says.
+    ///
+    /// What was received but perhaps not dealt with comes again: at least the message that was received last, at most 32 of them,
+    /// or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
+    pub fn resume(mut self) -> Self {
+        self.wishes.resume = true;
+        self
+    }
+
+    /// As [`RegisteredBuilder::resume`], and keeps checkpoints in this file too, for when a full table has given the row to another consumer.
+    /// Written by [`Consumer::checkpoint`] only.
+    pub fn checkpoint_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.wishes.checkpoint_file = Some(path.into());
+        self.resume()
     }
 
     /// Enters the reader table. Opens the segment once more, for writing, and maps the table's pages; the rest stays as it is.
@@ -113,9 +130,7 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     pub fn attach(self) -> Result<Consumer<M, Registered>, Error> {
         let start = self.free.start;
         let Consumer { mut reader, shared, .. } = self.free.attach();
-        let wish = (start != Start::Next).then(|| reader.cursor());
-        let (registration, first) = Registered::join(&shared, &self.name, self.gating, wish)?;
-        reader.seek(shared.words(), Start::Sequence(first));
+        let registration = Registered::join(&shared, self.wishes, start, &mut reader)?;
         Ok(Consumer { reader, registration, shared, _message: PhantomData })
     }
 }
@@ -184,12 +199,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Ok(0);
         }
         messages.push(self.recv()?);
+        let first = self.reader.cursor() - 1;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
         let words = self.shared.words();
         let more = std::iter::from_fn(|| self.reader.read_ready(words, |body| M::take(body, payload_bytes)));
         let before = messages.len();
         messages.extend(more.take(max - 1).map(M::accept));
-        self.tell();
+        self.tell(first);
         Ok(1 + messages.len() - before)
     }
 
@@ -220,14 +236,14 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
         let newest = self.reader.latest(self.shared.words(), |body| M::take(body, payload_bytes));
-        self.tell();
+        self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
         newest.map(M::accept)
     }
 
     /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
     pub fn seek(&mut self, start: Start) {
         self.reader.seek(self.shared.words(), start);
-        self.tell();
+        self.tell(self.reader.cursor());
     }
 
     /// Sequence of the next message; that of the message received last is one less.
@@ -269,7 +285,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 Ok(taken)
             }
             Err(error) => {
-                self.registration.tell(&self.reader, words);
+                self.tell(self.reader.cursor());
                 Err(error)
             }
         }
@@ -278,12 +294,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Does what the producer wants of a registered consumer.
     #[inline(always)]
     fn obey(&mut self) -> Result<(), TryRecvError> {
-        if self.registration.is_ordered(&self.reader) { Err(self.registration.obey(&mut self.reader)) } else { Ok(()) }
+        if self.registration.is_ordered() { self.registration.obey(&mut self.reader) } else { Ok(()) }
     }
 
-    /// Tells the reader table about all progress.
-    fn tell(&mut self) {
-        self.registration.tell(&self.reader, self.shared.words());
+    /// Tells the reader table about all progress; what comes before `done` has been dealt with.
+    #[inline(always)]
+    fn tell(&mut self, done: u64) {
+        self.registration.tell(&self.reader, self.shared.words(), done);
     }
 
     #[inline(always)]
@@ -291,7 +308,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         loop {
             if self.reader.must_wait(self.shared.words()) {
                 // A producer that waits for this consumer must see how far it is before the two wait for each other.
-                self.tell();
+                self.tell(self.reader.cursor());
                 self.wait(timeout)?;
             }
             match self.try_take(&mut take) {
@@ -342,6 +359,17 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 }
 
+impl<M: Message + ?Sized> Consumer<M, Registered> {
+    /// Says that all messages received so far have been dealt with: a consumer of the same name that is attached with
+    /// [`RegisteredBuilder::resume`] after this one has ended, or was killed, goes on behind them.
+    ///
+    /// # Errors
+    /// Those of the checkpoint file, if there is one.
+    pub fn checkpoint(&mut self) -> std::io::Result<()> {
+        self.registration.checkpoint(&self.reader, self.shared.words())
+    }
+}
+
 impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::try_recv`], into a vector that is used again and again: its content is replaced, its capacity kept.
     ///
@@ -378,7 +406,7 @@ impl<R: Registration> Consumer<[u8], R> {
         self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
         let newest = self.reader.latest(self.shared.words(), |body| take_bytes(body, payload_bytes, message));
-        self.tell();
+        self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
         newest
     }
 }
@@ -419,7 +447,7 @@ impl<'a, M: Message + ?Sized, R: Registration> IntoIterator for &'a mut Consumer
 }
 
 debug_of!(ConsumerBuilder: start, on_lag);
-debug_of!(RegisteredBuilder: name, gating);
+debug_of!(RegisteredBuilder: wishes);
 
 impl<M: Message + ?Sized, R: Registration + fmt::Debug> fmt::Debug for Consumer<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

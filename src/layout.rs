@@ -82,24 +82,31 @@ pub const ROW_CURSOR: usize = 0;
 pub const ROW_RECEIVED: usize = 1;
 /// Word of a row: messages lost.
 pub const ROW_LOST: usize = 2;
-/// Word of a row: the longest lag that the consumer has seen, in messages.
+/// Word of a row: the longest lag that the consumer has seen, in messages; it looks once a lap.
 pub const ROW_LONGEST_LAG: usize = 3;
+/// Word of a row: one more than the sequence at which a successor of the same name goes on; 0 if the consumer cannot be resumed.
+pub const ROW_CHECKPOINT: usize = 4;
+/// Word of a row: how often the consumer has slept.
+pub const ROW_SLEEPS: usize = 5;
+/// Word of a row: process id of the consumer; for display only.
+pub const ROW_PID: usize = 6;
 /// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits, above them how often the row was taken.
 pub const ROW_STATE: usize = 16;
-/// Word of a row: process id of the consumer; for display only.
-pub const ROW_PID: usize = 17;
+/// Word of a row, counted up by the producer: the consumer must look at its state and at [`ROW_SYNC`].
+pub const ROW_ORDERS: usize = 17;
 /// Word of a row, written by the producer: the consumer must go on at this sequence, if it is behind it.
 pub const ROW_SYNC: usize = 18;
-/// Word of a row, written by the producer: how often it has waited for this consumer.
-pub const ROW_WAITS: usize = 19;
-/// Word of a row, written by the producer: how long it has waited for this consumer, in nanoseconds.
-pub const ROW_WAITED: usize = 20;
 /// Word of a row: bytes of the consumer's name.
-pub const ROW_NAME_BYTES: usize = 21;
+pub const ROW_NAME_BYTES: usize = 19;
 /// First word of a row's name.
-pub const ROW_NAME: usize = 22;
+pub const ROW_NAME: usize = 20;
+/// Word of a row, written by the producer: how often it has waited for this consumer. Not on the line of the orders, at which the
+/// consumer looks with every message.
+pub const ROW_WAITS: usize = 30;
+/// Word of a row, written by the producer: how long it has waited for this consumer, in nanoseconds.
+pub const ROW_WAITED: usize = 31;
 /// A consumer's name is at most this long, in bytes.
-pub const MAX_READER_NAME_BYTES: usize = (ROW - ROW_NAME) * WORD;
+pub const MAX_READER_NAME_BYTES: usize = (ROW_WAITS - ROW_NAME) * WORD;
 
 /// Nobody has the row.
 pub const FREE: u64 = 0;

@@ -287,6 +287,7 @@ impl<M: Message + ?Sized> Ring<M> {
             cursor: found.cursor,
             lag: head.saturating_sub(found.cursor),
             longest_lag: found.longest_lag,
+            sleeps: found.sleeps,
             received: found.received,
             lost: found.lost,
             waits: found.waits,
@@ -332,8 +333,10 @@ pub struct ReaderInfo {
     pub cursor: u64,
     /// Messages published but not received by it.
     pub lag: u64,
-    /// The longest lag it has seen itself have.
+    /// The longest lag it has seen itself have; it looks once a lap.
     pub longest_lag: u64,
+    /// How often it has slept, waiting for a message.
+    pub sleeps: u64,
     /// Messages it has received.
     pub received: u64,
     /// Messages it has lost.

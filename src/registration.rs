@@ -1,11 +1,15 @@
 //! Whether a consumer is registered, and a registered one's row in the reader table of a segment.
 
+mod checkpoint;
+
+use std::path::PathBuf;
 use std::process;
 
 use crate::error::Error;
+use crate::layout::Geometry;
 use crate::open::Shared;
 use crate::registration::private::Hooks;
-use crate::ring::{CloseReason, Joiner, Reader, Row, TryRecvError};
+use crate::ring::{self, CloseReason, Joiner, Order, Reader, Row, Start, TryRecvError};
 use crate::segment::{Role, Segment};
 use crate::sync::AtomicU64;
 
@@ -29,13 +33,34 @@ pub struct Free {
 /// A consumer with a row in the ring's reader table, which it leaves when it is dropped.
 #[derive(Debug)]
 pub struct Registered {
-    /// The table, mapped for writing, on an open file of its own that holds the row's lock.
-    table: Segment,
+    /// On the heap, so that the compiler sees that what is done to it leaves the consumer's own state alone, and keeps that in registers.
+    seat: Box<Seat>,
     row: Row,
     /// Cursor that the row has.
     told: u64,
     /// How far the cursor may be ahead of what the row has: a small part of the ring, so that a producer that waits sees room in time.
     stride: u64,
+}
+
+/// What a registered consumer has beside its row.
+#[derive(Debug)]
+struct Seat {
+    /// The table, mapped for writing, on an open file of its own that holds the row's lock.
+    table: Segment,
+    row: usize,
+    slots: u64,
+    resumable: bool,
+    /// Where its checkpoints are kept too.
+    file: Option<checkpoint::File>,
+}
+
+/// How a consumer wants to be registered.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wishes {
+    pub(crate) name: String,
+    pub(crate) gating: bool,
+    pub(crate) resume: bool,
+    pub(crate) checkpoint_file: Option<PathBuf>,
 }
 
 pub(crate) mod private {
@@ -44,13 +69,13 @@ pub(crate) mod private {
     /// What a consumer has to do beside receiving.
     pub trait Hooks {
         /// Whether the producer wants something; [`Hooks::obey`] does it.
-        fn is_ordered(&self, reader: &Reader) -> bool;
-        /// Does what the producer wants, and says what that meant.
-        fn obey(&self, reader: &mut Reader) -> TryRecvError;
-        /// Tells the table about progress, now and then.
+        fn is_ordered(&self) -> bool;
+        /// Does what the producer wants, and says what that meant, if anything.
+        fn obey(&mut self, reader: &mut Reader) -> Result<(), TryRecvError>;
+        /// Tells the table about progress, now and then: a message has been received, and all before it have been dealt with.
         fn received(&mut self, reader: &Reader, words: &[AtomicU64]);
-        /// Tells the table about all progress: before a pause, after a loss, after a seek.
-        fn tell(&mut self, reader: &Reader, words: &[AtomicU64]);
+        /// Tells the table about all progress: before a pause, after a loss, after a seek. What comes before `done` has been dealt with.
+        fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
         /// Whether the producer has given up on the consumer.
         fn is_evicted(&self) -> bool;
     }
@@ -58,19 +83,19 @@ pub(crate) mod private {
 
 impl Hooks for Free {
     #[inline(always)]
-    fn is_ordered(&self, _: &Reader) -> bool {
+    fn is_ordered(&self) -> bool {
         false
     }
 
-    fn obey(&self, _: &mut Reader) -> TryRecvError {
-        unreachable!("nobody knows of a free consumer")
+    fn obey(&mut self, _: &mut Reader) -> Result<(), TryRecvError> {
+        Ok(())
     }
 
     #[inline(always)]
     fn received(&mut self, _: &Reader, _: &[AtomicU64]) {}
 
     #[inline(always)]
-    fn tell(&mut self, _: &Reader, _: &[AtomicU64]) {}
+    fn tell(&mut self, _: &Reader, _: &[AtomicU64], _: u64) {}
 
     fn is_evicted(&self) -> bool {
         false
@@ -78,69 +103,129 @@ impl Hooks for Free {
 }
 
 impl Registered {
-    /// Registers a consumer that would like to start at `start`, or at the head, and returns the sequence to start at.
-    pub(crate) fn join(shared: &Shared, name: &str, gating: bool, start: Option<u64>) -> Result<(Self, u64), Error> {
+    /// Registers the consumer whose reader this is, and puts that where it starts: at `start`, if there is nothing to resume.
+    pub(crate) fn join(shared: &Shared, wishes: Wishes, start: Start, reader: &mut Reader) -> Result<Self, Error> {
         let geometry = shared.header.geometry;
         let table = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word)?;
-        for index in 0..geometry.readers {
-            if table.try_lock(Role::Reader(index)).map_err(|e| Error::io(&shared.name, "lock a row of the reader table", e))? {
-                let joiner = Joiner { name, pid: process::id().into(), gating, start };
-                let (row, first) = Row::join(shared.words(), table.words(), index, joiner);
-                let stride = (geometry.slots as u64 / 8).clamp(1, LONGEST_STRIDE);
-                return Ok((Self { table, row, told: first, stride }, first));
-            }
+        let file = wishes.checkpoint_file.map(|path| checkpoint::File::new(path, shared.header.instance));
+        let (row, resumed) = take_row(shared, &table, &geometry, &wishes.name, wishes.resume)?;
+        let resumed = match (&file, resumed) {
+            (Some(file), None) if wishes.resume => file.read().map_err(|e| Error::io(&shared.name, "read the checkpoint file", e))?,
+            (_, resumed) => resumed,
+        };
+        let start = resumed.map_or(start, Start::Sequence);
+        // Bounds what the memory or the file says.
+        reader.seek(shared.words(), start);
+        let start = (start != Start::Next).then(|| reader.cursor());
+        let joiner = Joiner { name: &wishes.name, pid: process::id().into(), gating: wishes.gating, start };
+        let (row, first) = Row::join(shared.words(), table.words(), row, joiner);
+        reader.seek(shared.words(), Start::Sequence(first));
+        let seat = Seat { table, row: row.index(), slots: geometry.slots as u64, resumable: wishes.resume, file };
+        if wishes.resume {
+            row.checkpoint(seat.table.words(), first);
         }
-        Err(Error::TableFull { name: shared.name.clone(), readers: geometry.readers })
+        let stride = (geometry.slots as u64 / 8).clamp(1, LONGEST_STRIDE);
+        Ok(Self { seat: Box::new(seat), row, told: first, stride })
     }
+
+    /// Keeps where a successor is to go on: behind all that has been received.
+    pub(crate) fn checkpoint(&mut self, reader: &Reader, words: &[AtomicU64]) -> std::io::Result<()> {
+        self.tell(reader, words, reader.cursor());
+        self.row.checkpoint(self.seat.table.words(), reader.cursor());
+        self.seat.file.as_ref().map_or(Ok(()), |file| file.write(reader.cursor()))
+    }
+}
+
+/// Takes a row's lock, and says where the row's last owner wanted a successor of its name to go on.
+///
+/// That of a consumer of the same name that wants to be resumed, if there is one; else one that nobody wants to be resumed from; else any.
+fn take_row(shared: &Shared, table: &Segment, geometry: &Geometry, name: &str, resume: bool) -> Result<(usize, Option<u64>), Error> {
+    let lock = |row: &usize| table.try_lock(Role::Reader(*row)).map_err(|e| Error::io(&shared.name, "lock a row of the reader table", e));
+    let words = table.words();
+    let rows = 0..geometry.readers;
+    let (kept, rest): (Vec<_>, Vec<_>) = rows.partition(|row| ring::is_kept(words, *row));
+    let (ours, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|row| resume && ring::checkpoint(words, *row, name).is_some());
+    for row in ours.into_iter().chain(rest).chain(kept) {
+        if lock(&row)? {
+            // Behind the lock, as its owner may have lived a moment ago.
+            return Ok((row, ring::checkpoint(words, row, name).filter(|_| resume)));
+        }
+    }
+    Err(Error::TableFull { name: shared.name.clone(), readers: geometry.readers })
 }
 
 impl Hooks for Registered {
     #[inline(always)]
-    fn is_ordered(&self, reader: &Reader) -> bool {
-        let table = self.table.words();
-        self.row.is_evicted(table) || self.row.sync_to(table) > reader.cursor()
+    fn is_ordered(&self) -> bool {
+        self.row.is_ordered(self.seat.table.words())
     }
 
     #[cold]
     #[inline(never)]
-    fn obey(&self, reader: &mut Reader) -> TryRecvError {
-        if self.is_evicted() {
-            return TryRecvError::Closed(CloseReason::Evicted);
+    fn obey(&mut self, reader: &mut Reader) -> Result<(), TryRecvError> {
+        match self.row.order(self.seat.table.words()) {
+            Order::Evicted => Err(TryRecvError::Closed(CloseReason::Evicted)),
+            Order::Sync(sequence) => match reader.forced_to(sequence) {
+                0 => Ok(()),
+                lost => Err(TryRecvError::Lagged(lost)),
+            },
+            Order::Nothing => Ok(()),
         }
-        TryRecvError::Lagged(reader.forced_to(self.row.sync_to(self.table.words())))
     }
 
     #[inline(always)]
     fn received(&mut self, reader: &Reader, words: &[AtomicU64]) {
+        let cursor = reader.cursor();
         // Wrapping: a seek may have gone back.
-        if reader.cursor().wrapping_sub(self.told) >= self.stride {
-            self.tell(reader, words);
+        if cursor.wrapping_sub(self.told) >= self.stride {
+            tell(&self.seat, self.row, words, [self.told, cursor, cursor - 1, reader.received(), reader.lost()]);
+            self.told = cursor;
         }
     }
 
-    #[cold]
-    #[inline(never)]
-    fn tell(&mut self, reader: &Reader, words: &[AtomicU64]) {
-        if reader.cursor() == self.told {
-            return;
+    #[inline]
+    fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64) {
+        let cursor = reader.cursor();
+        if cursor != self.told || self.seat.resumable {
+            tell(&self.seat, self.row, words, [self.told, cursor, done, reader.received(), reader.lost()]);
+            self.told = cursor;
         }
-        let table = self.table.words();
-        self.row.report(table, reader.received(), reader.lost(), reader.lag(words));
-        self.row.advance(table, reader.cursor());
-        self.told = reader.cursor();
     }
 
     fn is_evicted(&self) -> bool {
-        self.row.is_evicted(self.table.words())
+        self.row.is_evicted(self.seat.table.words())
+    }
+}
+
+/// Gets its numbers by value, and no reference into the consumer: see [`Registered::seat`].
+#[cold]
+#[inline(never)]
+fn tell(seat: &Seat, row: Row, words: &[AtomicU64], [told, cursor, done, received, lost]: [u64; 5]) {
+    let table = seat.table.words();
+    row.report(table, received, lost);
+    if seat.resumable {
+        row.checkpoint(table, done);
+    }
+    row.advance(table, cursor);
+    // Once a lap: the head's line is the producer's, who writes it with every message.
+    if cursor / seat.slots != told / seat.slots {
+        row.report_lag(table, ring::head(words).saturating_sub(cursor));
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A forked child has a copy, and must not leave for its parent.
+        if self.table.is_ours() {
+            self.table.unlock(Role::Reader(self.row));
+        }
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        // A forked child has a copy, and must not leave for its parent.
-        if self.table.is_ours() {
-            self.row.leave(self.table.words());
-            self.table.unlock(Role::Reader(self.row.index()));
+        if self.seat.table.is_ours() {
+            self.row.leave(self.seat.table.words());
         }
     }
 }

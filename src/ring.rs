@@ -9,7 +9,7 @@ mod row;
 mod writer;
 
 pub use gate::Blocker;
-pub use row::{Description, Joiner, Row, describe, evict, sync, vacate, waited};
+pub use row::{Description, Joiner, Order, Row, checkpoint, describe, evict, is_kept, sync, vacate, waited};
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
 pub use writer::{Writer, look};
 

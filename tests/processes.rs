@@ -12,6 +12,8 @@ mod life;
 mod limits;
 #[path = "processes/peer.rs"]
 mod peer;
+#[path = "processes/resume.rs"]
+mod resume;
 
 #[test]
 fn role() {

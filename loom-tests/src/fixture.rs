@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
 use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, ROSTER, ROW, ROWS, WORD};
-use seqring::ring::{self, Blocker, Joiner, OnLag, Reader, Row, Start, TryRecvError, Writer, head, table};
+use seqring::ring::{self, Blocker, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
@@ -241,14 +241,24 @@ impl Member {
 
     /// Follows the producer's wish to go on elsewhere; returns how many messages are lost by that.
     pub fn obey(&mut self) -> u64 {
-        let lost = self.follower.reader.forced_to(self.row.sync_to(self.follower.ring.table()));
+        let table = self.follower.ring.table();
+        if !self.row.is_ordered(table) {
+            return 0;
+        }
+        let Order::Sync(sequence) = self.row.order(table) else { panic!("an order that does not say what is wanted") };
+        let lost = self.follower.reader.forced_to(sequence);
         self.tell();
         lost
     }
 
     /// Whether the producer has given up on it.
-    pub fn is_evicted(&self) -> bool {
-        self.row.is_evicted(self.follower.ring.table())
+    pub fn is_evicted(&mut self) -> bool {
+        let table = self.follower.ring.table();
+        let ordered = self.row.is_ordered(table);
+        if ordered {
+            assert_eq!(self.row.order(table), Order::Evicted, "an order that does not say what is wanted");
+        }
+        ordered
     }
 
     /// Leaves the table.

@@ -211,7 +211,7 @@ fn dead_while_joined() {
                 (writer, missing)
             })
         };
-        let member = ring.join(0);
+        let mut member = ring.join(0);
         outcomes.saw(if member.follower.reader.cursor() == 1 { "joined before" } else { "joined behind" });
         let (writer, missing) = publishing.join().unwrap();
         if missing > 0 {
@@ -227,7 +227,7 @@ fn dead_while_joined() {
 #[test]
 fn evicted_while_reading() {
     explore("gate::evicted_while_reading", Bound::Preemptions, &["received", "lagged", "evicted in time"], |outcomes| {
-        let (ring, mut writer, member) = full_and_received();
+        let (ring, mut writer, mut member) = full_and_received();
         let evicting = {
             let ring = ring.clone();
             thread::spawn(move || {
@@ -248,7 +248,7 @@ fn evicted_while_reading() {
         evicting.join().unwrap();
         assert!(member.is_evicted());
         member.leave();
-        let member = ring.join(0);
+        let mut member = ring.join(0);
         assert!(!member.is_evicted());
     });
 }

@@ -4,13 +4,14 @@
 //! word counts how often the row was taken, so that an eviction that was decided about one owner cannot hit the next.
 
 use crate::layout::{
-    EVICTED, FREE, GATING, JOINED, MAX_READER_NAME_BYTES, ROSTER, ROW, ROW_CURSOR, ROW_LONGEST_LAG, ROW_LOST, ROW_NAME, ROW_NAME_BYTES, ROW_PID,
-    ROW_RECEIVED, ROW_STATE, ROW_SYNC, ROW_WAITED, ROW_WAITS, ROWS, WORD,
+    EVICTED, FREE, GATING, JOINED, MAX_READER_NAME_BYTES, ROSTER, ROW, ROW_CHECKPOINT, ROW_CURSOR, ROW_LONGEST_LAG, ROW_LOST, ROW_NAME,
+    ROW_NAME_BYTES, ROW_ORDERS, ROW_PID, ROW_RECEIVED, ROW_SLEEPS, ROW_STATE, ROW_SYNC, ROW_WAITED, ROW_WAITS, ROWS, WORD,
 };
 use crate::ring::head;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The words of row `index` of the reader table.
+#[inline(always)]
 pub fn row_words(table: &[AtomicU64], index: usize) -> &[AtomicU64] {
     &table[ROWS + index * ROW..ROWS + (index + 1) * ROW]
 }
@@ -40,6 +41,19 @@ pub struct Row {
     index: usize,
     /// The state word as we wrote it; anything else means that the producer has evicted us.
     state: u64,
+    /// How many orders we have seen, those for former owners of the row included.
+    orders: u64,
+}
+
+/// What a producer wants of a registered consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing: it was for a former owner of the row.
+    Nothing,
+    /// Go on at this sequence, if that is ahead.
+    Sync(u64),
+    /// Go: the producer waits for it no longer.
+    Evicted,
 }
 
 impl Row {
@@ -50,12 +64,13 @@ impl Row {
     pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: Joiner<'_>) -> (Self, u64) {
         let row = row_words(table, index);
         let put = |word: usize, value: u64| row[word].store(value, Ordering::Relaxed);
-        for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_SYNC, ROW_WAITS, ROW_WAITED] {
+        // Before the state: who gives orders to us has seen it. What comes late for the last owner is looked at and found to be nothing.
+        let orders = row[ROW_ORDERS].load(Ordering::Relaxed);
+        for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_CHECKPOINT, ROW_SLEEPS, ROW_SYNC, ROW_WAITS, ROW_WAITED] {
             put(word, 0);
         }
         put(ROW_PID, joiner.pid);
-        let cut = (0..=MAX_READER_NAME_BYTES).rev().find(|end| joiner.name.is_char_boundary(*end)).unwrap_or(0);
-        let name = &joiner.name.as_bytes()[..cut.min(joiner.name.len())];
+        let name = cut(joiner.name).as_bytes();
         put(ROW_NAME_BYTES, name.len() as u64);
         for (offset, chunk) in name.chunks(WORD).enumerate() {
             let mut padded = [0; WORD];
@@ -77,7 +92,7 @@ impl Row {
         let first = joiner.start.unwrap_or_else(|| head(words));
         // Relaxed: the fence above has released what the row's last owner copied.
         row[ROW_CURSOR].store(first, Ordering::Relaxed);
-        (Self { index, state }, first)
+        (Self { index, state, orders }, first)
     }
 
     /// Says that everything before `cursor` has been read.
@@ -89,25 +104,56 @@ impl Row {
     }
 
     /// Publishes counters, for tools.
-    pub fn report(&self, table: &[AtomicU64], received: u64, lost: u64, lag: u64) {
+    pub fn report(&self, table: &[AtomicU64], received: u64, lost: u64) {
         let row = row_words(table, self.index);
         row[ROW_RECEIVED].store(received, Ordering::Relaxed);
         row[ROW_LOST].store(lost, Ordering::Relaxed);
-        if lag > row[ROW_LONGEST_LAG].load(Ordering::Relaxed) {
-            row[ROW_LONGEST_LAG].store(lag, Ordering::Relaxed);
+    }
+
+    /// Publishes a lag, if it is the longest so far, for tools.
+    pub fn report_lag(&self, table: &[AtomicU64], lag: u64) {
+        let longest = &row_words(table, self.index)[ROW_LONGEST_LAG];
+        if lag > longest.load(Ordering::Relaxed) {
+            longest.store(lag, Ordering::Relaxed);
+        }
+    }
+
+    /// Says where a successor of our name is to go on.
+    pub fn checkpoint(&self, table: &[AtomicU64], sequence: u64) {
+        row_words(table, self.index)[ROW_CHECKPOINT].store(sequence + 1, Ordering::Relaxed);
+    }
+
+    /// Counts a sleep, for tools.
+    pub fn slept(&self, table: &[AtomicU64]) {
+        let sleeps = &row_words(table, self.index)[ROW_SLEEPS];
+        sleeps.store(sleeps.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether there is an order to be looked at; one load.
+    #[inline(always)]
+    pub fn is_ordered(&self, table: &[AtomicU64]) -> bool {
+        table[ROWS + self.index * ROW + ROW_ORDERS].load(Ordering::Relaxed) != self.orders
+    }
+
+    /// What the producer wants, behind [`Row::is_ordered`]. An eviction is an order for ever.
+    pub fn order(&mut self, table: &[AtomicU64]) -> Order {
+        let row = row_words(table, self.index);
+        let orders = row[ROW_ORDERS].load(Ordering::Relaxed);
+        // Acquire: pairs with the release in `order`. What is wanted is seen; without it, the order would be taken for another's.
+        fence(Ordering::Acquire);
+        if self.is_evicted(table) {
+            return Order::Evicted;
+        }
+        self.orders = orders;
+        match row[ROW_SYNC].load(Ordering::Relaxed) {
+            0 => Order::Nothing,
+            sequence => Order::Sync(sequence),
         }
     }
 
     /// Whether the producer has given up on us.
-    #[inline(always)]
     pub fn is_evicted(&self, table: &[AtomicU64]) -> bool {
         row_words(table, self.index)[ROW_STATE].load(Ordering::Relaxed) != self.state
-    }
-
-    /// The sequence that the producer wants us to go on at, if we are behind it.
-    #[inline(always)]
-    pub fn sync_to(&self, table: &[AtomicU64]) -> u64 {
-        row_words(table, self.index)[ROW_SYNC].load(Ordering::Relaxed)
     }
 
     /// Which row it is.
@@ -143,7 +189,11 @@ pub fn vacate(table: &[AtomicU64], index: usize, seen: u64, state: u64) -> bool 
     let word = &row_words(table, index)[ROW_STATE];
     // Release: pairs with the acquire load of the state in `gate::look`. Who leaves has copied what it has received, told or not;
     // without it, the producer could overwrite a message that is still being copied.
-    word.compare_exchange(seen, seen & !0xFF | state, Ordering::Release, Ordering::Relaxed).is_ok()
+    let vacated = word.compare_exchange(seen, seen & !0xFF | state, Ordering::Release, Ordering::Relaxed).is_ok();
+    if vacated && state == EVICTED {
+        order(table, index);
+    }
+    vacated
 }
 
 /// Gives up on the consumer that has row `index`; returns whether there was one.
@@ -158,8 +208,32 @@ pub fn sync(table: &[AtomicU64], index: usize, sequence: u64) -> bool {
     let taken = matches!(row[ROW_STATE].load(Ordering::Relaxed) & 0xFF, JOINED | GATING);
     if taken {
         row[ROW_SYNC].store(sequence, Ordering::Relaxed);
+        order(table, index);
     }
     taken
+}
+
+/// Makes the consumer that has row `index` look.
+fn order(table: &[AtomicU64], index: usize) {
+    // Release: pairs with the fence in `Row::order`.
+    row_words(table, index)[ROW_ORDERS].fetch_add(1, Ordering::Release);
+}
+
+/// Whether the last owner of row `index` wanted to be resumed.
+pub fn is_kept(table: &[AtomicU64], index: usize) -> bool {
+    row_words(table, index)[ROW_CHECKPOINT].load(Ordering::Relaxed) != 0
+}
+
+/// Where a consumer called `name` that had row `index` wanted to be resumed, if it did.
+pub fn checkpoint(table: &[AtomicU64], index: usize, name: &str) -> Option<u64> {
+    let sequence = row_words(table, index)[ROW_CHECKPOINT].load(Ordering::Relaxed).checked_sub(1)?;
+    (describe(table, index).name == cut(name)).then_some(sequence)
+}
+
+/// What a row holds of a name.
+fn cut(name: &str) -> &str {
+    let end = (0..=name.len().min(MAX_READER_NAME_BYTES)).rev().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or(0)]
 }
 
 /// Counts a wait of the producer for the consumer that has row `index`.
@@ -175,7 +249,7 @@ pub fn waited(table: &[AtomicU64], index: usize, nanoseconds: u64) {
 pub fn describe(table: &[AtomicU64], index: usize) -> Description {
     let row = row_words(table, index);
     let get = |word: usize| row[word].load(Ordering::Relaxed);
-    let mut name: Vec<u8> = row[ROW_NAME..].iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    let mut name: Vec<u8> = row[ROW_NAME..ROW_WAITS].iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
     name.truncate(get(ROW_NAME_BYTES) as usize);
     Description {
         state: get(ROW_STATE) & 0xFF,
@@ -185,6 +259,7 @@ pub fn describe(table: &[AtomicU64], index: usize) -> Description {
         received: get(ROW_RECEIVED),
         lost: get(ROW_LOST),
         longest_lag: get(ROW_LONGEST_LAG),
+        sleeps: get(ROW_SLEEPS),
         waits: get(ROW_WAITS),
         waited: get(ROW_WAITED),
     }
@@ -201,6 +276,7 @@ pub struct Description {
     pub received: u64,
     pub lost: u64,
     pub longest_lag: u64,
+    pub sleeps: u64,
     pub waits: u64,
     pub waited: u64,
 }

@@ -58,6 +58,9 @@ impl Peer {
             }
             ["consume"] => self.consumer = Some(self.ring().consumer().start(Start::Oldest).attach()),
             ["gate", consumer] => self.registered = Some(self.ring().consumer().name(consumer).gating().attach()?),
+            ["resume", consumer, "free"] => self.registered = Some(self.ring().consumer().name(consumer).resume().attach()?),
+            ["resume", consumer, "gate"] => self.registered = Some(self.ring().consumer().name(consumer).resume().gating().attach()?),
+            ["checkpoint"] => self.registered.as_mut().expect("resume first").checkpoint().expect("there is no file"),
             // Receives until the end; what is lost is not in order.
             ["drain"] => {
                 answer = match &mut self.registered {

@@ -28,9 +28,11 @@ pub enum Task {
         rounds: u32,
     },
     /// Receive what a producer at full speed sends.
-    Overwrite(throughput::overwrite::Task),
+    Flood(throughput::flood::Task),
     /// Attach consumers that do nothing, and detach them.
     Idle(throughput::idle::Task),
+    /// A live consumer each of two kinds.
+    Live(throughput::live::Task),
 }
 
 /// The peer, as its parent sees it. Dropping this ends it.
@@ -207,7 +209,8 @@ fn perform(task: Task, desk: &mut Desk<'_>) -> Result<()> {
             }
             say(&Reply::Done(()))
         }
-        Task::Overwrite(task) => say(&Reply::Done(throughput::overwrite::follow(&task, desk)?)),
+        Task::Flood(task) => say(&Reply::Done(throughput::flood::follow(&task, desk)?)),
+        Task::Live(task) => say(&Reply::Done(throughput::live::follow(&task, desk)?)),
         Task::Idle(task) => say(&Reply::Done(throughput::idle::follow(&task, desk)?)),
     }
 }

@@ -6,8 +6,9 @@
 
 mod alone;
 mod bulk;
+pub mod flood;
 pub mod idle;
-pub mod overwrite;
+pub mod live;
 mod row;
 mod table;
 
@@ -31,7 +32,8 @@ Modes:
   receive-filled       receive from a ring filled before, beside a SeqCst fence
   overwrite            a producer at full speed; counted is what a consumer receives
   overwrite-batch      the same, published 32 at a time
-  lossless             the locked queue, whose writer waits for the reader
+  lossless, lossless-batch    the same with a producer that waits: for a consumer that gates, and in the locked queue always
+  live-reader-free, live-reader-gating    what a producer pays whose one consumer keeps up, without and with gating
   idle-consumers-N     publish while another process has N consumers attached that do nothing
   bulk-copy-publish, bulk-copy-receive    large messages, beside memcpy of the same size";
 
@@ -70,12 +72,13 @@ pub fn run(args: &ThroughputArgs) -> Result<()> {
             Engine::Ring => {
                 alone::run::<1>(&mut bench, &mut rows)?;
                 alone::run::<6>(&mut bench, &mut rows)?;
-                overwrite::run_ring::<1>(&mut bench, &mut rows)?;
-                overwrite::run_ring::<6>(&mut bench, &mut rows)?;
+                flood::run_ring::<1>(&mut bench, &mut rows)?;
+                flood::run_ring::<6>(&mut bench, &mut rows)?;
+                live::run(&mut bench, &mut rows)?;
                 idle::run(&mut bench, &mut rows)?;
                 bulk::run(&mut bench, &mut rows)?;
             }
-            Engine::Locked => overwrite::run_locked(&mut bench, &mut rows)?,
+            Engine::Locked => flood::run_locked(&mut bench, &mut rows)?,
         }
     }
     output::print(args.json, &rows, table::of)

@@ -22,7 +22,7 @@ pub fn of(rows: &[Row]) -> String {
     }
     format!(
         "{lines}\nper hand-off = messages in the time that a bare cache line takes from one CPU to the other; beside = measured in the same rounds:\n\
-         time in SeqCst fences, speed in speeds of memcpy, time in times without consumers.\n"
+         time in SeqCst fences, speed in speeds of memcpy, time in times without consumers, or with one that does not gate.\n"
     )
 }
 
@@ -37,6 +37,9 @@ fn beside(row: &Row) -> (String, String) {
         }
         (Some(Beside::NoConsumers { ratio_to_no_consumers, ratio_q1, ratio_q3 }), _) => {
             (format!("{ratio_to_no_consumers:.2} without"), quartiles(ratio_q1, ratio_q3))
+        }
+        (Some(Beside::FreeReader { ratio_to_free_reader, ratio_q1, ratio_q3 }), _) => {
+            (format!("{ratio_to_free_reader:.2} free"), quartiles(ratio_q1, ratio_q3))
         }
         (None, Some(loss)) => (format!("{:.1} % lost", 100.0 * loss.lost as f64 / loss.published as f64), String::new()),
         (None, None) => (String::new(), String::new()),

@@ -1,14 +1,14 @@
 //! Two processes at full speed.
 //!
-//! The ring's producer does not wait, so the consumer loses what it is too slow for; counted is what it received. The locked queue's writer
-//! waits, so everything arrives.
+//! Where the producer overwrites, the consumer loses what it is too slow for; counted is what it received. Where it waits, everything
+//! arrives: on the ring for a consumer that gates, on the locked queue always.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use bytemuck::Pod;
-use seqring::{IfExists, Producer, Ring, Start, TryRecvError};
+use seqring::{Consumer, IfExists, Producer, Registration, Ring, Start, TryRecvError};
 use serde::{Deserialize, Serialize};
 
 use super::row::{Loss, Row, Timed};
@@ -49,10 +49,10 @@ pub struct Count {
 }
 
 impl Task {
-    fn new(bench: &Bench<'_>, engine: Engine, payload_bytes: usize, burst: u64) -> Self {
+    fn new(bench: &Bench<'_>, engine: Engine, mode: Mode, payload_bytes: usize, burst: u64) -> Self {
         let name = bench.session.name(&format!("flood-{engine}-{payload_bytes}"));
         Self {
-            channel: Channel { engine, name, slots: SLOTS, slot_bytes: payload_bytes, readers: 1, mode: Mode::Overwrite },
+            channel: Channel { engine, name, slots: SLOTS, slot_bytes: payload_bytes, readers: 1, mode },
             rounds: WARM_UP + bench.rounds,
             burst,
         }
@@ -64,11 +64,14 @@ pub fn run_ring<const WORDS: usize>(bench: &mut Bench<'_>, rows: &mut Vec<Row>) 
 where
     [u64; WORDS]: Pod,
 {
-    let task = Task::new(bench, Engine::Ring, 8 * WORDS, BURST);
-    for (mode, batch) in [("overwrite", 1), ("overwrite-batch", BATCH)] {
+    use Mode::{Gating, Overwrite};
+    let modes =
+        [("overwrite", Overwrite, 1), ("overwrite-batch", Overwrite, BATCH), ("lossless", Gating, 1), ("lossless-batch", Gating, BATCH)];
+    for (name, mode, batch) in modes {
+        let task = Task::new(bench, Engine::Ring, mode, 8 * WORDS, BURST);
         let ring = Ring::<[u64; WORDS]>::builder(&task.channel.name).slots(SLOTS).if_exists(IfExists::Error).prefault(true).create()?;
         let mut producer = ring.producer()?;
-        rows.push(lead(bench, mode, batch, &task, |burst| {
+        rows.push(lead(bench, name, batch, &task, |burst| {
             publish(&mut producer, burst, batch);
             Ok(())
         })?);
@@ -101,7 +104,7 @@ where
 /// Measures the locked queue.
 pub fn run_locked(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
     for payload_bytes in [8, 48] {
-        let task = Task::new(bench, Engine::Locked, payload_bytes, LOCKED_BURST);
+        let task = Task::new(bench, Engine::Locked, Mode::Gating, payload_bytes, LOCKED_BURST);
         let _host = task.channel.create()?;
         let mut sender = task.channel.sender()?;
         let mut message = vec![0x5A; payload_bytes];
@@ -120,7 +123,7 @@ pub fn run_locked(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
 
 /// The producer's part: rounds of a hand-off and a burst.
 fn lead(bench: &mut Bench<'_>, mode: &'static str, batch: usize, task: &Task, mut send: impl FnMut(u64) -> Result<()>) -> Result<Row> {
-    bench.peer.begin(&peer::Task::Overwrite(task.clone()))?;
+    bench.peer.begin(&peer::Task::Flood(task.clone()))?;
     let Channel { engine, slot_bytes, .. } = task.channel;
     let bar = Bar::new(&format!("{mode} {engine} {slot_bytes} B"), task.rounds.into());
     let (hand_off, mut check) = bench.peer.parts();
@@ -170,7 +173,21 @@ where
     [u64; WORDS]: Pod,
 {
     let ring = Ring::<[u64; WORDS]>::options().read_only(true).prefault(true).open(&task.channel.name)?;
-    let mut consumer = ring.consumer().start(Start::Oldest).attach();
+    let consumer = ring.consumer().start(Start::Oldest);
+    match task.channel.mode {
+        Mode::Overwrite => receive(task, desk, consumer.attach()),
+        Mode::Gating => receive(task, desk, consumer.name("flooded").gating().attach()?),
+    }
+}
+
+fn receive<const WORDS: usize, R: Registration>(
+    task: &Task,
+    desk: &mut Desk<'_>,
+    mut consumer: Consumer<[u64; WORDS], R>,
+) -> Result<Vec<Count>>
+where
+    [u64; WORDS]: Pod,
+{
     let mut end = 0;
     rounds(task, desk, |check| {
         let before = Count { received: consumer.received(), lost: consumer.lost() };
