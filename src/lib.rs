@@ -55,4 +55,5 @@ pub use {
     registration::{Free, Registered, Registration},
     ring::{CloseReason, OnLag, Start, TryRecvError},
     room::Full,
+    wait::{Canceller, WaitStrategy},
 };

@@ -3,6 +3,9 @@
 //! The protocol rooms import atomics from here and nowhere else, so the code that runs in production is the
 //! code that loom explores.
 
+// It orders nothing but the compiler, so loom has no such thing; see `ring::bell`.
+pub use core::sync::atomic::compiler_fence;
+
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicU64, Ordering, fence};
 

@@ -1,77 +1,54 @@
-//! How a blocking receive passes the time: spin, then yield, then nap.
+//! How a blocking call passes the time: spinning, yielding, or asleep until the other side rings.
+//!
+//! | module | holds | `unsafe` |
+//! |---|---|---|
+//! | `futex` | compare-and-sleep, by the kernel | system calls |
+//! | `barrier` | the sleeper's half of the asymmetric barrier, by the kernel | a system call |
+//! | `cancel` | ending the wait of another thread | none |
+//! | `waiter` | the phases of a wait | none |
+//!
+//! The protocol between sleepers and wakers is in [`ring::bell`](crate::ring::bell), where loom explores it.
 
-use std::thread;
-use std::time::{Duration, Instant};
+// Until the consumer and the producer wait and ring by what is here.
+#![cfg_attr(not(test), allow(dead_code, unused_imports))]
 
-use crossbeam_utils::Backoff;
+pub(crate) mod barrier;
+mod cancel;
+pub(crate) mod futex;
+mod nap;
+mod waiter;
 
-/// Looks at the slot before the first yield: some twenty microseconds, many times a hand-off between two cores.
-const SPINS: u32 = 1024;
-/// First nap; each is twice the one before.
-const SHORTEST_NAP: Duration = Duration::from_micros(20);
-/// Longest nap: bounds both the added latency and the rate of wake-ups of an idle consumer.
-const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// How often a waiting consumer asks the kernel whether the producer is alive.
-const LIVENESS_PERIOD: Duration = Duration::from_millis(10);
+pub(crate) use nap::{Wait, Woken, spin};
 
-/// What a wait ended with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// There is something to receive.
-    Ready,
-    /// It is time to look whether there is anything to wait for.
-    Check,
-    /// The deadline has passed.
-    Timeout,
+pub use cancel::Canceller;
+pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, Roused, Waiter};
+
+use crate::ring::bell;
+use crate::sync::AtomicU64;
+
+/// How a blocking call waits for the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum WaitStrategy {
+    /// Look again and again, without leaving the processor: the lowest latency, for a core of its own.
+    Spin,
+    /// Spin for some fifty microseconds, then offer the processor to other threads between two looks. Uses as much of it as nobody else wants.
+    Yield,
+    /// Spin for at most fifty microseconds, and for less where that has not paid lately; then sleep until the other side wakes us. An
+    /// idle thread uses no processor time that matters, and a wake-up costs the other side a system call.
+    #[default]
+    Park,
 }
 
-/// One blocking receive's patience, from its first look to its last.
-#[derive(Debug)]
-pub(crate) struct Wait {
-    deadline: Option<Instant>,
-    backoff: Backoff,
-    nap: Duration,
-    checked: Instant,
-}
-
-impl Wait {
-    pub(crate) fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, backoff: Backoff::new(), nap: SHORTEST_NAP, checked: Instant::now() }
-    }
-
-    /// Waits while `must_wait` says so, but not beyond the deadline or the next look at the producer's life.
-    pub(crate) fn until(&mut self, mut must_wait: impl FnMut() -> bool) -> Woken {
-        loop {
-            if !must_wait() {
-                return Woken::Ready;
-            }
-            let now = Instant::now();
-            if self.deadline.is_some_and(|deadline| now >= deadline) {
-                return Woken::Timeout;
-            }
-            if now - self.checked >= LIVENESS_PERIOD {
-                self.checked = now;
-                return Woken::Check;
-            }
-            if !self.backoff.is_completed() {
-                self.backoff.snooze();
-            } else {
-                let left = self.deadline.map_or(self.nap, |deadline| deadline - now);
-                thread::sleep(self.nap.min(left));
-                self.nap = (self.nap * 2).min(LONGEST_NAP);
-            }
-        }
+/// Wakes all who sleep for the calling side, behind `bell::is_raised`.
+#[cold]
+#[inline(never)]
+pub(crate) fn wake(word: &AtomicU64) {
+    if bell::ring(word) {
+        futex::wake_all(word);
     }
 }
 
-/// Spins while `must_wait` says so, for a short while; returns whether it still does.
-#[inline(always)]
-pub(crate) fn spin(mut must_wait: impl FnMut() -> bool) -> bool {
-    for _ in 0..SPINS {
-        if !must_wait() {
-            return false;
-        }
-        std::hint::spin_loop();
-    }
-    true
-}
+#[cfg(test)]
+#[cfg(test)]
+mod tests;

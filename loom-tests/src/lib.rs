@@ -7,8 +7,12 @@
 mod explore;
 #[cfg(loom)]
 mod fixture;
+#[cfg(loom)]
+mod futex;
 
 #[cfg(loom)]
 pub use explore::{Bound, Outcomes, explore};
 #[cfg(loom)]
 pub use fixture::{Follower, Member, Ring, payload, store_payload, take_payload};
+#[cfg(loom)]
+pub use futex::Futex;

@@ -1,0 +1,145 @@
+//! The bell: how one side sleeps until the other has done something, without a system call of the other side while nobody sleeps.
+//!
+//! A bell is one word. Its lowest bit says that somebody may be asleep; the bits above it count how often the bell has rung. The kernel
+//! compares the lower half of the word, 31 bits of the count and the bit, when a thread goes to sleep on it (a *futex*).
+//!
+//! ```text
+//! sleeper                                        waker
+//! word |= 1                    Relaxed  (1)      what the sleeper waits for     (its own orderings)
+//! fence(SeqCst)                         (A)      light barrier, or fence(SeqCst)  (B)
+//! is it there by now?                            is the bit of the word set?    Relaxed
+//! sleep while the word is that of (1)            word <- word + 1, if it is still the same (clears the bit, counts)
+//!                                                wake all that sleep on the word
+//! ```
+//!
+//! (A) and (B) order, on each side, the store before the load: at least one of the two sees the other's store. Either the sleeper finds
+//! what it waits for, or the waker finds the bit. The word changes before the waker wakes, so a sleeper that has raised the bit
+//! and is not asleep yet finds another word than it expects, and does not fall asleep.
+//!
+//! There may be any number of sleepers and wakers. The bit is a bit and not a count of sleepers, so:
+//!
+//! * **A sleeper that is killed** behind (1) leaves the bit set: the next waker wakes nobody, once. Nothing is to be repaired.
+//! * **A waker that is killed** between the change of the word and the wake leaves sleepers behind that nobody knows of: the bit is clear,
+//!   so that later wakers wake them only if another sleeper has raised it again. What bounds their sleep is the time that they
+//!   sleep at most, and for a ring's consumers also the next producer that opens it, which wakes whoever sleeps there, asked or not.
+//! * **The count wraps around**: a sleeper that is stopped between (1) and its sleep for exactly 2^31 rings, or a multiple, falls asleep
+//!   although the bell has rung. As each ring needs a sleeper that raises the bit and a system call that wakes it, that is ten minutes of
+//!   a bell that does nothing else; and again the sleep is bounded.
+//!
+//! # The light barrier
+//! (B) stands in each publication, and a fence costs several of those. On Linux (A) can do the work of both: the sleeper asks the kernel to
+//! execute a full barrier on every core that runs a thread of a producer (`membarrier`), and (B) need only keep the
+//! compiler from moving the load ahead of the stores. Each store and load of the waker lies before or behind that barrier: if the load lies
+//! behind, it sees the bit; if it lies before, so does the store, and the sleeper's look behind the barrier sees it.
+
+use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
+
+/// Somebody may be asleep.
+const ASLEEP: u64 = 1;
+
+/// What stands between a waker's stores and its look at the bell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Barrier {
+    /// Nothing that the processor sees: sleepers execute a barrier on the waker's behalf, besides [`raise`].
+    Light,
+    /// A fence.
+    Full,
+}
+
+/// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look once more before it does, and must
+/// first execute a barrier on behalf of wakers whose own is light.
+pub fn raise(word: &AtomicU64) -> u32 {
+    // Relaxed: ordered before the look that follows by the fence.
+    let raised = word.fetch_or(ASLEEP, Ordering::Relaxed) | ASLEEP;
+    // SeqCst (A): pairs with (B) in `is_raised`. Without it, the look that follows may be over before the bit is visible, and the
+    // waker's look at the bit before the sleeper's: it sleeps, and nobody knows.
+    fence(Ordering::SeqCst);
+    raised as u32
+}
+
+/// The value to sleep on for who cannot raise the bit: nobody needs to wake it, so it must not sleep for long.
+pub fn peek(word: &AtomicU64) -> u32 {
+    // Relaxed: a hint.
+    word.load(Ordering::Relaxed) as u32
+}
+
+/// Whether somebody may be asleep; asked behind what a sleeper may wait for. If so, [`ring`].
+#[inline(always)]
+pub fn is_raised(word: &AtomicU64, barrier: Barrier) -> bool {
+    // Loom knows no barrier that one thread executes for another, so in the models each executes its own.
+    if barrier == Barrier::Light && !cfg!(loom) {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        // SeqCst (B): pairs with (A) in `raise`, see there.
+        fence(Ordering::SeqCst);
+    }
+    // Relaxed: ordered by the barrier; nothing is concluded from the word's past.
+    word.load(Ordering::Relaxed) & ASLEEP != 0
+}
+
+/// Lowers the bit and counts; returns whether the caller must wake all who sleep on the word.
+#[must_use]
+pub fn ring(word: &AtomicU64) -> bool {
+    let raised = word.load(Ordering::Relaxed);
+    // The count stands above the bit, so one more is the next count with the bit cleared. It wraps around.
+    //
+    // Relaxed: whoever raises the bit anew looks behind a fence of its own.
+    //
+    // If the word has changed, another waker has rung since, and wakes those who slept; who raised the bit behind that looks once more behind
+    // its fence, and finds what this waker has done before its barrier.
+    raised & ASLEEP != 0 && word.compare_exchange(raised, raised.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// Says that a thread of this process shall not go on waiting; its `word` is 0 until then. The caller wakes who sleeps on it.
+pub fn cancel(word: &AtomicU64) {
+    // Release: pairs with the acquire load in `is_cancelled`. A thread that is told to stop sees why.
+    word.store(1, Ordering::Release);
+}
+
+/// Whether [`cancel`] has been called. A thread that sleeps while the word is 0 cannot miss it.
+pub fn is_cancelled(word: &AtomicU64) -> bool {
+    // Acquire: pairs with the release store in `cancel`, see there.
+    word.load(Ordering::Acquire) != 0
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_rings_once_for_any_number_of_sleepers() {
+        let word = AtomicU64::new(0);
+        assert!(!is_raised(&word, Barrier::Light));
+        assert!(!ring(&word), "nobody sleeps");
+        let first = raise(&word);
+        assert_eq!(raise(&word), first, "the second sleeper sleeps on the same value");
+        assert_eq!(peek(&word), first);
+        assert!(is_raised(&word, Barrier::Light) && is_raised(&word, Barrier::Full));
+        assert!(ring(&word));
+        assert!(!is_raised(&word, Barrier::Full));
+        assert!(!ring(&word), "who has been woken need not be woken again");
+        assert_ne!(peek(&word), first, "who was about to sleep must not");
+        assert_ne!(raise(&word), first);
+    }
+
+    #[test]
+    fn the_count_wraps_around() {
+        for last in [u64::from(u32::MAX), u64::MAX] {
+            let word = AtomicU64::new(last - 1);
+            let expected = raise(&word);
+            assert_eq!(expected, u32::MAX);
+            assert!(ring(&word));
+            assert_eq!(peek(&word), 0, "the next count, without the bit");
+            assert_eq!(raise(&word), 1);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_word_is_no_longer_the_one_to_sleep_on() {
+        let word = AtomicU64::new(0);
+        assert!(!is_cancelled(&word));
+        cancel(&word);
+        assert!(is_cancelled(&word));
+        assert_ne!(peek(&word), 0);
+    }
+}

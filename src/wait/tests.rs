@@ -1,0 +1,376 @@
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::prctl;
+use nix::sys::signal::{self, Signal};
+
+use super::*;
+use crate::layout::PAGE;
+use crate::ring::bell::{self, Barrier};
+use crate::segment::Segment;
+use crate::sync::Ordering;
+
+/// How long anything may take before it counts as a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A sleep that ends by itself is a lost wake-up, where it should not.
+const FOREVER: Duration = Duration::from_secs(3600);
+
+const PEER: &str = "SEQRING_WAIT_TEST_PEER";
+
+/// Words between processes.
+struct Shared {
+    name: String,
+    segment: Segment,
+}
+
+impl Shared {
+    fn new(test: &str) -> Self {
+        let name = format!("wait-{test}-{}", std::process::id());
+        let segment = Segment::create(&name, (PAGE * 8) as u64, 0o600).unwrap().expect("the name is ours");
+        Self { name, segment }
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.segment.words()[index * 16]
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = self.segment.unlink();
+    }
+}
+
+/// This binary again, with only the test `peer` and what it is to do.
+fn start_peer(shared: &Shared, what: &str) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["wait::tests::peer", "--exact", "--nocapture"])
+        .env(PEER, format!("{what} {}", shared.name))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Does nothing, unless this process was started by another test.
+#[test]
+fn peer() {
+    let Ok(order) = env::var(PEER) else { return };
+    // A peer must not outlive a test that failed.
+    prctl::set_pdeathsig(Signal::SIGKILL).unwrap();
+    let (what, name) = order.split_once(' ').unwrap();
+    let segment = Segment::open(name, what == "doze").unwrap();
+    let word = |index: usize| &segment.words()[index * 16];
+    match what {
+        // Sleeps on a word that it can only read.
+        "doze" => {
+            println!("\n@{}", bell::peek(word(0)));
+            std::io::stdout().flush().unwrap();
+            futex::wait(word(0), 0, FOREVER);
+        }
+        // Answers each count of the first word in the second.
+        "answer" => {
+            let barrier = barrier::register();
+            let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
+            for round in 1..=ROUNDS {
+                wait_for(&waiter, word(0), word(1), round);
+                tell(word(2), word(3), round, barrier);
+            }
+        }
+        // Is killed between raising the bit and its sleep.
+        "raise" => {
+            bell::raise(word(1));
+            signal::raise(Signal::SIGKILL).unwrap();
+        }
+        // Waits without the two newer system calls.
+        "sandbox" => {
+            forbid([libc::SYS_membarrier, libc::SYS_futex_waitv]);
+            assert_eq!(barrier::register(), Barrier::Full);
+            assert!(!barrier::heavy());
+            waits_without_help(word(0));
+        }
+        _ => panic!("unknown order {order:?}"),
+    }
+}
+
+/// Makes the kernel refuse these system calls to this thread and to those that it starts, as a sandbox does.
+fn forbid(calls: [libc::c_long; 2]) {
+    let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let if_equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+    let mut program = [
+        // The number of the system call is the first word of what a filter sees.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(if_equal, 1, 0, calls[0] as u32),
+        step(if_equal, 0, 1, calls[1] as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    prctl::set_no_new_privs().unwrap();
+    // SAFETY: the program and its length are as the kernel wants them, and live through the call, which copies them.
+    let code = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(code, 0, "no filter: {}", std::io::Error::last_os_error());
+}
+
+fn waits_without_help(word: &AtomicU64) {
+    let bells = [Bell { word, access: Access::Raise(Barrier::Light) }];
+    let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
+    assert_eq!(waiter.start(None).until(&bells, || true), Roused::Check);
+    assert!(bell::is_raised(word, Barrier::Full), "nearly every wake-up comes in time");
+    assert_eq!(waiter.sleeps(), 0, "it relies on a wake-up that may be lost");
+    // With a fence on the other side, it can rely on that.
+    assert_eq!(waiter.start(None).until(&raise(word), || true), Roused::Check);
+    assert!(waiter.sleeps() > 0);
+    let canceller = waiter.canceller();
+    let canceller = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        canceller.cancel();
+    });
+    let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
+    let ended = std::iter::from_fn(|| Some(waiting.until(&raise(word), || true))).find(|ended| *ended != Roused::Check);
+    assert_eq!(ended, Some(Roused::Cancelled));
+    canceller.join().unwrap();
+}
+
+const ROUNDS: u64 = 2_000;
+
+fn wait_for(waiter: &Waiter, value: &AtomicU64, bell: &AtomicU64, round: u64) {
+    let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
+    let bells = [Bell { word: bell, access: Access::Raise(Barrier::Light) }];
+    loop {
+        match waiting.until(&bells, || value.load(Ordering::Relaxed) < round) {
+            Roused::Ready => return,
+            Roused::Check => continue,
+            other => panic!("{other:?} in round {round}"),
+        }
+    }
+}
+
+fn tell(value: &AtomicU64, bell: &AtomicU64, round: u64, barrier: Barrier) {
+    value.store(round, Ordering::Relaxed);
+    if bell::is_raised(bell, barrier) {
+        wake(bell);
+    }
+}
+
+/// Until `done` says so, wakes who sleeps on `word`: nobody can see from outside whether somebody does.
+fn wake_until(word: &AtomicU64, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "nobody woke up");
+        futex::wake_all(word);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_changed_word_is_not_slept_on() {
+    let word = AtomicU64::new(7 << 32 | 5);
+    futex::wait(&word, 4, FOREVER);
+    futex::wait_any(&[(&word, 4)], FOREVER, FOREVER);
+    let other = AtomicU64::new(1);
+    futex::wait_any(&[(&word, 5), (&other, 2)], FOREVER, FOREVER);
+}
+
+#[test]
+fn a_sleep_ends_with_its_timeout() {
+    let (word, other) = (AtomicU64::new(7 << 32 | 5), AtomicU64::new(1));
+    let sleep = Duration::from_millis(3);
+    for words in [&[][..], &[(&word, 5)], &[(&word, 5), (&other, 1)]] {
+        let mut slept = Duration::ZERO;
+        // A signal may end one of them early.
+        for _ in 0..10 {
+            let started = Instant::now();
+            futex::wait_any(words, sleep, sleep);
+            slept = slept.max(started.elapsed());
+        }
+        assert!(slept >= sleep, "{} words: {slept:?}", words.len());
+    }
+}
+
+#[test]
+fn a_sleeper_is_woken_by_any_of_its_words() {
+    let words: Vec<AtomicU64> = (0..130).map(AtomicU64::new).collect();
+    let listed: Vec<(&AtomicU64, u32)> = words.iter().zip(0..).collect();
+    // One more than the kernel takes must work too, if by a nap.
+    for (count, woken) in [(1, 0), (2, 0), (2, 1), (128, 127), (130, 0)] {
+        thread::scope(|scope| {
+            let nap = if count > 128 { Duration::from_millis(1) } else { FOREVER };
+            let listed = &listed[..count];
+            let sleeper = scope.spawn(move || futex::wait_any(listed, FOREVER, nap));
+            wake_until(&words[woken], || sleeper.is_finished());
+        });
+    }
+}
+
+#[test]
+fn another_process_is_woken_from_a_word_that_it_can_only_read() {
+    let shared = Shared::new("doze");
+    let mut peer = start_peer(&shared, "doze");
+    // Stays open: the peer has more to say at its end.
+    let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "@0"), "the peer has not come up");
+    wake_until(shared.word(0), || peer.try_wait().unwrap().is_some());
+    assert!(peer.wait().unwrap().success());
+}
+
+#[test]
+fn no_wake_up_is_lost_between_processes() {
+    let shared = Shared::new("answer");
+    let mut peer = start_peer(&shared, "answer");
+    let barrier = barrier::register();
+    let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
+    for round in 1..=ROUNDS {
+        // Now and then, longer than anybody spins.
+        if round % 8 == 0 {
+            thread::sleep(Duration::from_micros(100));
+        }
+        tell(shared.word(0), shared.word(1), round, barrier);
+        wait_for(&waiter, shared.word(2), shared.word(3), round);
+    }
+    assert!(peer.wait().unwrap().success());
+}
+
+#[test]
+fn a_dead_sleeper_costs_one_wake() {
+    let shared = Shared::new("raise");
+    assert!(!start_peer(&shared, "raise").wait().unwrap().success());
+    assert!(bell::is_raised(shared.word(1), Barrier::Full));
+    assert!(bell::ring(shared.word(1)));
+    assert!(!bell::is_raised(shared.word(1), Barrier::Full));
+}
+
+/// Where a sandbox forbids what is newer than the futex itself.
+#[test]
+fn a_sandbox_costs_latency_alone() {
+    let shared = Shared::new("sandbox");
+    assert!(start_peer(&shared, "sandbox").wait().unwrap().success());
+}
+
+/// The light barrier is none for the processor: only the heavy one keeps both sides from missing each other.
+#[test]
+fn the_heavy_barrier_orders_the_light_side() {
+    if barrier::register() == Barrier::Full {
+        eprintln!("not tested: this kernel, or this sandbox, has no such barrier");
+        return;
+    }
+    let words = crate::sync::zeroed(64);
+    let (message, bell) = (&words[0], &words[32]);
+    let (turn, done, seen) = (&words[16], &words[48], &words[56]);
+    const TURNS: u64 = 20_000;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1..=TURNS {
+                while turn.load(Ordering::Acquire) < round {
+                    std::hint::spin_loop();
+                }
+                message.store(round, Ordering::Relaxed);
+                seen.store(bell::is_raised(bell, Barrier::Light).into(), Ordering::Relaxed);
+                done.store(round, Ordering::Release);
+            }
+        });
+        for round in 1..=TURNS {
+            turn.store(round, Ordering::Release);
+            for _ in 0..round % 64 {
+                std::hint::spin_loop();
+            }
+            bell::raise(bell);
+            assert!(barrier::heavy());
+            let found = message.load(Ordering::Relaxed) == round;
+            while done.load(Ordering::Acquire) < round {
+                std::hint::spin_loop();
+            }
+            assert!(found || seen.load(Ordering::Relaxed) == 1, "round {round}: both sides missed each other");
+            bell.store(0, Ordering::Relaxed);
+        }
+    });
+}
+
+fn raise(word: &AtomicU64) -> [Bell<'_>; 1] {
+    [Bell { word, access: Access::Raise(Barrier::Full) }]
+}
+
+#[test]
+fn a_wait_ends_with_its_deadline() {
+    for strategy in [WaitStrategy::Spin, WaitStrategy::Yield, WaitStrategy::Park] {
+        for access in [Access::ReadOnly, Access::Raise(Barrier::Full), Access::Raise(Barrier::Light)] {
+            let word = AtomicU64::new(0);
+            let waiter = Waiter::new(strategy, IDLE_CHECK);
+            let started = Instant::now();
+            let timeout = Duration::from_millis(3);
+            let ended = waiter.start(Some(started + timeout)).until(&[Bell { word: &word, access }], || true);
+            // A machine that stands still for long enough sees the check first.
+            assert!(matches!(ended, Roused::Timeout | Roused::Check));
+            assert!(started.elapsed() >= timeout);
+        }
+    }
+}
+
+#[test]
+fn the_other_side_is_checked_and_waiting_goes_on() {
+    for strategy in [WaitStrategy::Spin, WaitStrategy::Yield, WaitStrategy::Park] {
+        let word = AtomicU64::new(0);
+        let waiter = Waiter::new(strategy, IDLE_CHECK);
+        let mut waiting = waiter.start(None);
+        assert_eq!(waiting.until(&raise(&word), || true), Roused::Check);
+        assert_eq!(waiting.until(&raise(&word), || true), Roused::Check);
+        assert_eq!(waiting.until(&raise(&word), || false), Roused::Ready);
+        assert_eq!(waiter.sleeps() > 0, strategy == WaitStrategy::Park);
+    }
+}
+
+#[test]
+fn who_cannot_raise_the_bit_naps() {
+    let word = AtomicU64::new(0);
+    let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
+    let bells = [Bell { word: &word, access: Access::ReadOnly }];
+    assert_eq!(waiter.start(None).until(&bells, || true), Roused::Check);
+    assert_eq!(word.load(Ordering::Relaxed), 0, "nothing was written");
+    assert_eq!(waiter.sleeps(), 0);
+}
+
+#[test]
+fn a_wait_is_cancelled_from_another_thread() {
+    for strategy in [WaitStrategy::Spin, WaitStrategy::Yield, WaitStrategy::Park] {
+        let words = crate::sync::zeroed(2);
+        let waiter = Waiter::new(strategy, IDLE_CHECK);
+        let canceller = waiter.canceller();
+        thread::scope(|scope| {
+            let (waiter, words) = (&waiter, &words);
+            let waiting = scope.spawn(move || {
+                let bells = [&words[0], &words[1]].map(|word| Bell { word, access: Access::Raise(Barrier::Light) });
+                let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
+                loop {
+                    match waiting.until(&bells, || true) {
+                        Roused::Check => continue,
+                        ended => return ended,
+                    }
+                }
+            });
+            thread::sleep(Duration::from_millis(1));
+            assert!(!canceller.is_cancelled());
+            canceller.clone().cancel();
+            assert_eq!(waiting.join().unwrap(), Roused::Cancelled);
+        });
+        assert_eq!(waiter.start(None).until(&raise(&words[0]), || true), Roused::Cancelled, "it stays cancelled");
+        assert_eq!(waiter.start(None).until(&raise(&words[0]), || false), Roused::Ready, "what need not wait is not cancelled");
+    }
+}
+
+/// Spinning is for waits that it can end.
+#[test]
+fn spinning_follows_what_has_paid() {
+    let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
+    let spins = || (1..=60).map(Duration::from_micros).filter(|waited| waiter.spins(*waited)).count();
+    assert_eq!(spins(), 49, "fifty microseconds, until it knows better");
+    waiter.learn(Duration::from_micros(51));
+    assert_eq!(spins(), 24);
+    (0..10).for_each(|_| waiter.learn(Duration::from_secs(1)));
+    assert_eq!(spins(), 1, "never none: it could not learn");
+    waiter.learn(Duration::from_micros(49));
+    assert_eq!(spins(), 3);
+    (0..10).for_each(|_| waiter.learn(Duration::from_micros(1)));
+    assert_eq!(spins(), 49, "never more");
+}
