@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 
 use crate::error::Error;
+use crate::layout::BELL;
 use crate::message::{Message, take_bytes};
 use crate::open::Shared;
 use crate::registration::{Free, Registered, Registration, Wishes};
+use crate::ring::bell::Barrier;
 use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
 use crate::sync::AtomicU64;
-use crate::wait::{Wait, Woken, spin};
+use crate::wait::{Access, Bell, Canceller, IDLE_CHECK, Patience, Roused, WaitStrategy, Waiter};
 
 /// Why [`Consumer::recv`] has no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum RecvError {
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),
+    /// Somebody has called [`Canceller::cancel`].
+    Cancelled,
 }
 
 /// Why [`Consumer::recv_timeout`] has no message.
@@ -34,6 +38,8 @@ pub enum RecvTimeoutError {
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),
+    /// Somebody has called [`Canceller::cancel`].
+    Cancelled,
 }
 
 /// Exactly this many messages were lost to a consumer that was too slow.
@@ -46,12 +52,13 @@ pub struct ConsumerBuilder<M: Message + ?Sized> {
     shared: Arc<Shared>,
     start: Start,
     on_lag: OnLag,
+    wait: WaitStrategy,
     _message: PhantomData<fn(&M)>,
 }
 
 impl<M: Message + ?Sized> ConsumerBuilder<M> {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, start: Start::default(), on_lag: OnLag::default(), _message: PhantomData }
+        Self { shared, start: Start::default(), on_lag: OnLag::default(), wait: WaitStrategy::default(), _message: PhantomData }
     }
 
     /// Where to start; [`Start::Next`] unless told otherwise.
@@ -66,6 +73,15 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
         self
     }
 
+    /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
+    ///
+    /// To be woken, a consumer must be able to say that it sleeps: a registered one can, and so can one of a ring that was opened for writing.
+    /// A free consumer of a ring that was opened read-only naps instead, for up to a millisecond at a time.
+    pub fn wait(mut self, wait: WaitStrategy) -> Self {
+        self.wait = wait;
+        self
+    }
+
     /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to tools, and may gate. Names
     /// need not differ; the table keeps their first 80 bytes.
     pub fn name(self, name: &str) -> RegisteredBuilder<M> {
@@ -75,7 +91,14 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
     /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
     pub fn attach(self) -> Consumer<M> {
         let reader = Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
-        Consumer { reader: CachePadded::new(reader), registration: Free { _private: () }, shared: self.shared, _message: PhantomData }
+        let waiter = Box::new(Waiter::new(self.wait, IDLE_CHECK));
+        Consumer {
+            reader: CachePadded::new(reader),
+            registration: Free { _private: () },
+            waiter,
+            shared: self.shared,
+            _message: PhantomData,
+        }
     }
 }
 
@@ -96,6 +119,12 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
     pub fn on_lag(mut self, on_lag: OnLag) -> Self {
         self.free = self.free.on_lag(on_lag);
+        self
+    }
+
+    /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
+    pub fn wait(mut self, wait: WaitStrategy) -> Self {
+        self.free = self.free.wait(wait);
         self
     }
 
@@ -129,9 +158,9 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     /// [`Error::TableFull`], [`Error::Permission`], or [`Error::Io`].
     pub fn attach(self) -> Result<Consumer<M, Registered>, Error> {
         let start = self.free.start;
-        let Consumer { mut reader, shared, .. } = self.free.attach();
+        let Consumer { mut reader, waiter, shared, .. } = self.free.attach();
         let registration = Registered::join(&shared, self.wishes, start, &mut reader)?;
-        Ok(Consumer { reader, registration, shared, _message: PhantomData })
+        Ok(Consumer { reader, registration, waiter, shared, _message: PhantomData })
     }
 }
 
@@ -152,6 +181,7 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
 pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     reader: CachePadded<Reader>,
     registration: R,
+    waiter: Box<Waiter>,
     shared: Arc<Shared>,
     _message: PhantomData<fn(&M)>,
 }
@@ -169,23 +199,49 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.try_take(M::take).map(M::accept)
     }
 
-    /// Receives the next message, waiting for it: spins for some microseconds, yields for some more, then naps, for at
-    /// most a millisecond at a time.
+    /// Receives the next message, waiting for it as [`WaitStrategy`] says.
     ///
     /// # Errors
-    /// [`RecvError::Lagged`] or [`RecvError::Closed`].
+    /// [`RecvError`].
     #[inline(always)]
     pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
-        self.blocking(None, M::take).map(M::accept).map_err(without_timeout)
+        self.blocking(Patience::Endless, M::take).map(M::accept).map_err(without_timeout)
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, for at most `timeout`.
     ///
     /// # Errors
-    /// [`RecvTimeoutError::Timeout`], [`RecvTimeoutError::Lagged`] or [`RecvTimeoutError::Closed`].
+    /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Some(timeout), M::take).map(M::accept)
+        self.blocking(Patience::For(timeout), M::take).map(M::accept)
+    }
+
+    /// Receives the next message, waiting for it as [`Consumer::recv`] does, until `deadline`.
+    ///
+    /// # Errors
+    /// [`RecvTimeoutError`].
+    #[inline(always)]
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<M::Owned, RecvTimeoutError> {
+        self.blocking(Patience::Until(deadline), M::take).map(M::accept)
+    }
+
+    /// A handle that ends the blocking calls of this consumer from another thread. Make it before the call that it is to end.
+    ///
+    /// ```
+    /// # let name = format!("doc-cancel-{}", std::process::id());
+    /// use seqring::{RecvError, Ring};
+    ///
+    /// let ring = Ring::<u32>::builder(&name).slots(8).create()?;
+    /// let mut consumer = ring.consumer().attach();
+    /// let canceller = consumer.canceller();
+    /// let waiting = std::thread::spawn(move || consumer.recv());
+    /// canceller.cancel();
+    /// assert_eq!(waiting.join().unwrap(), Err(RecvError::Cancelled));
+    /// # Ok::<(), seqring::Error>(())
+    /// ```
+    pub fn canceller(&self) -> Canceller {
+        self.waiter.canceller()
     }
 
     /// Waits for the next message and appends it, and what else is there already, to `messages`: at most `max`.
@@ -304,12 +360,12 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     #[inline(always)]
-    fn blocking<T>(&mut self, timeout: Option<Duration>, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, RecvTimeoutError> {
+    fn blocking<T>(&mut self, patience: Patience, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, RecvTimeoutError> {
         loop {
             if self.reader.must_wait(self.shared.words()) {
                 // A producer that waits for this consumer must see how far it is before the two wait for each other.
                 self.tell(self.reader.cursor());
-                self.wait(timeout)?;
+                self.wait(patience)?;
             }
             match self.try_take(&mut take) {
                 Ok(taken) => return Ok(taken),
@@ -317,44 +373,62 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
                 // Stamps only grow, so what was ready stays ready or is overwritten. Memory in which it does not is corrupt, and must not
                 // keep anybody beyond a timeout.
-                Err(TryRecvError::Empty) if timeout.is_some() => return Err(RecvTimeoutError::Timeout),
+                Err(TryRecvError::Empty) if patience != Patience::Endless => return Err(RecvTimeoutError::Timeout),
                 Err(TryRecvError::Empty) => continue,
             }
         }
     }
 
-    /// Waits until there is something to receive: spins, then yields and naps.
+    /// Waits until there is something to receive.
     #[cold]
     #[inline(never)]
-    fn wait(&self, timeout: Option<Duration>) -> Result<(), RecvTimeoutError> {
-        let words = self.shared.words();
-        if !spin(|| self.reader.must_wait(words)) {
-            return Ok(());
-        }
-        // A timeout beyond the clock's range is none.
-        let mut wait = Wait::new(timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
-        loop {
-            let (producer_died, timed_out) = match wait.until(|| self.reader.must_wait(words) && self.reader.ended(words).is_none()) {
-                Woken::Ready => (false, false),
-                Woken::Timeout => (!self.shared.is_producer_alive(), true),
-                Woken::Check => (!self.shared.is_producer_alive(), false),
-            };
+    fn wait(&self, patience: Patience) -> Result<(), RecvTimeoutError> {
+        let mut waiting = self.waiter.start(patience.end());
+        let sleeps = self.waiter.sleeps();
+        let woken = loop {
+            let roused = waiting.until(&[self.bell()], || !self.is_roused());
+            // Nobody rings for a death.
+            let died = !matches!(roused, Roused::Ready) && !self.shared.is_producer_alive();
             // Looked at behind the question for the producer: its last message may have come before its death.
-            if !self.reader.must_wait(words) {
-                return Ok(());
+            if !self.reader.must_wait(self.shared.words()) {
+                break Ok(());
             }
-            if let Some(reason) = self.reader.ended(words) {
-                return Err(RecvTimeoutError::Closed(reason));
+            if let Some(reason) = self.reader.ended(self.shared.words()) {
+                break Err(RecvTimeoutError::Closed(reason));
             }
-            if self.registration.is_evicted() {
-                return Err(RecvTimeoutError::Closed(CloseReason::Evicted));
+            if self.registration.is_ordered() {
+                // What is wanted is the business of the receive that follows.
+                break Ok(());
             }
-            if producer_died {
-                return Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
+            if died {
+                break Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
             }
-            if timed_out {
-                return Err(RecvTimeoutError::Timeout);
+            match roused {
+                Roused::Timeout => break Err(RecvTimeoutError::Timeout),
+                Roused::Cancelled => break Err(RecvTimeoutError::Cancelled),
+                Roused::Ready | Roused::Check => {}
             }
+        };
+        if self.waiter.sleeps() != sleeps {
+            self.registration.slept(self.waiter.sleeps());
+        }
+        woken
+    }
+
+    /// Whether there is something that a waiting consumer must see to.
+    fn is_roused(&self) -> bool {
+        let words = self.shared.words();
+        !self.reader.must_wait(words) || self.reader.ended(words).is_some() || self.registration.is_ordered()
+    }
+
+    /// What it sleeps by.
+    fn bell(&self) -> Bell<'_> {
+        let shared = &*self.shared;
+        let raise = |word| Bell { word, access: Access::Raise(Barrier::Light) };
+        match self.registration.table() {
+            Some(table) if shared.header.parkable => raise(&table[BELL]),
+            None if shared.header.parkable && shared.is_writable() => raise(shared.bell()),
+            _ => Bell { word: shared.bell(), access: Access::ReadOnly },
         }
     }
 }
@@ -386,7 +460,7 @@ impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::recv`]; the content of the vector is unspecified then.
     #[inline]
     pub fn recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
-        self.blocking(None, |body, payload_bytes| take_bytes(body, payload_bytes, message)).map_err(without_timeout)
+        self.blocking(Patience::Endless, |body, payload_bytes| take_bytes(body, payload_bytes, message)).map_err(without_timeout)
     }
 
     /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is replaced, its capacity kept.
@@ -395,7 +469,7 @@ impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::recv_timeout`]; the content of the vector is unspecified then.
     #[inline]
     pub fn recv_timeout_into(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<(), RecvTimeoutError> {
-        self.blocking(Some(timeout), |body, payload_bytes| take_bytes(body, payload_bytes, message))
+        self.blocking(Patience::For(timeout), |body, payload_bytes| take_bytes(body, payload_bytes, message))
     }
 
     /// As [`Consumer::latest`], into a vector that is used again and again: its content is replaced, its capacity kept.
@@ -416,6 +490,7 @@ fn without_timeout(error: RecvTimeoutError) -> RecvError {
     match error {
         RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
         RecvTimeoutError::Closed(reason) => RecvError::Closed(reason),
+        RecvTimeoutError::Cancelled => RecvError::Cancelled,
         RecvTimeoutError::Timeout => unreachable!("a wait without a deadline does not time out"),
     }
 }
@@ -432,7 +507,7 @@ impl<M: Message + ?Sized, R: Registration> Iterator for Iter<'_, M, R> {
         match self.consumer.recv() {
             Ok(message) => Some(Ok(message)),
             Err(RecvError::Lagged(n)) => Some(Err(Lagged(n))),
-            Err(RecvError::Closed(_)) => None,
+            Err(RecvError::Closed(_) | RecvError::Cancelled) => None,
         }
     }
 }
@@ -497,6 +572,7 @@ impl fmt::Display for RecvError {
         match self {
             Self::Lagged(n) => Lagged(*n).fmt(f),
             Self::Closed(reason) => reason.fmt(f),
+            Self::Cancelled => f.write_str("the wait was cancelled"),
         }
     }
 }
@@ -507,6 +583,7 @@ impl fmt::Display for RecvTimeoutError {
             Self::Timeout => f.write_str("no message was published in time"),
             Self::Lagged(n) => Lagged(*n).fmt(f),
             Self::Closed(reason) => reason.fmt(f),
+            Self::Cancelled => f.write_str("the wait was cancelled"),
         }
     }
 }

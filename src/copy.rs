@@ -39,11 +39,12 @@ mod bulk {
 /// If `shared` is smaller than `source`.
 #[inline(always)]
 pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
-    assert!(source.len() <= shared.len() * WORD, "the payload is larger than its slot");
+    assert!(source.len().div_ceil(WORD) <= shared.len(), "the payload is larger than its slot");
     match granularity {
         Granularity::Words => {
             let mut chunks = source.chunks_exact(WORD);
-            for (word, chunk) in shared.iter().zip(&mut chunks) {
+            // Cut to size first: of a length that the compiler knows, nothing is left to check.
+            for (word, chunk) in shared[..source.len() / WORD].iter().zip(&mut chunks) {
                 word.store(u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")), Ordering::Relaxed);
             }
             let rest = chunks.remainder();

@@ -53,6 +53,9 @@ pub const READERS: usize = 16;
 /// Word index of the reader table, on a page of its own: it is all that registered consumers can write.
 pub const TABLE_WORD: usize = 17;
 
+/// 1 if consumers may sleep until the producer wakes them, 0 if producers do not look whether one does.
+pub const PARKABLE: usize = 19;
+
 /// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]; written by the producer and by who replaces the segment.
 pub const STATE: usize = 32;
 /// Number of producers this segment has had; each takeover adds one.
@@ -67,6 +70,10 @@ pub const HEAD: usize = 48;
 /// between are reserved and zero.
 pub const TEXT_WORD: usize = 128;
 
+/// Word of the reader table: the bell by which consumers sleep that wait for a message (see `ring::bell`).
+pub const BELL: usize = 0;
+/// Word of the reader table: the bell by which producers sleep that wait for room.
+pub const ROOM: usize = 16;
 /// Word of the reader table: how many rows, counted from the first, may be taken (low 16 bits), and above that how often one was.
 pub const ROSTER: usize = 32;
 /// First word of row 0 of the reader table. The words in between are reserved and zero.
@@ -318,10 +325,20 @@ impl Place {
     /// Goes on to the place of the next sequence.
     #[inline(always)]
     pub fn advance(&mut self) {
-        self.at += self.stride;
-        if self.at == self.end {
-            self.at = self.first;
-        }
+        self.at = self.following();
+    }
+
+    /// Word index of the place of the next sequence.
+    #[inline(always)]
+    pub fn following(&self) -> usize {
+        let next = self.at + self.stride;
+        if next == self.end { self.first } else { next }
+    }
+
+    /// Goes to where [`Place::following`] said.
+    #[inline(always)]
+    pub fn go_to(&mut self, at: usize) {
+        self.at = at;
     }
 }
 
@@ -330,6 +347,8 @@ impl Place {
 pub struct Header {
     /// Where the slots are.
     pub geometry: Geometry,
+    /// Whether producers look for consumers that sleep.
+    pub parkable: bool,
     /// Random identity of the segment.
     pub instance: u64,
     /// Nanoseconds since the Unix epoch at creation.
@@ -388,6 +407,7 @@ impl Header {
         put(TYPE_BYTES, self.type_name.len() as u64);
         put(META_BYTES, self.metadata.len() as u64);
         put(CREATED, self.created);
+        put(PARKABLE, self.parkable.into());
         put(READERS, g.readers as u64);
         put(TABLE_WORD, g.table_word as u64);
         let mut word = TEXT_WORD;
@@ -471,6 +491,10 @@ impl Header {
                 return Ok(out_of_range(what, value, "it contradicts the other fields of the header")?);
             }
         }
+        let parkable = match field(PARKABLE) {
+            value @ 0..=1 => value == 1,
+            other => return Ok(out_of_range("parkable", other, "it is 0 or 1")?),
+        };
         let head = field(HEAD);
         if head > MAX_SEQUENCE {
             return Ok(out_of_range("head", head, "sequences stay below 2^62")?);
@@ -485,6 +509,7 @@ impl Header {
         };
         Ok(Self {
             geometry,
+            parkable,
             instance: field(INSTANCE),
             created: field(CREATED),
             name: text(name_bytes),

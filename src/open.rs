@@ -9,13 +9,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::layout::{
-    EPOCH, EVICTED, FREE, GATING, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, STATE, SUPERSEDED, Sizes, text_words,
+    BELL, EPOCH, EVICTED, FREE, GATING, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, ROOM, STATE, SUPERSEDED, Sizes,
+    text_words,
 };
 use crate::message::{Format, Message};
 use crate::producer::Producer;
+use crate::ring::bell::{self, Barrier};
 use crate::ring::{self, Writer};
 use crate::segment::{Role, Segment, path};
 use crate::sync::{AtomicU64, Ordering};
+use crate::wait::{futex, wake};
 
 /// Slots of a ring whose creator does not say.
 const DEFAULT_SLOTS: usize = 1024;
@@ -66,6 +69,30 @@ impl Shared {
     /// Whether the consumer that has row `row` of the reader table is alive.
     pub(crate) fn is_reader_alive(&self, row: usize) -> bool {
         self.segment.is_locked_elsewhere(Role::Reader(row)).unwrap_or(true)
+    }
+
+    /// The word by which consumers sleep.
+    #[inline(always)]
+    pub(crate) fn bell(&self) -> &AtomicU64 {
+        &self.words()[self.header.geometry.table_word + BELL]
+    }
+
+    /// Wakes the consumers that sleep, behind what they sleep for.
+    #[inline(always)]
+    pub(crate) fn wake_consumers(&self, barrier: Barrier) {
+        if bell::is_raised(self.bell(), barrier) {
+            wake(self.bell());
+        }
+    }
+
+    /// Whether all of the segment is mapped for writing.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.segment.is_read_only()
+    }
+
+    /// The word by which producers sleep.
+    pub(crate) fn room(&self) -> &AtomicU64 {
+        &self.table()[ROOM]
     }
 
     /// Whether this process opened the ring, and did not inherit it by a fork.
@@ -125,6 +152,7 @@ impl<M: Message + ?Sized> Ring<M> {
             slots: DEFAULT_SLOTS,
             slot_bytes: 0,
             readers: DEFAULT_READERS,
+            parkable: true,
             mode: 0o600,
             if_exists: IfExists::default(),
             type_name: None,
@@ -204,7 +232,11 @@ impl<M: Message + ?Sized> Ring<M> {
             }
             Ok(true) => {
                 words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
-                return Ok(Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry)));
+                let producer = Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry));
+                // Asked or not: our predecessor may have been killed between lowering the bit and waking.
+                let _ = bell::ring(shared.bell());
+                futex::wake_all(shared.bell());
+                return Ok(producer);
             }
             Ok(false) => {
                 shared.has_producer.store(false, Ordering::Release);
@@ -369,6 +401,7 @@ pub struct Builder<M: Message + ?Sized> {
     slots: usize,
     slot_bytes: usize,
     readers: usize,
+    parkable: bool,
     mode: u32,
     if_exists: IfExists,
     type_name: Option<String>,
@@ -396,6 +429,14 @@ impl<M: Message + ?Sized> Builder<M> {
     /// How many consumers can be registered at a time, 1 to 4096; 64 unless told otherwise. Free consumers are unlimited.
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// Whether consumers may sleep until the producer wakes them; true unless told otherwise. Without it, consumers of this ring that are
+    /// to park ([`WaitStrategy::Park`](crate::WaitStrategy::Park)) nap for up to a millisecond at a time instead, and the producer is spared a look per message
+    /// at whether one sleeps: less than a nanosecond.
+    pub fn parkable(mut self, parkable: bool) -> Self {
+        self.parkable = parkable;
         self
     }
 
@@ -485,6 +526,7 @@ impl<M: Message + ?Sized> Builder<M> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         Ok(Header {
             geometry,
+            parkable: self.parkable,
             instance: random_word(),
             created,
             name: self.name.clone().into_bytes(),
@@ -663,13 +705,17 @@ impl Stale {
     /// Tells attached consumers, and frees the name.
     fn replace(self, name: &str) -> Result<(), Error> {
         let words = self.segment.words();
-        let before = (self.segment.is_reserved() && Header::read(words).is_ok()).then(|| words[STATE].load(Ordering::Relaxed));
-        if before.is_some() {
+        let header = if self.segment.is_reserved() { Header::read(words).ok() } else { None };
+        let before = words.get(STATE).map(|state| state.load(Ordering::Relaxed));
+        if let Some(header) = &header {
             ring::supersede(words);
+            let bell = &ring::table(words, &header.geometry)[BELL];
+            let _ = bell::ring(bell);
+            futex::wake_all(bell);
         }
         self.segment.unlink().map(drop).map_err(|error| {
             // It keeps its name, so it has not been superseded.
-            if let Some(before) = before {
+            if let (Some(before), Some(_)) = (before, &header) {
                 words[STATE].store(before, Ordering::Relaxed);
             }
             cannot_remove(name, error)

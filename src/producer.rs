@@ -11,12 +11,14 @@ use bytemuck::Pod;
 use crossbeam_utils::CachePadded;
 
 use crate::copy::{SlotWriter, TooLarge, store};
-use crate::layout::Granularity;
+use crate::layout::{BELL, Granularity};
 use crate::message::{Message, fixed_payload, variable_payload};
 use crate::open::Shared;
+use crate::ring::bell::{Barrier, is_raised};
 use crate::ring::{self, Writer};
-use crate::room::{Full, Patience, room, room_at_last};
+use crate::room::{Full, room, room_at_last};
 use crate::sync::{AtomicU64, Ordering};
+use crate::wait::{self, HELD_UP_CHECK, Patience, WaitStrategy, Waiter, barrier};
 
 /// Publishes messages. A ring has one producer at a time, whatever process it is in.
 ///
@@ -31,6 +33,9 @@ pub struct Producer<M: Message + ?Sized> {
     shared: Arc<Shared>,
     payload_bytes: usize,
     evict_after: Option<Duration>,
+    bell: Rope,
+    /// Elsewhere, so that who waits by it leaves the rest alone.
+    waiter: Box<Waiter>,
     _message: PhantomData<fn(&M)>,
 }
 
@@ -69,12 +74,21 @@ impl From<TooLarge> for PublishError {
 impl<M: Message + ?Sized> Producer<M> {
     pub(crate) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
         let payload_bytes = shared.header.geometry.payload_bytes;
-        Self { writer: CachePadded::new(writer), shared, payload_bytes, evict_after: None, _message: PhantomData }
+        let word = shared.header.geometry.table_word + BELL;
+        let bell =
+            if shared.header.parkable { Rope { word, pull: Pull::of(barrier::register()) } } else { Rope { word, pull: Pull::Never } };
+        let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
+        Self { writer: CachePadded::new(writer), shared, payload_bytes, evict_after: None, bell, waiter, _message: PhantomData }
     }
 
     /// Sequence of the message that will be published next.
     pub fn next_sequence(&self) -> u64 {
         self.writer.next()
+    }
+
+    /// How to wait for room; [`WaitStrategy::Park`] unless told otherwise.
+    pub fn wait(&mut self, strategy: WaitStrategy) {
+        self.waiter = Box::new(Waiter::new(strategy, HELD_UP_CHECK));
     }
 
     /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this long at a time: it is evicted, and
@@ -86,13 +100,17 @@ impl<M: Message + ?Sized> Producer<M> {
     /// Gives up on the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)): it is told, and waited for no longer.
     /// Returns whether there was one.
     pub fn evict(&mut self, row: usize) -> bool {
-        row < self.shared.header.geometry.readers && ring::evict(self.shared.table(), row)
+        let evicted = row < self.shared.header.geometry.readers && ring::evict(self.shared.table(), row);
+        self.shared.wake_consumers(Barrier::Full);
+        evicted
     }
 
     /// Makes the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)) skip to the next message to be published. It is told
     /// how many it lost by that. Returns whether there is such a consumer.
     pub fn sync(&mut self, row: usize) -> bool {
-        row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.next_sequence())
+        let synced = row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.next_sequence());
+        self.shared.wake_consumers(Barrier::Full);
+        synced
     }
 
     /// Makes all registered consumers skip to the next message to be published.
@@ -108,14 +126,56 @@ impl<M: Message + ?Sized> Producer<M> {
     pub fn close(self) {}
 }
 
+/// Where the bell is by which consumers sleep, and how to look at it.
+#[derive(Debug, Clone, Copy)]
+struct Rope {
+    word: usize,
+    pull: Pull,
+}
+
+/// What stands between a message and the look at the bell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    /// A light barrier.
+    Light,
+    /// A fence.
+    Fenced,
+    /// Nobody may sleep.
+    Never,
+}
+
+impl Pull {
+    fn of(barrier: Barrier) -> Self {
+        match barrier {
+            Barrier::Light => Self::Light,
+            Barrier::Full => Self::Fenced,
+        }
+    }
+}
+
+/// Wakes the consumers that sleep, behind a message.
+#[inline(always)]
+fn wake(words: &[AtomicU64], bell: Rope) {
+    let word = &words[bell.word];
+    let raised = match bell.pull {
+        Pull::Light => is_raised(word, Barrier::Light),
+        Pull::Fenced => is_raised(word, Barrier::Full),
+        Pull::Never => false,
+    };
+    if raised {
+        wait::wake(word);
+    }
+}
+
 impl<T: Pod> Producer<T> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
     /// gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Self { writer, shared, evict_after, .. } = self;
-        let room = |next| Ok::<_, Infallible>(room_at_last(shared, next, *evict_after));
-        let Ok(sequence) = writer.publish(shared.words(), room, |body| fill(body, message));
+        let Self { writer, shared, waiter, evict_after, bell, .. } = self;
+        let words = shared.words();
+        let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
+        let Ok(sequence) = writer.publish(words, room, |body| fill(body, message), || wake(words, *bell));
         sequence
     }
 
@@ -142,19 +202,22 @@ impl<T: Pod> Producer<T> {
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
-        let Self { writer, shared, evict_after, .. } = self;
+        let Self { writer, shared, waiter, evict_after, .. } = self;
         for message in messages {
-            let room = |next| Ok::<_, Infallible>(room_at_last(shared, next, *evict_after));
+            let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
             let Ok(_) = writer.write(shared.words(), room, |body| fill(body, message));
         }
         writer.count(shared.words());
+        wake(self.shared.words(), self.bell);
         first..self.next_sequence()
     }
 
     #[inline(always)]
     fn publish_within(&mut self, message: &T, patience: Patience) -> Result<u64, Full> {
-        let Self { writer, shared, evict_after, .. } = self;
-        writer.publish(shared.words(), |next| room(shared, next, *evict_after, patience), |body| fill(body, message))
+        let Self { writer, shared, waiter, evict_after, bell, .. } = self;
+        let words = shared.words();
+        let room = |next| room(shared, waiter, next, *evict_after, patience);
+        writer.publish(words, room, |body| fill(body, message), || wake(words, *bell))
     }
 }
 
@@ -173,9 +236,10 @@ impl Producer<[u8]> {
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         self.check(message)?;
-        let Self { writer, shared, evict_after, payload_bytes, .. } = self;
-        let room = |next| Ok(room_at_last(shared, next, *evict_after));
-        writer.publish(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message))
+        let Self { writer, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let words = shared.words();
+        let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
+        writer.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -206,11 +270,12 @@ impl Producer<[u8]> {
         let first = self.next_sequence();
         let written = messages.into_iter().try_for_each(|message| {
             self.check(message.as_ref())?;
-            let Self { writer, shared, evict_after, payload_bytes, .. } = self;
-            let room = |next| Ok(room_at_last(shared, next, *evict_after));
+            let Self { writer, shared, waiter, evict_after, payload_bytes, .. } = self;
+            let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
             writer.write(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message.as_ref())).map(drop)
         });
         self.writer.count(self.shared.words());
+        wake(self.shared.words(), self.bell);
         written.map(|()| first..self.next_sequence())
     }
 
@@ -233,16 +298,18 @@ impl Producer<[u8]> {
     /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message of a full ring is
     /// gone. The same holds if `build` panics.
     pub fn publish_with<E>(&mut self, build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>) -> Result<u64, E> {
-        let Self { writer, shared, evict_after, payload_bytes, .. } = self;
+        let Self { writer, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let words = shared.words();
         let payload_bytes = *payload_bytes;
-        let room = |next| Ok(room_at_last(shared, next, *evict_after));
-        writer.publish(shared.words(), room, |body| {
+        let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
+        let fill = |body: &[AtomicU64]| {
             let (length, payload) = variable_payload(body, payload_bytes);
             let mut message = SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
             build(&mut message)?;
             length.store(message.written() as u64, Ordering::Relaxed);
             Ok(())
-        })
+        };
+        writer.publish(words, room, fill, || wake(words, *bell))
     }
 
     fn check(&self, message: &[u8]) -> Result<(), TooLarge> {
@@ -253,9 +320,10 @@ impl Producer<[u8]> {
     #[inline(always)]
     fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
         self.check(message)?;
-        let Self { writer, shared, evict_after, payload_bytes, .. } = self;
-        let room = |next| Ok(room(shared, next, *evict_after, patience)?);
-        writer.publish(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message))
+        let Self { writer, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let words = shared.words();
+        let room = |next| Ok(room(shared, waiter, next, *evict_after, patience)?);
+        writer.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
     }
 }
 
@@ -275,6 +343,7 @@ impl<M: Message + ?Sized> Drop for Producer<M> {
         if self.shared.is_ours() {
             // Close first: between the two, a consumer must not take the free lock for a death.
             self.writer.close(self.shared.words());
+            self.shared.wake_consumers(Barrier::Full);
             self.shared.release_producer();
         }
     }

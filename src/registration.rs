@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::process;
 
 use crate::error::Error;
-use crate::layout::Geometry;
+use crate::layout::{Geometry, ROOM};
 use crate::open::Shared;
 use crate::registration::private::Hooks;
+use crate::ring::bell::{self, Barrier};
 use crate::ring::{self, CloseReason, Joiner, Order, Reader, Row, Start, TryRecvError};
 use crate::segment::{Role, Segment};
 use crate::sync::AtomicU64;
+use crate::wait::wake;
 
 /// Cursors are published at least every this many messages; more often would only make the line travel.
 const LONGEST_STRIDE: u64 = 32;
@@ -49,6 +51,7 @@ struct Seat {
     table: Segment,
     row: usize,
     slots: u64,
+    gating: bool,
     resumable: bool,
     /// Where its checkpoints are kept too.
     file: Option<checkpoint::File>,
@@ -78,6 +81,10 @@ pub(crate) mod private {
         fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
         /// Whether the producer has given up on the consumer.
         fn is_evicted(&self) -> bool;
+        /// The reader table, if the consumer has it mapped for writing on its own account.
+        fn table(&self) -> Option<&[AtomicU64]>;
+        /// Tells the table how often the consumer has slept.
+        fn slept(&self, sleeps: u64);
     }
 }
 
@@ -100,6 +107,12 @@ impl Hooks for Free {
     fn is_evicted(&self) -> bool {
         false
     }
+
+    fn table(&self) -> Option<&[AtomicU64]> {
+        None
+    }
+
+    fn slept(&self, _: u64) {}
 }
 
 impl Registered {
@@ -120,7 +133,7 @@ impl Registered {
         let joiner = Joiner { name: &wishes.name, pid: process::id().into(), gating: wishes.gating, start };
         let (row, first) = Row::join(shared.words(), table.words(), row, joiner);
         reader.seek(shared.words(), Start::Sequence(first));
-        let seat = Seat { table, row: row.index(), slots: geometry.slots as u64, resumable: wishes.resume, file };
+        let seat = Seat { table, row: row.index(), slots: geometry.slots as u64, gating: wishes.gating, resumable: wishes.resume, file };
         if wishes.resume {
             row.checkpoint(seat.table.words(), first);
         }
@@ -195,6 +208,14 @@ impl Hooks for Registered {
     fn is_evicted(&self) -> bool {
         self.row.is_evicted(self.seat.table.words())
     }
+
+    fn table(&self) -> Option<&[AtomicU64]> {
+        Some(self.seat.table.words())
+    }
+
+    fn slept(&self, sleeps: u64) {
+        self.row.slept(self.seat.table.words(), sleeps);
+    }
 }
 
 /// Gets its numbers by value, and no reference into the consumer: see [`Registered::seat`].
@@ -207,9 +228,19 @@ fn tell(seat: &Seat, row: Row, words: &[AtomicU64], [told, cursor, done, receive
         row.checkpoint(table, done);
     }
     row.advance(table, cursor);
+    if seat.gating {
+        ring_for_room(table);
+    }
     // Once a lap: the head's line is the producer's, who writes it with every message.
     if cursor / seat.slots != told / seat.slots {
         row.report_lag(table, ring::head(words).saturating_sub(cursor));
+    }
+}
+
+/// Wakes a producer that sleeps until there is room, behind what has made some. A fence each time, but few times.
+fn ring_for_room(table: &[AtomicU64]) {
+    if bell::is_raised(&table[ROOM], Barrier::Full) {
+        wake(&table[ROOM]);
     }
 }
 
@@ -226,6 +257,7 @@ impl Drop for Registered {
     fn drop(&mut self) {
         if self.seat.table.is_ours() {
             self.row.leave(self.seat.table.words());
+            ring_for_room(self.seat.table.words());
         }
     }
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::layout::{EVICTED, FREE};
 use crate::open::Shared;
+use crate::ring::bell::Barrier;
 use crate::ring::{self, Blocker};
-use crate::wait::{Wait, Woken, spin};
+use crate::wait::{Access, Bell, Patience, Roused, Waiter};
 
 /// There is no room: a consumer that gates has not received the oldest message in the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,32 +30,14 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// How long to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    None,
-    For(Duration),
-    Endless,
-}
-
-impl Patience {
-    /// When it ends, if ever: a timeout beyond the clock's range never does.
-    fn end(self) -> Option<Instant> {
-        match self {
-            Self::For(timeout) => Instant::now().checked_add(timeout),
-            Self::None | Self::Endless => None,
-        }
-    }
-}
-
 // These get what they need by value, and no reference into the producer: so the compiler can keep the producer's state in
 // registers from one message to the next, though they may be called in between.
 
 /// As [`room`], however long it takes.
 #[cold]
 #[inline(never)]
-pub(crate) fn room_at_last(shared: &Shared, next: u64, evict_after: Option<Duration>) -> u64 {
-    match room(shared, next, evict_after, Patience::Endless) {
+pub(crate) fn room_at_last(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Option<Duration>) -> u64 {
+    match room(shared, waiter, next, evict_after, Patience::Endless) {
         Ok(limit) => limit,
         Err(full) => unreachable!("endless patience has ended: {full}"),
     }
@@ -65,47 +48,46 @@ pub(crate) fn room_at_last(shared: &Shared, next: u64, evict_after: Option<Durat
 /// Gating consumers that have died are evicted, and those that have kept the producer waiting for `evict_after`.
 #[cold]
 #[inline(never)]
-pub(crate) fn room(shared: &Shared, next: u64, evict_after: Option<Duration>, patience: Patience) -> Result<u64, Full> {
+pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Option<Duration>, patience: Patience) -> Result<u64, Full> {
     let table = shared.table();
     let look = || ring::look(shared.words(), &shared.header.geometry, next);
     let full = |blocker: Blocker| Full { reader: ring::describe(table, blocker.row).name, lag: next.saturating_sub(blocker.cursor) };
     let mut seen = look();
-    let Err(blocker) = seen else { return seen.map_err(full) };
+    let Err(first) = seen else { return seen.map_err(full) };
+    // In the middle of a batch: who is waited for may sleep until it is told of the messages before.
+    shared.wake_consumers(Barrier::Full);
     let mut since = Instant::now();
-    if patience != Patience::None {
-        spin(|| {
-            seen = look();
-            seen.is_err()
-        });
-        if seen.is_ok() {
-            ring::waited(table, blocker.row, since.elapsed().as_nanos() as u64);
-        }
-    }
-    let mut wait = Wait::new(patience.end());
+    let mut waiting = waiter.start(patience.end());
+    let bell = Bell { word: shared.room(), access: Access::Raise(Barrier::Full) };
+    let mut blocker = first;
     loop {
-        let blocker = match seen {
-            Ok(limit) => return Ok(limit),
-            Err(blocker) => blocker,
+        let roused = match patience {
+            Patience::None => Roused::Timeout,
+            _ => waiting.until(&[bell], || {
+                seen = look();
+                matches!(seen, Err(slowest) if (slowest.row, slowest.state) == (blocker.row, blocker.state))
+            }),
         };
-        // Who is dead is not waited for at all.
-        if !shared.is_reader_alive(blocker.row) {
-            ring::vacate(table, blocker.row, blocker.state, FREE);
-        } else if evict_after.is_some_and(|patience| since.elapsed() >= patience) {
-            ring::vacate(table, blocker.row, blocker.state, EVICTED);
-        } else if patience == Patience::None {
-            return Err(full(blocker));
-        }
-        let woken = wait.until(|| {
-            seen = look();
-            matches!(seen, Err(slowest) if (slowest.row, slowest.state) == (blocker.row, blocker.state))
-        });
-        if woken != Woken::Check {
+        if roused != Roused::Check && patience != Patience::None {
             let now = Instant::now();
             ring::waited(table, blocker.row, (now - since).as_nanos() as u64);
             since = now;
         }
-        if let (Err(slowest), Woken::Timeout) = (seen, woken) {
-            return Err(full(slowest));
+        blocker = match seen {
+            Ok(limit) => return Ok(limit),
+            Err(slowest) => slowest,
+        };
+        // Nobody rings for a death.
+        if roused != Roused::Ready && !shared.is_reader_alive(blocker.row) {
+            ring::vacate(table, blocker.row, blocker.state, FREE);
+        } else if evict_after.is_some_and(|patience| since.elapsed() >= patience) {
+            ring::vacate(table, blocker.row, blocker.state, EVICTED);
+            shared.wake_consumers(Barrier::Full);
+        } else if roused == Roused::Timeout {
+            return Err(full(blocker));
+        } else {
+            continue;
         }
+        seen = look();
     }
 }

@@ -9,19 +9,15 @@
 //!
 //! The protocol between sleepers and wakers is in [`ring::bell`](crate::ring::bell), where loom explores it.
 
-// Until the consumer and the producer wait and ring by what is here.
-#![cfg_attr(not(test), allow(dead_code, unused_imports))]
-
 pub(crate) mod barrier;
 mod cancel;
 pub(crate) mod futex;
-mod nap;
 mod waiter;
-
-pub(crate) use nap::{Wait, Woken, spin};
 
 pub use cancel::Canceller;
 pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, Roused, Waiter};
+
+use std::time::{Duration, Instant};
 
 use crate::ring::bell;
 use crate::sync::AtomicU64;
@@ -38,6 +34,27 @@ pub enum WaitStrategy {
     /// idle thread uses no processor time that matters, and a wake-up costs the other side a system call.
     #[default]
     Park,
+}
+
+/// How long a call may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    None,
+    For(Duration),
+    Until(Instant),
+    Endless,
+}
+
+impl Patience {
+    /// When it ends, if ever: a timeout beyond the clock's range never does.
+    pub(crate) fn end(self) -> Option<Instant> {
+        match self {
+            Self::None => Some(Instant::now()),
+            Self::For(timeout) => Instant::now().checked_add(timeout),
+            Self::Until(deadline) => Some(deadline),
+            Self::Endless => None,
+        }
+    }
 }
 
 /// Wakes all who sleep for the calling side, behind `bell::is_raised`.

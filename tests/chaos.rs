@@ -95,6 +95,7 @@ fn reader(name: &str) {
             }
             Err(RecvTimeoutError::Lagged(n)) => assert!(n > 0),
             Err(RecvTimeoutError::Timeout) => {}
+            Err(error @ RecvTimeoutError::Cancelled) => panic!("{error}"),
             // Somebody will restart it.
             Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)) => thread::sleep(Duration::from_millis(1)),
             Err(RecvTimeoutError::Closed(CloseReason::Closed)) => break,

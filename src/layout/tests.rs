@@ -34,6 +34,7 @@ fn the_documented_table_is_the_layout() {
         ("CREATED", CREATED),
         ("READERS", READERS),
         ("TABLE_WORD", TABLE_WORD),
+        ("PARKABLE", PARKABLE),
         ("STATE", STATE),
         ("EPOCH", EPOCH),
         ("PRODUCER_PID", PRODUCER_PID),
@@ -51,6 +52,7 @@ fn the_documented_table_is_the_layout() {
     let documented: Vec<(&str, usize)> = table("Reader table").iter().map(|row| (row[1], row[0].parse().unwrap())).collect();
     assert_eq!(documented, rows);
     let prose = include_str!("../../docs/layout.md");
+    assert!(prose.contains(&format!("Word {BELL} of the table is the bell")) && prose.contains(&format!("word {ROOM} the one by which producers sleep")));
     assert!(prose.contains(&format!("word {ROSTER} of the table")) && prose.contains(&format!("begins at word {ROWS} of the table")));
 
     let slot: Vec<(&str, &str)> = table("Slots").iter().map(|row| (row[0], row[1])).collect();
@@ -117,6 +119,7 @@ fn a_real_segment_has_the_documented_bytes() {
 fn headers_survive_the_memory() {
     for (kind, payload, slots) in [(Kind::Fixed, 8, 1), (Kind::Variable, 100_000, 7)] {
         let header = Header {
+            parkable: true,
             geometry: Geometry::plan(kind, sizes(payload, slots), text_words(5, 0, 9)).unwrap(),
             instance: 42,
             created: 7,

@@ -123,10 +123,9 @@ impl Row {
         row_words(table, self.index)[ROW_CHECKPOINT].store(sequence + 1, Ordering::Relaxed);
     }
 
-    /// Counts a sleep, for tools.
-    pub fn slept(&self, table: &[AtomicU64]) {
-        let sleeps = &row_words(table, self.index)[ROW_SLEEPS];
-        sleeps.store(sleeps.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    /// Publishes how often the consumer has slept, for tools.
+    pub fn slept(&self, table: &[AtomicU64], sleeps: u64) {
+        row_words(table, self.index)[ROW_SLEEPS].store(sleeps, Ordering::Relaxed);
     }
 
     /// Whether there is an order to be looked at; one load.

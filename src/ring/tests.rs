@@ -27,7 +27,7 @@ impl Fixture {
                 body[0].store(value, Ordering::Relaxed);
                 Ok(())
             };
-            writer.publish(&self.words, |next| self.look(next), fill).unwrap();
+            writer.publish(&self.words, |next| self.look(next), fill, || ()).unwrap();
         }
     }
 
@@ -139,7 +139,7 @@ fn a_failed_message_is_not_published_and_its_sequence_is_used_again() {
     let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
     ring.publish(&mut writer, 1);
     let room = |next| Ok(ring.look(next).unwrap());
-    assert_eq!(writer.publish(&ring.words, room, |_| Err("no")), Err("no"));
+    assert_eq!(writer.publish(&ring.words, room, |_| Err("no"), || ()), Err("no"));
     assert_eq!(head(&ring.words), 1);
     ring.publish(&mut writer, 1);
     assert_eq!(ring.recv(&mut reader), Ok(0));

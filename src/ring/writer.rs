@@ -45,7 +45,7 @@ impl Writer {
     }
 
     /// Publishes one message, written by `fill`, and returns its sequence. Before that, at least once a lap, `room` is asked with the
-    /// sequence for what a [`look`] at the reader table allows.
+    /// sequence for what a [`look`] at the reader table allows; behind it, `wake` is called.
     ///
     /// # Errors
     /// Those of `room`; and those of `fill`: nothing is published then, and the oldest message of the ring is gone.
@@ -55,10 +55,13 @@ impl Writer {
         words: &[AtomicU64],
         room: impl FnOnce(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+        wake: impl FnOnce(),
     ) -> Result<u64, E> {
-        let sequence = self.write(words, room, fill)?;
-        self.count(words);
-        Ok(sequence)
+        let sequence = self.next;
+        self.write_then(words, room, fill, || {
+            count(words, sequence + 1);
+            wake();
+        })
     }
 
     /// As [`Writer::publish`], for one message of a batch: consumers that poll the slots receive it at once, but the head does not
@@ -70,15 +73,29 @@ impl Writer {
         room: impl FnOnce(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
     ) -> Result<u64, E> {
+        self.write_then(words, room, fill, || ())
+    }
+
+    /// Rare calls and fences come behind the reading of our own state and ahead of its writing, so that the compiler keeps it in registers
+    /// from one message to the next.
+    #[inline(always)]
+    fn write_then<E>(
+        &mut self,
+        words: &[AtomicU64],
+        room: impl FnOnce(u64) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+        then: impl FnOnce(),
+    ) -> Result<u64, E> {
         let sequence = self.next;
-        // Found ahead of the rare call, so that the compiler keeps the place in registers from one message to the next.
         let slot = self.place.slot(words);
         if sequence >= self.limit {
             self.limit = room(sequence)?;
         }
         slot::write(slot, sequence, fill)?;
+        let following = self.place.following();
+        then();
         self.next = sequence + 1;
-        self.place.advance();
+        self.place.go_to(following);
         Ok(sequence)
     }
 

@@ -275,6 +275,7 @@ impl<T: Traffic> Recorder<T> {
                 Err(RecvTimeoutError::Timeout) => Some(Outcome::Timeout),
                 Err(RecvTimeoutError::Lagged(n)) => Some(Outcome::Lagged(n)),
                 Err(RecvTimeoutError::Closed(reason)) => Some(Outcome::Closed(said(reason))),
+                Err(error @ RecvTimeoutError::Cancelled) => panic!("no plan leads to this: {error}"),
             }),
             Call::Seek(from) => timed(|| {
                 consumer.seek(from.into());
@@ -308,6 +309,7 @@ fn waiting(error: RecvError) -> Outcome {
     match error {
         RecvError::Lagged(n) => Outcome::Lagged(n),
         RecvError::Closed(reason) => Outcome::Closed(said(reason)),
+        RecvError::Cancelled => panic!("no plan leads to this: {error}"),
     }
 }
 

@@ -29,6 +29,7 @@ Examples:
 
 Modes:
   publish-alone        publish while nobody reads, beside a SeqCst fence
+  publish-spin-only, publish-parkable    the same on a ring on which nobody can sleep, and beside it
   receive-filled       receive from a ring filled before, beside a SeqCst fence
   overwrite            a producer at full speed; counted is what a consumer receives
   overwrite-batch      the same, published 32 at a time

@@ -110,6 +110,7 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
                 false
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Lagged(_)) => false,
+            Err(error @ RecvTimeoutError::Cancelled) => return Err(error.into()),
             Err(RecvTimeoutError::Closed(reason)) => {
                 ensure!(reason == CloseReason::Closed, "{reason}");
                 true

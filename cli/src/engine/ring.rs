@@ -75,6 +75,7 @@ impl<R: Registration> Receiver for RingReceiver<R> {
             // The supervisor sees a dead writer itself, and can say more about it.
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Closed(CloseReason::ProducerDied)) => Received::Nothing,
             Err(RecvTimeoutError::Closed(reason)) => bail!("the ring ended under its reader: {reason}"),
+            Err(error @ RecvTimeoutError::Cancelled) => return Err(error.into()),
         })
     }
 }

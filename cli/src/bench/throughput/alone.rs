@@ -36,6 +36,8 @@ where
     let rounds = bench.rounds_alone(&format!("publish-alone {bytes} B"), || Ok((fence_ns(), publish(&mut producer, LAPS * SLOTS))))?;
     rows.push(row("publish-alone", bytes, &rounds));
 
+    spin_only::<WORDS>(bench, rows, &mut producer)?;
+
     let mut consumer = ring.consumer().start(Start::Next).attach();
     let rounds = bench.rounds_alone(&format!("receive-filled {bytes} B"), || {
         let fence_ns = fence_ns();
@@ -56,6 +58,33 @@ where
         Ok((fence_ns, elapsed))
     })?;
     rows.push(row("receive-filled", bytes, &rounds));
+    Ok(())
+}
+
+/// Measures a ring on which nobody can sleep, and what the look for sleepers costs on an ordinary one.
+fn spin_only<const WORDS: usize>(bench: &mut Bench<'_>, rows: &mut Vec<Row>, parkable: &mut Producer<[u64; WORDS]>) -> Result<()>
+where
+    [u64; WORDS]: Pod,
+{
+    let bytes = 8 * WORDS;
+    let ring = Ring::<[u64; WORDS]>::builder(&bench.session.name(&format!("spin-only-{bytes}")))
+        .slots(SLOTS)
+        .parkable(false)
+        .if_exists(IfExists::Error)
+        .prefault(true)
+        .create()?;
+    let mut spin_only = ring.producer()?;
+    let rounds = bench.rounds_alone(&format!("publish-spin-only {bytes} B"), || {
+        Ok((publish(&mut spin_only, LAPS * SLOTS), publish(parkable, LAPS * SLOTS)))
+    })?;
+    let messages = (LAPS * SLOTS) as u64;
+    let timed = |of: fn(&(Duration, Duration)) -> Duration| -> Vec<Timed> {
+        rounds.iter().map(|(floor_ns, both)| Timed { messages, ns: of(both).as_nanos() as f64, floor_ns: *floor_ns }).collect()
+    };
+    let ratio = Quartiles::of(rounds.iter().map(|(_, (spin_only, parkable))| parkable.as_secs_f64() / spin_only.as_secs_f64()));
+    let beside = Beside::SpinOnly { ratio_to_spin_only: ratio.median, ratio_q1: ratio.q1, ratio_q3: ratio.q3 };
+    rows.push(Row::new(Engine::Ring, "publish-spin-only", bytes, 1, &timed(|both| both.0)));
+    rows.push(Row { beside: Some(beside), ..Row::new(Engine::Ring, "publish-parkable", bytes, 1, &timed(|both| both.1)) });
     Ok(())
 }
 

@@ -35,6 +35,8 @@ pub enum Beside {
     Fence { fence_ns: f64, ratio_to_fence: f64, ratio_q1: f64, ratio_q3: f64 },
     /// Speed of a message in speeds of memcpy.
     Memcpy { memcpy_bytes_per_second: f64, ratio_to_memcpy: f64, ratio_q1: f64, ratio_q3: f64 },
+    /// Time of a message in times of one on a ring on which nobody can sleep.
+    SpinOnly { ratio_to_spin_only: f64, ratio_q1: f64, ratio_q3: f64 },
     /// Time of a message in times of one whose consumer does not gate.
     FreeReader { ratio_to_free_reader: f64, ratio_q1: f64, ratio_q3: f64 },
     /// Time of a message in times of one without consumers.

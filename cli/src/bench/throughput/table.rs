@@ -41,6 +41,9 @@ fn beside(row: &Row) -> (String, String) {
         (Some(Beside::FreeReader { ratio_to_free_reader, ratio_q1, ratio_q3 }), _) => {
             (format!("{ratio_to_free_reader:.2} free"), quartiles(ratio_q1, ratio_q3))
         }
+        (Some(Beside::SpinOnly { ratio_to_spin_only, ratio_q1, ratio_q3 }), _) => {
+            (format!("{ratio_to_spin_only:.2} spin-only"), quartiles(ratio_q1, ratio_q3))
+        }
         (None, Some(loss)) => (format!("{:.1} % lost", 100.0 * loss.lost as f64 / loss.published as f64), String::new()),
         (None, None) => (String::new(), String::new()),
     }
