@@ -155,7 +155,7 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     /// Enters the reader table. Opens the segment once more, for writing, and maps the table's pages; the rest stays as it is.
     ///
     /// # Errors
-    /// [`Error::TableFull`], [`Error::Permission`], or [`Error::Io`].
+    /// [`Error::TableFull`], [`Error::Permission`], [`Error::Forked`], or [`Error::Io`].
     pub fn attach(self) -> Result<Consumer<M, Registered>, Error> {
         let start = self.free.start;
         let Consumer { mut reader, waiter, shared, .. } = self.free.attach();

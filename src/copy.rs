@@ -15,6 +15,7 @@ use core::mem::MaybeUninit;
 
 use bytemuck::Pod;
 
+use crate::failpoint::{Step, hit};
 use crate::layout::{Granularity, WORD};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -183,6 +184,7 @@ impl<'a> SlotWriter<'a> {
             Granularity::Bulk => self.write_bulk(bytes),
         }
         self.written += bytes.len();
+        hit(Step::PublishPiece);
         Ok(())
     }
 

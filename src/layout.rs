@@ -7,6 +7,7 @@
 //! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything that changes stands on
 //! lines of its own, 128 bytes apart, because adjacent-line prefetchers pull lines in pairs.
 
+use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Bytes of a word.
@@ -391,7 +392,10 @@ impl Header {
     pub fn write(&self, words: &[AtomicU64]) {
         let g = &self.geometry;
         let segment_bytes = g.segment_bytes().expect("a planned geometry has a size");
-        let put = |word: usize, value: u64| words[word].store(value, Ordering::Relaxed);
+        let put = |word: usize, value: u64| {
+            words[word].store(value, Ordering::Relaxed);
+            hit(Step::CreateField);
+        };
         put(ABI, ABI_VERSION);
         put(SEGMENT_BYTES, segment_bytes);
         put(INSTANCE, self.instance);
@@ -422,6 +426,7 @@ impl Header {
         // Release: pairs with the acquire fence in `read`. Who sees the magic word sees all of the above; without
         // it, an opener could validate a header of zeros or half a name.
         words[MAGIC].store(MAGIC_VALUE, Ordering::Release);
+        hit(Step::CreateMagic);
     }
 
     /// Copies the header out of `words` and validates the copy; nothing is read twice.

@@ -7,6 +7,13 @@ compile_error!("seqring needs Linux: it relies on /dev/shm and on open-file-desc
 #[cfg(all(not(loom), not(target_pointer_width = "64")))]
 compile_error!("seqring needs a 64-bit target: consumers load 64-bit atomics from read-only memory, which smaller ones do not define");
 
+// Every room dies at its own steps.
+#[cfg(any(loom, feature = "failpoints"))]
+#[doc(hidden)]
+pub mod failpoint;
+#[cfg(not(any(loom, feature = "failpoints")))]
+mod failpoint;
+
 // Rooms, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
 // public modules; for everybody else they are private.
 macro_rules! protocol_rooms {

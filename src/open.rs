@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
+use crate::failpoint::{Step, hit};
 use crate::layout::{
     BELL, EPOCH, EVICTED, FREE, GATING, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, ROOM, STATE, SUPERSEDED, Sizes,
     text_words,
@@ -55,10 +56,12 @@ impl Shared {
         // The state first: a producer that starts between the two looks has its lock by the second.
         let idle = self.words()[STATE].load(Ordering::Relaxed) == IDLE;
         let elsewhere = |role| self.segment.is_locked_elsewhere(role).unwrap_or(true);
-        if self.has_producer.load(Ordering::Acquire) || elsewhere(Role::Producer) {
+        // What a forked child has inherited is its parent's, which is asked for as any other.
+        let ours = self.is_ours();
+        if (ours && self.has_producer.load(Ordering::Acquire)) || elsewhere(Role::Producer) {
             return true;
         }
-        idle && (self.owner || elsewhere(Role::Owner))
+        idle && ((ours && self.owner) || elsewhere(Role::Owner))
     }
 
     /// The reader table, as the producer's mapping has it.
@@ -100,8 +103,22 @@ impl Shared {
         self.segment.is_ours()
     }
 
+    /// Refuses to go on with a producer that was inherited by a fork. Costs a load.
+    ///
+    /// # Panics
+    /// If it was.
+    #[track_caller]
+    pub(crate) fn expect_ours(&self) {
+        assert!(
+            !self.segment.is_inherited(),
+            "{}; what was published here since the fork has reached nobody",
+            Error::Forked { name: self.name.clone() }
+        );
+    }
+
     pub(crate) fn release_producer(&self) {
         self.segment.unlock(Role::Producer);
+        hit(Step::CloseLock);
         self.has_producer.store(false, Ordering::Release);
     }
 }
@@ -112,7 +129,9 @@ impl Drop for Shared {
         let free = |role| self.segment.try_lock(role).unwrap_or(false);
         if !self.persistent && self.segment.is_ours() && free(Role::Owner) && free(Role::Producer) {
             // Nobody is left to be told; the next of this name finds it stale.
+            hit(Step::RemoveLock);
             let _ = self.segment.unlink();
+            hit(Step::RemoveName);
         }
     }
 }
@@ -231,7 +250,9 @@ impl<M: Message + ?Sized> Ring<M> {
                 Error::Superseded { name: shared.name.clone() }
             }
             Ok(true) => {
+                hit(Step::ResumeLock);
                 words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
+                hit(Step::ResumePid);
                 let producer = Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry));
                 // Asked or not: our predecessor may have been killed between lowering the bit and waking.
                 let _ = bell::ring(shared.bell());
@@ -704,16 +725,18 @@ impl Stale {
 
     /// Tells attached consumers, and frees the name.
     fn replace(self, name: &str) -> Result<(), Error> {
+        hit(Step::ReplaceLock);
         let words = self.segment.words();
         let header = if self.segment.is_reserved() { Header::read(words).ok() } else { None };
         let before = words.get(STATE).map(|state| state.load(Ordering::Relaxed));
         if let Some(header) = &header {
             ring::supersede(words);
+            hit(Step::ReplaceState);
             let bell = &ring::table(words, &header.geometry)[BELL];
             let _ = bell::ring(bell);
             futex::wake_all(bell);
         }
-        self.segment.unlink().map(drop).map_err(|error| {
+        self.segment.unlink().map(|_| hit(Step::ReplaceName)).map_err(|error| {
             // It keeps its name, so it has not been superseded.
             if let (Some(before), Some(_)) = (before, &header) {
                 words[STATE].store(before, Ordering::Relaxed);

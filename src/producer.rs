@@ -28,6 +28,10 @@ use crate::wait::{self, HELD_UP_CHECK, Patience, WaitStrategy, Waiter, barrier};
 /// their kernel lock is free. Slow ones are not, unless [`Producer::evict_after`] says so.
 ///
 /// Dropping the producer closes the ring.
+///
+/// # Forks
+/// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes by them is lost, and within
+/// a lap of the ring it panics; dropping them changes nothing. It opens the ring again for a producer of its own.
 pub struct Producer<M: Message + ?Sized> {
     writer: CachePadded<Writer>,
     shared: Arc<Shared>,
@@ -100,6 +104,7 @@ impl<M: Message + ?Sized> Producer<M> {
     /// Gives up on the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)): it is told, and waited for no longer.
     /// Returns whether there was one.
     pub fn evict(&mut self, row: usize) -> bool {
+        self.shared.expect_ours();
         let evicted = row < self.shared.header.geometry.readers && ring::evict(self.shared.table(), row);
         self.shared.wake_consumers(Barrier::Full);
         evicted
@@ -108,6 +113,7 @@ impl<M: Message + ?Sized> Producer<M> {
     /// Makes the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)) skip to the next message to be published. It is told
     /// how many it lost by that. Returns whether there is such a consumer.
     pub fn sync(&mut self, row: usize) -> bool {
+        self.shared.expect_ours();
         let synced = row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.next_sequence());
         self.shared.wake_consumers(Barrier::Full);
         synced

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process;
 
 use crate::error::Error;
+use crate::failpoint::{Step, hit};
 use crate::layout::{Geometry, ROOM};
 use crate::open::Shared;
 use crate::registration::private::Hooks;
@@ -118,6 +119,9 @@ impl Hooks for Free {
 impl Registered {
     /// Registers the consumer whose reader this is, and puts that where it starts: at `start`, if there is nothing to resume.
     pub(crate) fn join(shared: &Shared, wishes: Wishes, start: Start, reader: &mut Reader) -> Result<Self, Error> {
+        if !shared.is_ours() {
+            return Err(Error::Forked { name: shared.name.clone() });
+        }
         let geometry = shared.header.geometry;
         let table = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word)?;
         let file = wishes.checkpoint_file.map(|path| checkpoint::File::new(path, shared.header.instance));
@@ -160,6 +164,7 @@ fn take_row(shared: &Shared, table: &Segment, geometry: &Geometry, name: &str, r
     let (ours, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|row| resume && ring::checkpoint(words, *row, name).is_some());
     for row in ours.into_iter().chain(rest).chain(kept) {
         if lock(&row)? {
+            hit(Step::JoinLock);
             // Behind the lock, as its owner may have lived a moment ago.
             return Ok((row, ring::checkpoint(words, row, name).filter(|_| resume)));
         }
@@ -249,6 +254,7 @@ impl Drop for Seat {
         // A forked child has a copy, and must not leave for its parent.
         if self.table.is_ours() {
             self.table.unlock(Role::Reader(self.row));
+            hit(Step::LeaveLock);
         }
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Opt
     let table = shared.table();
     let look = || ring::look(shared.words(), &shared.header.geometry, next);
     let full = |blocker: Blocker| Full { reader: ring::describe(table, blocker.row).name, lag: next.saturating_sub(blocker.cursor) };
+    shared.expect_ours();
     let mut seen = look();
     let Err(first) = seen else { return seen.map_err(full) };
     // In the middle of a batch: who is waited for may sleep until it is told of the messages before.

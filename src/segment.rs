@@ -4,6 +4,7 @@
 //! handle of our own: space is reserved before it is touched, mode bits are set, consumers map read-only, kernel locks
 //! tell who is alive, and a name is unlinked only while it still means our inode.
 
+mod fork;
 mod lock;
 mod map;
 mod name;
@@ -18,25 +19,28 @@ use std::process;
 
 use shared_memory::{ShmemConf, ShmemError};
 
+use fork::Kept;
 pub(crate) use lock::Role;
 use map::Mapping;
 use name::file_name;
 pub(crate) use name::path;
 
 use crate::error::Error;
+use crate::failpoint::{Step, hit};
 use crate::layout::{MAX_SEGMENT_BYTES, WORD};
 use crate::sync::AtomicU64;
 
 /// A mapped segment. Dropping it unmaps the memory and releases its locks.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    mapping: Mapping,
-    /// Our own handle: it carries the locks and stands for the inode.
-    file: File,
+    open: Kept,
+    /// Device and number of the file's inode.
+    inode: (u64, u64),
     path: PathBuf,
     read_only: bool,
-    /// The process that opened it. A child that was forked shares our locks, and must not give them up for us.
+    /// The process that opened it, and its generation of forks. A child that was forked must not give up for us what we hold.
     pid: u32,
+    generation: u64,
 }
 
 impl Segment {
@@ -51,6 +55,7 @@ impl Segment {
             return Ok(None);
         }
         check_space(name, bytes)?;
+        let held = fork::hold();
         let size = usize::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
         let mut shared = match ShmemConf::new().os_id(file_name(name)).size(size).create() {
             Ok(shared) => shared,
@@ -69,14 +74,17 @@ impl Segment {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::io(name, "open the segment just created", error)),
         };
+        hit(Step::CreateFile);
         let mapping = Mapping::of(&file, size, false).map_err(|e| Error::io(name, "map the segment", e))?;
-        let segment = Self { mapping, file, path, read_only: false, pid: process::id() };
+        let inode = inode_of(&file).map_err(|e| Error::io(name, "look at the segment", e))?;
+        let segment = Self::of(held.keep(file, mapping, false, false), inode, path, false);
         if !segment.try_lock(Role::Owner).map_err(|e| Error::io(name, "lock the segment", e))?
             || !segment.is_named()
             || !segment.is_untouched(bytes)
         {
             return Ok(None);
         }
+        hit(Step::CreateLock);
         // From here on the file is ours, so failures clean it up. Reserve before the first access: touching a page
         // that tmpfs cannot provide is a SIGBUS.
         if let Err(error) = segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes)) {
@@ -84,12 +92,13 @@ impl Segment {
             let _ = segment.unlink();
             return Err(error);
         }
+        hit(Step::CreateSpace);
         Ok(Some(segment))
     }
 
     /// Whether this is a file of `bytes` bytes that nobody has written to.
     fn is_untouched(&self, bytes: u64) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.len() == bytes && metadata.blocks() == 0)
+        self.open.file.metadata().is_ok_and(|metadata| metadata.len() == bytes && metadata.blocks() == 0)
     }
 
     /// Opens the file of `name` and maps all of it, whatever it holds.
@@ -98,6 +107,7 @@ impl Segment {
     /// [`Error::NotFound`], [`Error::Permission`], [`Error::Invalid`] for what cannot be mapped, or [`Error::Io`].
     pub(crate) fn open(name: &str, read_only: bool) -> Result<Self, Error> {
         let path = path(name);
+        let held = fork::hold();
         let file = open_file(&path, read_only).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound { name: name.into(), path: path.clone() },
             // Its mode is set before its space is reserved; until then nobody else may open it.
@@ -114,29 +124,41 @@ impl Segment {
         // What cannot be a ring is not mapped, but can still be locked and removed.
         let size = usize::try_from(metadata.len()).ok().filter(|size| *size as u64 <= MAX_SEGMENT_BYTES).unwrap_or(0);
         let mapping = Mapping::of(&file, size, read_only).map_err(|e| Error::io(name, "map the segment", e))?;
-        Ok(Self { mapping, file, path, read_only, pid: process::id() })
+        let inode = (metadata.dev(), metadata.ino());
+        Ok(Self::of(held.keep(file, mapping, read_only, false), inode, path, read_only))
+    }
+
+    fn of(open: Kept, inode: (u64, u64), path: PathBuf, read_only: bool) -> Self {
+        Self { open, inode, path, read_only, pid: process::id(), generation: fork::generation() }
     }
 
     /// Whether the file is larger than any segment; nothing of it is mapped then.
     pub(crate) fn is_too_large(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.len() > MAX_SEGMENT_BYTES)
+        self.open.file.metadata().is_ok_and(|metadata| metadata.len() > MAX_SEGMENT_BYTES)
     }
 
     /// Whether all of the segment's space is there. Before it is, the memory must not be touched: `/dev/shm` may be
     /// too full to provide a page, which would be a SIGBUS.
     pub(crate) fn is_reserved(&self) -> bool {
         // The system counts blocks of 512 bytes, whatever the file system's own are.
-        self.file.metadata().is_ok_and(|metadata| metadata.len() <= MAX_SEGMENT_BYTES && is_reserved(&metadata))
+        self.open.file.metadata().is_ok_and(|metadata| metadata.len() <= MAX_SEGMENT_BYTES && is_reserved(&metadata))
     }
 
     /// The memory as words; a last part of a word is left out.
     pub(crate) fn words(&self) -> &[AtomicU64] {
-        self.mapping.words()
+        self.open.mapping.words()
     }
 
     /// Whether this process opened it, and did not inherit it by a fork.
     pub(crate) fn is_ours(&self) -> bool {
-        self.pid == process::id()
+        // The process id tells children that were made without the C library's handlers; not always, as it may be the same in another
+        // namespace.
+        !self.is_inherited() && self.pid == process::id()
+    }
+
+    /// Whether it was inherited by a fork that ran the C library's handlers. Asks nobody.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != fork::generation()
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -149,7 +171,7 @@ impl Segment {
 
     /// Enters all pages into this process's page table.
     pub(crate) fn prefault(&self) {
-        self.mapping.prefault(self.read_only);
+        self.open.mapping.prefault(self.read_only);
     }
 
     /// The same segment, opened once more for writing, with nothing mapped but `words`, the reader table: a handle whose locks
@@ -159,7 +181,8 @@ impl Segment {
     /// [`Error::Permission`] or [`Error::Io`].
     pub(crate) fn part(&self, name: &str, words: Range<usize>) -> Result<Self, Error> {
         // By way of our descriptor, so that it is this inode whatever the name means by now.
-        let ours = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        let ours = PathBuf::from(format!("/proc/self/fd/{}", self.open.file.as_raw_fd()));
+        let held = fork::hold();
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(ours).map_err(|error| match error.kind() {
                 io::ErrorKind::PermissionDenied => Error::permission(name, &self.path, false),
@@ -167,30 +190,36 @@ impl Segment {
             })?;
         let mapping =
             Mapping::part(&file, words.start * WORD, words.len() * WORD, false).map_err(|e| Error::io(name, "map the reader table", e))?;
-        Ok(Self { mapping, file, path: self.path.clone(), read_only: false, pid: process::id() })
+        // Frozen: in a child the row is what it was at the fork, so nothing that its owner does is taken for an order to the child.
+        Ok(Self::of(held.keep(file, mapping, false, true), self.inode, self.path.clone(), false))
     }
 
     /// Takes the lock of `role`, unless somebody else holds it.
     pub(crate) fn try_lock(&self, role: Role) -> io::Result<bool> {
-        lock::try_lock(&self.file, role)
+        lock::try_lock(&self.open.file, role)
     }
 
     /// Releases the lock of `role`.
     pub(crate) fn unlock(&self, role: Role) {
-        lock::unlock(&self.file, role);
+        lock::unlock(&self.open.file, role);
     }
 
-    /// Whether another open file holds the lock of `role`: whether its process is alive. Our own locks do not count.
+    /// Whether another open file holds the lock of `role`: whether its process is alive. Our own locks do not count; in a forked
+    /// child, those of the parent do.
+    ///
+    /// # Errors
+    /// If the system does not tell, or if a forked child has not got a file of its own to ask by.
     pub(crate) fn is_locked_elsewhere(&self, role: Role) -> io::Result<bool> {
-        lock::is_locked_elsewhere(&self.file, role)
+        let can_ask = self.is_ours() || (self.is_inherited() && inode_of(&self.open.file)? == self.inode);
+        if !can_ask {
+            return Err(io::Error::other("the segment was inherited from another process, and could not be opened once more"));
+        }
+        lock::is_locked_elsewhere(&self.open.file, role)
     }
 
     /// Whether the name still means this segment.
     pub(crate) fn is_named(&self) -> bool {
-        match (self.file.metadata(), fs::symlink_metadata(&self.path)) {
-            (Ok(ours), Ok(named)) => (ours.dev(), ours.ino()) == (named.dev(), named.ino()),
-            _ => false,
-        }
+        fs::symlink_metadata(&self.path).is_ok_and(|named| (named.dev(), named.ino()) == self.inode)
     }
 
     /// Removes the name, if it still means this segment. Returns whether it did; fails if the name stays.
@@ -212,7 +241,7 @@ impl Segment {
         let length = i64::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
         loop {
             // SAFETY: a system call on a descriptor that `file` keeps open; no memory is involved.
-            let code = unsafe { libc::posix_fallocate(self.file.as_raw_fd(), 0, length) };
+            let code = unsafe { libc::posix_fallocate(self.open.file.as_raw_fd(), 0, length) };
             match code {
                 0 => return Ok(()),
                 libc::EINTR => continue,
@@ -223,7 +252,9 @@ impl Segment {
     }
 
     fn set_mode(&self, name: &str, mode: u32) -> Result<(), Error> {
-        self.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))
+        self.open.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))?;
+        hit(Step::CreateMode);
+        Ok(())
     }
 }
 
@@ -241,6 +272,10 @@ impl Drop for Segment {
 fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
     // O_NONBLOCK: a FIFO planted under the name must not hang us.
     OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
+fn inode_of(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn is_reserved(metadata: &fs::Metadata) -> bool {

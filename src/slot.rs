@@ -17,6 +17,7 @@
 //! The method is the sequence lock as given by H.-J. Boehm, "Can Seqlocks Get Along With Programming Language
 //! Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
 
+use crate::failpoint::{Step, hit};
 use crate::layout::SLOT_STAMP;
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -48,13 +49,16 @@ pub fn write<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64
     let (stamp, body) = split(slot);
     // Relaxed: ordered before the payload by the fence.
     stamp.store(writing(sequence), Ordering::Relaxed);
+    hit(Step::PublishMark);
     // (A) pairs with (D). A consumer that has read any payload word stored below sees, after its fence, a stamp of
     // at least 2s+1, and rejects its copy. Without it, the payload may be visible before the mark: torn reads pass.
     fence(Ordering::Release);
     fill(body)?;
+    hit(Step::PublishPayload);
     // (B) pairs with (C). A consumer that reads this stamp sees the whole payload. Without it, the stamp may be
     // visible first and the consumer copies the payload of the last lap.
     stamp.store(ready(sequence), Ordering::Release);
+    hit(Step::PublishReady);
     Ok(())
 }
 

@@ -4,6 +4,8 @@ mod support;
 
 #[path = "processes/creation.rs"]
 mod creation;
+#[path = "processes/fork.rs"]
+mod fork;
 #[path = "processes/gating.rs"]
 mod gating;
 #[path = "processes/life.rs"]
@@ -17,7 +19,10 @@ mod resume;
 
 #[test]
 fn role() {
-    if let Some((_, argument)) = support::role::current() {
-        peer::run(&argument);
+    match support::role::current() {
+        Some((role, name)) if role == fork::ROLE => fork::run(&name),
+        Some((role, name)) if role == "forks_busily" => fork::run_busily(&name),
+        Some((_, name)) => peer::run(&name),
+        None => {}
     }
 }

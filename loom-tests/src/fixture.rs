@@ -136,6 +136,19 @@ impl Ring {
         self.write_where(writer, |next| Ok(self.look(next).expect("nobody gates")), fill)
     }
 
+    /// As [`Ring::write_with`], after a look that has allowed it.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    pub fn write_admitted<E>(
+        &self,
+        writer: &mut Writer,
+        limit: u64,
+        fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.write_where(writer, |_| Ok(limit), fill)
+    }
+
     fn write_where<E>(
         &self,
         writer: &mut Writer,

@@ -236,7 +236,7 @@ fn waker_killed_and_bit_raised() {
 
 /// Publishes the next message, asleep until there is room.
 fn publish_asleep(outcomes: &Outcomes, ring: &Ring, writer: &mut Writer, room: &Bell) {
-    room.sleep(outcomes, || writer.admit(ring.words()).is_err());
+    room.sleep(outcomes, || ring.look(writer.next()).is_err());
     ring.try_publish(writer).expect("there is room");
 }
 

@@ -3,11 +3,9 @@
 //! The reader of these models fails on any loss, and its copies race with overwriting, in loom's eyes, unless the protocol orders them.
 #![cfg(loom)]
 
-use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use loom::thread;
 use loom_tests::{Bound, Follower, Member, Outcomes, Ring, explore};
+use seqring::failpoint::{Step, kill_at};
 use seqring::ring::{OnLag, Start, TryRecvError, Writer, sync};
 
 /// Publishes up to `messages`, and gives up at the first for which `looks` looks find no room; returns how many are missing.
@@ -222,6 +220,65 @@ fn dead_while_joined() {
     });
 }
 
+/// A consumer dies behind `step` of joining, and another takes its row, while a producer publishes and evicts the dead one.
+fn died_joining(name: &'static str, step: Step, outcomes: &[&'static str]) {
+    // Before the roster reaches the row, no look does.
+    let is_seen = matches!(step, Step::JoinRoster | Step::JoinCursor);
+    explore(name, Bound::Preemptions, outcomes, move |outcomes| {
+        let ring = Ring::with_readers(1, 1);
+        let mut writer = ring.writer();
+        let publishing = {
+            let (ring, outcomes) = (ring.clone(), outcomes.clone());
+            thread::spawn(move || {
+                let mut missing = 2;
+                while missing > 0 {
+                    match ring.try_publish(&mut writer) {
+                        Ok(()) => missing -= 1,
+                        // That it is dead is known of the first owner alone: states count the owners.
+                        Err(blocker) if is_seen && blocker.state >> 8 == 1 => {
+                            outcomes.saw(if ring.bury(blocker) { "buried the dead" } else { "spared the next" });
+                        }
+                        Err(_) => break,
+                    }
+                }
+                (writer, missing)
+            })
+        };
+        kill_at(step, 1, || ring.join(0));
+        let mut member = ring.join(0);
+        outcomes.saw(if member.follower.reader.cursor() == 0 { "joined before" } else { "joined behind" });
+        let (writer, missing) = publishing.join().unwrap();
+        if missing > 0 {
+            outcomes.saw("blocked by the next");
+        }
+        assert!(!member.is_evicted(), "the next owner of the row was evicted for the dead one");
+        finish(&ring, member, writer, missing);
+    });
+}
+
+const DIED_UNSEEN: [&str; 3] = ["joined before", "joined behind", "blocked by the next"];
+const DIED_IN_A_ROW: [&str; 5] = ["buried the dead", "spared the next", "joined before", "joined behind", "blocked by the next"];
+
+#[test]
+fn died_behind_the_provisional_cursor() {
+    died_joining("gate::died_behind_the_provisional_cursor", Step::JoinProvisional, &DIED_UNSEEN);
+}
+
+#[test]
+fn died_behind_the_state() {
+    died_joining("gate::died_behind_the_state", Step::JoinState, &DIED_UNSEEN);
+}
+
+#[test]
+fn died_behind_the_roster() {
+    died_joining("gate::died_behind_the_roster", Step::JoinRoster, &DIED_IN_A_ROW);
+}
+
+#[test]
+fn died_behind_the_cursor() {
+    died_joining("gate::died_behind_the_cursor", Step::JoinCursor, &DIED_IN_A_ROW);
+}
+
 /// A consumer that is alive is evicted while it reads: what it accepts is whole, it learns its fate, and its row stays its own
 /// until it lets it go.
 #[test]
@@ -311,15 +368,8 @@ fn succeeded_beside_a_consumer() {
         let dying = {
             let ring = ring.clone();
             thread::spawn(move || {
-                struct Death;
-                let died = catch_unwind(AssertUnwindSafe(|| {
-                    ring.try_write(&mut first).expect("the ring is empty");
-                    let Ok(()) = ring.write_with(&mut first, |_, _| -> Result<(), Infallible> { resume_unwind(Box::new(Death)) });
-                }));
-                let reason = died.expect_err("the predecessor dies in its batch");
-                if !reason.is::<Death>() {
-                    resume_unwind(reason);
-                }
+                ring.try_write(&mut first).expect("the ring is empty");
+                kill_at(Step::PublishMark, 1, || ring.try_write(&mut first));
             })
         };
         let ring_of_successor = ring.clone();

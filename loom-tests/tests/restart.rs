@@ -1,16 +1,16 @@
 //! A producer dies at some step, and a successor goes on, while a reader is reading.
 //!
 //! The successor runs behind the predecessor's end: the kernel's lock orders them, here a join does. Death is an
-//! unwinding out of the library's own code, so every state is one that it can really leave behind.
+//! unwinding out of the library's own code, behind one of its steps, so every state is one that it can really leave behind.
 #![cfg(loom)]
 
 use std::convert::Infallible;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
-use loom_tests::{Bound, Outcomes, Ring, explore};
+use loom_tests::{Bound, Outcomes, Ring, explore, payload};
+use seqring::failpoint::{Step, hit, kill_at};
 use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer};
 use seqring::sync::Ordering;
 
@@ -39,37 +39,30 @@ impl Gate {
 /// A word that no message contains.
 const GARBAGE: u64 = 666;
 
-/// Where the predecessor dies, in a batch of which it finishes `ready` messages.
-#[derive(Debug, Clone, Copy)]
-enum Death {
-    /// Behind the last ready stamp, before the head.
-    Uncounted,
-    /// In the next message, which is marked, with this many of its words written.
-    Writing { words: usize },
-}
-
-/// Writes a batch and dies in it.
-fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, death: Death) {
-    let die = || resume_unwind(Box::new(death));
-    let died = catch_unwind(AssertUnwindSafe(|| {
-        for _ in 0..ready {
-            ring.try_write(writer).expect("nobody gates");
-        }
-        let Death::Writing { words } = death else { die() };
-        let Ok(()) = ring.write_with(writer, |body, _| -> Result<(), Infallible> {
-            body[..words].iter().for_each(|word| word.store(GARBAGE, Ordering::Relaxed));
-            die()
-        });
-    }));
-    let reason = died.expect_err("the predecessor dies in its batch");
-    // Anything else is loom's, or a failed assertion's.
-    if !reason.is::<Death>() {
-        resume_unwind(reason);
+/// Writes a batch of messages, `ready` of which get ready, and dies behind `step` of the last: in one of these, or in the next.
+fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
+    let gets_ready = matches!(step, Step::PublishReady | Step::PublishCount);
+    for _ in 0..ready - u64::from(gets_ready) {
+        ring.try_write(writer).expect("nobody gates");
     }
+    // Not in it, as it counts what was written.
+    let limit = ring.look(writer.next()).expect("nobody gates");
+    kill_at(step, 1, || {
+        let Ok(()) = ring.write_admitted(writer, limit, |body, sequence| -> Result<(), Infallible> {
+            let words = if gets_ready { payload(sequence) } else { [GARBAGE; 2] };
+            for (word, value) in body.iter().zip(words) {
+                word.store(value, Ordering::Relaxed);
+                hit(Step::PublishPiece);
+            }
+            Ok(())
+        });
+        writer.count(ring.words());
+    });
 }
 
-/// A predecessor that has published `counted` messages dies in a batch; a successor publishes one more.
-fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death: Death, reads: usize) {
+/// A predecessor that has published `counted` messages dies in a batch; those in `taking_over` die behind that step of taking the ring
+/// over; the last successor publishes one more.
+fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death: Step, taking_over: &[Step], reads: usize) {
     let ring = Ring::new(slots);
     let mut first = ring.writer();
     ring.publish_each(&mut first, counted);
@@ -91,6 +84,9 @@ fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death:
         thread::spawn(move || die_in_a_batch(&ring, &mut first, ready, death))
     };
     dying.join().unwrap();
+    for &step in taking_over {
+        kill_at(step, 1, || ring.writer());
+    }
     let mut second = ring.writer();
     gate.open();
     let kept = counted + ready;
@@ -115,38 +111,67 @@ fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death:
 #[test]
 fn died_behind_the_stamp() {
     explore("restart::died_behind_the_stamp", Bound::Preemptions, &["uncounted message", "successor's message", "empty"], |outcomes| {
-        succeeded(outcomes, 2, 0, 1, Death::Uncounted, 2);
+        succeeded(outcomes, 2, 0, 1, Step::PublishReady, &[], 2);
     });
 }
 
-/// Death behind the mark and so many words of the payload.
-fn died_while_writing(name: &'static str, words: usize) {
+#[test]
+fn died_behind_the_head() {
+    explore("restart::died_behind_the_head", Bound::Preemptions, &["uncounted message", "successor's message", "empty"], |outcomes| {
+        succeeded(outcomes, 2, 0, 1, Step::PublishCount, &[], 2);
+    });
+}
+
+/// Death in a message that never gets ready.
+fn died_while_writing(name: &'static str, step: Step) {
     const OUTCOMES: [&str; 4] = ["counted message", "successor's message", "lagged", "empty"];
     explore(name, Bound::Preemptions, &OUTCOMES, move |outcomes| {
-        succeeded(outcomes, 1, 1, 0, Death::Writing { words }, 2);
+        succeeded(outcomes, 1, 1, 0, step, &[], 2);
     });
 }
 
 #[test]
 fn died_behind_the_mark() {
-    died_while_writing("restart::died_behind_the_mark", 0);
+    died_while_writing("restart::died_behind_the_mark", Step::PublishMark);
 }
 
 #[test]
 fn died_in_the_payload() {
-    died_while_writing("restart::died_in_the_payload", 1);
+    died_while_writing("restart::died_in_the_payload", Step::PublishPiece);
 }
 
 #[test]
 fn died_behind_the_payload() {
-    died_while_writing("restart::died_behind_the_payload", 2);
+    died_while_writing("restart::died_behind_the_payload", Step::PublishPayload);
+}
+
+/// A successor dies, too, over taking the ring over, behind each step of that.
+fn died_taking_over(name: &'static str, step: Step) {
+    explore(name, Bound::Preemptions, &["uncounted message", "successor's message", "empty"], move |outcomes| {
+        succeeded(outcomes, 2, 0, 1, Step::PublishReady, &[step], 2);
+    });
+}
+
+#[test]
+fn died_behind_the_epoch() {
+    died_taking_over("restart::died_behind_the_epoch", Step::ResumeEpoch);
+}
+
+#[test]
+fn died_behind_its_predecessors_head() {
+    died_taking_over("restart::died_behind_its_predecessors_head", Step::ResumeHead);
+}
+
+#[test]
+fn died_behind_the_opening() {
+    died_taking_over("restart::died_behind_the_opening", Step::ResumeState);
 }
 
 #[test]
 fn died_in_a_batch() {
     const OUTCOMES: [&str; 5] = ["counted message", "uncounted message", "successor's message", "lagged", "empty"];
     explore("restart::died_in_a_batch", Bound::Preemptions, &OUTCOMES, |outcomes| {
-        succeeded(outcomes, 2, 1, 1, Death::Writing { words: 1 }, 2);
+        succeeded(outcomes, 2, 1, 1, Step::PublishPiece, &[], 2);
     });
 }
 
@@ -155,7 +180,7 @@ fn died_in_a_batch() {
 fn died_in_a_batch_of_a_lap() {
     const OUTCOMES: [&str; 4] = ["uncounted message", "successor's message", "lagged", "empty"];
     explore("restart::died_in_a_batch_of_a_lap", Bound::Preemptions, &OUTCOMES, |outcomes| {
-        succeeded(outcomes, 1, 0, 1, Death::Writing { words: 0 }, 2);
+        succeeded(outcomes, 1, 0, 1, Step::PublishMark, &[], 2);
     });
 }
 
@@ -163,7 +188,7 @@ fn died_in_a_batch_of_a_lap() {
 fn died_behind_a_batch_of_a_lap_and_a_half() {
     const OUTCOMES: [&str; 3] = ["uncounted message", "lagged", "empty"];
     explore("restart::died_behind_a_batch_of_a_lap_and_a_half", Bound::Preemptions, &OUTCOMES, |outcomes| {
-        succeeded(outcomes, 2, 0, 3, Death::Uncounted, 1);
+        succeeded(outcomes, 2, 0, 3, Step::PublishReady, &[], 1);
     });
 }
 
@@ -187,7 +212,7 @@ fn joined_at_the_newest() {
         };
         let dying = {
             let ring = ring.clone();
-            thread::spawn(move || die_in_a_batch(&ring, &mut first, 1, Death::Uncounted))
+            thread::spawn(move || die_in_a_batch(&ring, &mut first, 1, Step::PublishReady))
         };
         dying.join().unwrap();
         let second = ring.writer();

@@ -32,6 +32,7 @@
 //! compiler from moving the load ahead of the stores. Each store and load of the waker lies before or behind that barrier: if the load lies
 //! behind, it sees the bit; if it lies before, so does the store, and the sleeper's look behind the barrier sees it.
 
+use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// Somebody may be asleep.
@@ -54,6 +55,7 @@ pub fn raise(word: &AtomicU64) -> u32 {
     // SeqCst (A): pairs with (B) in `is_raised`. Without it, the look that follows may be over before the bit is visible, and the
     // waker's look at the bit before the sleeper's: it sleeps, and nobody knows.
     fence(Ordering::SeqCst);
+    hit(Step::SleepRaise);
     raised as u32
 }
 
@@ -87,7 +89,11 @@ pub fn ring(word: &AtomicU64) -> bool {
     //
     // If the word has changed, another waker has rung since, and wakes those who slept; who raised the bit behind that looks once more behind
     // its fence, and finds what this waker has done before its barrier.
-    raised & ASLEEP != 0 && word.compare_exchange(raised, raised.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    let rung = raised & ASLEEP != 0 && word.compare_exchange(raised, raised.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    if rung {
+        hit(Step::WakeBell);
+    }
+    rung
 }
 
 /// Says that a thread of this process shall not go on waiting; its `word` is 0 until then. The caller wakes who sleeps on it.

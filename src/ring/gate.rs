@@ -1,5 +1,6 @@
 //! What keeps a producer from overwriting what gating consumers have not read.
 
+use crate::failpoint::{Step, hit};
 use crate::layout::{FREE, GATING, Geometry, ROSTER, ROW_CURSOR, ROW_STATE, ROW_SYNC};
 use crate::ring::row::{roster_rows, row_words};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -47,6 +48,7 @@ pub fn look(table: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, 
     if taken < roster & 0xFFFF {
         // Spare the looks to come the rows behind the last one taken, unless somebody is joining there.
         let _ = table[ROSTER].compare_exchange(roster, roster & !0xFFFF | taken, Ordering::Relaxed, Ordering::Relaxed);
+        hit(Step::LookRoster);
     }
     let oldest_unread = slowest.map_or(next, |slowest| slowest.cursor.min(next));
     // At most `next` and a lap, so there is no overflow.

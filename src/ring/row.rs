@@ -3,6 +3,7 @@
 //! Whoever holds the row's kernel lock owns it, so no row is taken by two, and an owner whose lock is free is dead. The state
 //! word counts how often the row was taken, so that an eviction that was decided about one owner cannot hit the next.
 
+use crate::failpoint::{Step, hit};
 use crate::layout::{
     EVICTED, FREE, GATING, JOINED, MAX_READER_NAME_BYTES, ROSTER, ROW, ROW_CHECKPOINT, ROW_CURSOR, ROW_LONGEST_LAG, ROW_LOST, ROW_NAME,
     ROW_NAME_BYTES, ROW_ORDERS, ROW_PID, ROW_RECEIVED, ROW_SLEEPS, ROW_STATE, ROW_SYNC, ROW_WAITED, ROW_WAITS, ROWS, WORD,
@@ -63,7 +64,10 @@ impl Row {
     /// the producer looks at the table next, and is reported like any loss.
     pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: Joiner<'_>) -> (Self, u64) {
         let row = row_words(table, index);
-        let put = |word: usize, value: u64| row[word].store(value, Ordering::Relaxed);
+        let put = |word: usize, value: u64| {
+            row[word].store(value, Ordering::Relaxed);
+            hit(Step::JoinField);
+        };
         // Before the state: who gives orders to us has seen it. What comes late for the last owner is looked at and found to be nothing.
         let orders = row[ROW_ORDERS].load(Ordering::Relaxed);
         for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_CHECKPOINT, ROW_SLEEPS, ROW_SYNC, ROW_WAITS, ROW_WAITED] {
@@ -79,12 +83,15 @@ impl Row {
         }
         // Release: as in `advance`, for the row's last owner. A producer that still sees its state may see our cursor.
         row[ROW_CURSOR].store(joiner.start.unwrap_or_else(|| head(words)), Ordering::Release);
+        hit(Step::JoinProvisional);
         let owners = (row[ROW_STATE].load(Ordering::Relaxed) >> 8).wrapping_add(1);
         let state = owners << 8 | if joiner.gating { GATING } else { JOINED };
         // A swap, so that what the last owner released when it left is released with our state too. Relaxed: a producer that sees the
         // row taken and not its cursor is bound by an older look, as below.
         row[ROW_STATE].swap(state, Ordering::Relaxed);
+        hit(Step::JoinState);
         enlist(table, index);
+        hit(Step::JoinRoster);
         // SeqCst: pairs with the fence in `gate::look`. Either the producer's next look sees this row; or the head loaded below is
         // at least the one at that look, which allowed the producer one lap from there: it overwrites nothing from this
         // head on before it looks again. Without the fence the row may be unseen and the head old: a joiner is lapped.
@@ -92,6 +99,7 @@ impl Row {
         let first = joiner.start.unwrap_or_else(|| head(words));
         // Relaxed: the fence above has released what the row's last owner copied.
         row[ROW_CURSOR].store(first, Ordering::Relaxed);
+        hit(Step::JoinCursor);
         (Self { index, state, orders }, first)
     }
 
@@ -101,13 +109,16 @@ impl Row {
         // Release: pairs with the acquire load of the cursor in `gate::look`. The copies of all messages before `cursor` are
         // done; without it, the producer could overwrite a message that is still being copied.
         row_words(table, self.index)[ROW_CURSOR].store(cursor, Ordering::Release);
+        hit(Step::TellCursor);
     }
 
     /// Publishes counters, for tools.
     pub fn report(&self, table: &[AtomicU64], received: u64, lost: u64) {
         let row = row_words(table, self.index);
         row[ROW_RECEIVED].store(received, Ordering::Relaxed);
+        hit(Step::TellReceived);
         row[ROW_LOST].store(lost, Ordering::Relaxed);
+        hit(Step::TellLost);
     }
 
     /// Publishes a lag, if it is the longest so far, for tools.
@@ -115,12 +126,14 @@ impl Row {
         let longest = &row_words(table, self.index)[ROW_LONGEST_LAG];
         if lag > longest.load(Ordering::Relaxed) {
             longest.store(lag, Ordering::Relaxed);
+            hit(Step::TellLag);
         }
     }
 
     /// Says where a successor of our name is to go on.
     pub fn checkpoint(&self, table: &[AtomicU64], sequence: u64) {
         row_words(table, self.index)[ROW_CHECKPOINT].store(sequence + 1, Ordering::Relaxed);
+        hit(Step::TellCheckpoint);
     }
 
     /// Publishes how often the consumer has slept, for tools.
@@ -189,8 +202,11 @@ pub fn vacate(table: &[AtomicU64], index: usize, seen: u64, state: u64) -> bool 
     // Release: pairs with the acquire load of the state in `gate::look`. Who leaves has copied what it has received, told or not;
     // without it, the producer could overwrite a message that is still being copied.
     let vacated = word.compare_exchange(seen, seen & !0xFF | state, Ordering::Release, Ordering::Relaxed).is_ok();
-    if vacated && state == EVICTED {
-        order(table, index);
+    if vacated {
+        hit(Step::VacateRow);
+        if state == EVICTED {
+            order(table, index);
+        }
     }
     vacated
 }
@@ -207,6 +223,7 @@ pub fn sync(table: &[AtomicU64], index: usize, sequence: u64) -> bool {
     let taken = matches!(row[ROW_STATE].load(Ordering::Relaxed) & 0xFF, JOINED | GATING);
     if taken {
         row[ROW_SYNC].store(sequence, Ordering::Relaxed);
+        hit(Step::SyncRow);
         order(table, index);
     }
     taken
@@ -216,6 +233,7 @@ pub fn sync(table: &[AtomicU64], index: usize, sequence: u64) -> bool {
 fn order(table: &[AtomicU64], index: usize) {
     // Release: pairs with the fence in `Row::order`.
     row_words(table, index)[ROW_ORDERS].fetch_add(1, Ordering::Release);
+    hit(Step::OrderRow);
 }
 
 /// Whether the last owner of row `index` wanted to be resumed.
@@ -241,7 +259,9 @@ pub fn waited(table: &[AtomicU64], index: usize, nanoseconds: u64) {
     // One writer, so a load and a store are enough.
     let add = |word: usize, more: u64| row[word].store(row[word].load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
     add(ROW_WAITS, 1);
+    hit(Step::WaitCount);
     add(ROW_WAITED, nanoseconds);
+    hit(Step::WaitTime);
 }
 
 /// What row `index` says about its consumer.

@@ -1,5 +1,6 @@
 //! The producer's side of the protocol.
 
+use crate::failpoint::{Step, hit};
 use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, OPEN, Place, STATE};
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
@@ -31,10 +32,13 @@ impl Writer {
             next += 1;
         }
         words[EPOCH].store(words[EPOCH].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        hit(Step::ResumeEpoch);
         // Release: as in `count`, here for the messages of the predecessor.
         words[HEAD].store(next, Ordering::Release);
+        hit(Step::ResumeHead);
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
+        hit(Step::ResumeState);
         Self { limit: 0, next, place: Place::of(&geometry, next) }
     }
 
@@ -112,6 +116,7 @@ impl Writer {
         // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring closed sees every
         // message that was published before; without it, it could report the end before the last message.
         words[STATE].store(CLOSED, Ordering::Release);
+        hit(Step::CloseState);
     }
 }
 
@@ -133,4 +138,5 @@ fn count(words: &[AtomicU64], next: u64) {
     // been counted finds its slot ready; without it, a consumer that starts at the newest message could find
     // nothing there.
     words[HEAD].store(next, Ordering::Release);
+    hit(Step::PublishCount);
 }

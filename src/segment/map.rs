@@ -17,7 +17,20 @@ pub(super) struct Mapping {
     before: usize,
     /// Bytes to unmap; 0 for an empty file, of which nothing is mapped.
     bytes: usize,
+    /// Where in the file it begins.
+    offset: libc::off_t,
 }
+
+/// What part of the address space shows what part of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub(super) start: *mut AtomicU64,
+    pub(super) bytes: usize,
+    pub(super) offset: libc::off_t,
+}
+
+// SAFETY: an address, which says nothing about threads.
+unsafe impl Send for Span {}
 
 // SAFETY: the mapping is owned, not tied to a thread, and unmapped once, by drop.
 unsafe impl Send for Mapping {}
@@ -35,7 +48,7 @@ impl Mapping {
     pub(super) fn part(file: &File, offset: usize, bytes: usize, read_only: bool) -> io::Result<Self> {
         if bytes == 0 {
             // The system does not map nothing.
-            return Ok(Self { base: NonNull::dangling(), words: 0, before: 0, bytes: 0 });
+            return Ok(Self { base: NonNull::dangling(), words: 0, before: 0, bytes: 0, offset: 0 });
         }
         // SAFETY: a question without memory in it.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
@@ -52,7 +65,7 @@ impl Mapping {
         // SAFETY: `before` is inside the mapping just made.
         let base = unsafe { base.byte_add(before) };
         let base = NonNull::new(base.cast()).expect("a successful mapping is not null");
-        Ok(Self { base, words: bytes / WORD, before, bytes: before + bytes })
+        Ok(Self { base, words: bytes / WORD, before, bytes: before + bytes, offset: start })
     }
 
     pub(super) fn words(&self) -> &[AtomicU64] {
@@ -76,6 +89,11 @@ impl Mapping {
                 std::hint::black_box(word.load(Ordering::Relaxed));
             }
         }
+    }
+
+    /// All that was mapped, for whoever replaces it.
+    pub(super) fn span(&self) -> Span {
+        Span { start: self.start().cast(), bytes: self.bytes, offset: self.offset }
     }
 
     /// Where the mapping begins.

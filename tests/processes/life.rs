@@ -257,36 +257,6 @@ fn starting_processes_does_not_keep_a_ring_in_use() {
 }
 
 #[test]
-fn a_forked_child_does_not_close_or_remove_its_parents_ring() {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    use nix::unistd::{ForkResult, fork};
-
-    let name = Name::new("fork");
-    let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
-    let mut producer = ring.producer().unwrap();
-    let mut consumer = ring.consumer().attach();
-    // SAFETY: the child of this process with other threads only drops, which makes system calls and frees memory that it
-    // has a copy of, and leaves by a system call; glibc's allocator is usable in a forked child.
-    match unsafe { fork() }.expect("a child") {
-        ForkResult::Child => {
-            drop((consumer, producer));
-            // The locks of an inherited handle are the parent's, and would not keep the two apart.
-            let refused = matches!(ring.producer(), Err(seqring::Error::Forked { .. }));
-            drop(ring);
-            // SAFETY: ends the child at once, without the destructors and exit handlers of the test.
-            unsafe { libc::_exit(i32::from(!refused)) }
-        }
-        ForkResult::Parent { child } => {
-            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)), "the child became a second producer");
-        }
-    }
-    assert!(name.path().exists(), "the child has removed the name");
-    expect_error(Ring::<u64>::open(&name).unwrap().producer(), "ProducerExists", &name);
-    producer.publish(&1);
-    assert_eq!(consumer.recv(), Ok(1), "the child has closed the ring");
-}
-
-#[test]
 fn an_owner_leaves_the_name_to_a_live_producer() {
     let name = Name::new("owner");
     let attach = || Ring::<u64>::builder(&name).slots(8).if_exists(IfExists::Attach).create().unwrap();

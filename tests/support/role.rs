@@ -98,6 +98,16 @@ impl Child {
         }
     }
 
+    /// The next line that the child says; `None` if it ends first.
+    #[track_caller]
+    pub fn said(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => panic!("process {} ({}) says nothing for {PATIENCE:?}", self.id(), self.role),
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
     /// What the child has said and nobody has asked for yet.
     pub fn lines_so_far(&self) -> impl Iterator<Item = String> + '_ {
         self.lines.try_iter()
@@ -107,6 +117,11 @@ impl Child {
     pub fn tell(&mut self, line: &str) {
         let input = self.input.as_mut().expect("the input is open until finish()");
         writeln!(input, "{line}").unwrap_or_else(|error| panic!("process {} ({}) does not listen: {error}", self.process.id(), self.role));
+    }
+
+    /// Says a line to a child that may be dead.
+    pub fn try_tell(&mut self, line: &str) {
+        let _ = writeln!(self.input.as_mut().expect("the input is open until finish()"), "{line}");
     }
 
     /// Says a line to the child and returns its answer.

@@ -108,6 +108,8 @@ fn format(workspace: &Workspace) -> Result<Outcome> {
 fn clippy(workspace: &Workspace) -> Result<Outcome> {
     let all = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
     command::run(&mut command::cargo(workspace, all))?;
+    let failpoints = ["clippy", "--package", "seqring", "--all-targets", "--features", "failpoints", "--", "-Dwarnings"];
+    command::run(&mut command::cargo(workspace, failpoints))?;
     // What only loom sees is linted where it is compiled.
     command::run(
         command::cargo(workspace, ["clippy", "--package", "loom-tests"])
@@ -130,6 +132,8 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
 fn tests(workspace: &Workspace) -> Result<Outcome> {
     let before = shm::segments();
     command::run(&mut command::cargo(workspace, ["test", "--workspace"]))?;
+    // Deaths at each step of the protocols take a library that can die there.
+    command::run(&mut command::cargo(workspace, ["test", "--package", "seqring", "--features", "failpoints", "--test", "failpoints"]))?;
     shm::expect_no_new(&before)?;
     Ok(Outcome::Passed)
 }

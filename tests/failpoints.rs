@@ -1,0 +1,375 @@
+//! Real processes, killed at every step of every protocol (see `docs/failpoints.md`), and how the survivors are.
+//!
+//! The victim is this binary in another process, with the step in its environment; it does all that its role can do. The survivors
+//! live here, with open files and mappings of their own. A victim that never comes to its step ends well, and fails the test.
+
+mod support;
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use seqring::failpoint::Step;
+use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, RecvTimeoutError, Ring, Start, TryRecvError};
+
+use support::Name;
+use support::role::{Child, PATIENCE, current, hear, say};
+
+const SLOTS: usize = 4;
+
+/// Bytes of a message: several words, so that it could be torn.
+const BYTES: usize = 48;
+
+/// Messages that a victim publishes, if it lives: some laps.
+const MESSAGES: u64 = 20;
+
+/// Which processes come to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Creator,
+    Producer,
+    Consumer,
+}
+
+fn roles(step: Step) -> &'static [Role] {
+    let name = step.name();
+    match name.split('.').next().unwrap_or_default() {
+        "create" | "replace" | "remove" => &[Role::Creator],
+        "resume" | "publish" | "look" | "wait" | "sync" | "close" => &[Role::Producer],
+        "join" | "tell" | "leave" => &[Role::Consumer],
+        "vacate" => &[Role::Producer, Role::Consumer],
+        other => panic!("who takes the steps {other}.*, such as {name}? Add the role, and what it does, here"),
+    }
+}
+
+#[test]
+fn role() {
+    if let Some((role, name)) = current() {
+        match role.as_str() {
+            "Creator" => create(&name),
+            "Producer" => produce(&name),
+            "Consumer" => consume(&name),
+            "stale" => leave_stale(&name),
+            "doomed" => doomed(&name),
+            other => panic!("there is no role {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn killed_at_every_step() {
+    // Several at a time: most of the time they wait for each other.
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let cases: Vec<(Step, Role, u32)> = Step::ALL
+        .iter()
+        .flat_map(|&step| roles(step).iter().map(move |&role| (step, role)))
+        .flat_map(|(step, role)| times(step).iter().map(move |&times| (step, role, times)))
+        .collect();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(&(step, role, times)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let case = format!("{}:{times}", step.name());
+                    println!("{case} of the {role:?}");
+                    let outcome = std::panic::catch_unwind(|| match role {
+                        Role::Creator => kill_a_creator(&case),
+                        Role::Producer => kill_a_producer(&case),
+                        Role::Consumer => kill_a_consumer(&case),
+                    });
+                    assert!(outcome.is_ok(), "the survivors of a {role:?} killed at {case} are not well; see above");
+                }
+            });
+        }
+    });
+}
+
+/// At which times that a victim takes a step it is killed: the first, and a later one where there is a difference.
+fn times(step: Step) -> &'static [u32] {
+    match step {
+        // Also beyond the first lap, where consumers are waited for and slots hold older messages.
+        Step::PublishMark | Step::PublishPiece | Step::PublishPayload | Step::PublishReady | Step::PublishCount => &[1, 3, 8, 13],
+        Step::TellCursor | Step::TellReceived => &[1, 2, 7],
+        Step::CreateField => &[1, 2, 9, 18],
+        Step::JoinField => &[1, 7, 8],
+        _ => &[1],
+    }
+}
+
+#[test]
+fn a_step_that_does_not_exist_ends_the_process() {
+    let name = Name::new("failpoint-typo");
+    let mut command = Child::command();
+    command.env("SEQRING_FAILPOINT", "publish.nark").env("SEQRING_TEST_ROLE", "Creator").env("SEQRING_TEST_ARGUMENT", &*name);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::SIGABRT as i32));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("no step \"publish.nark\"") && text.contains("publish.mark"), "{text}");
+}
+
+/// Starts a victim that is to die at `case`.
+fn start(role: Role, case: &str, name: &str) -> Child {
+    let mut command = Child::command();
+    command.env("SEQRING_FAILPOINT", case);
+    Child::spawn(&format!("{role:?}"), name, command)
+}
+
+/// Waits for the victim's death, by its own hand.
+#[track_caller]
+fn expect_death(victim: &mut Child, case: &str) {
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = victim.ended() {
+            break status;
+        }
+        assert!(started.elapsed() < PATIENCE, "the process that was to die at {case} hangs");
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "the process never came to {case}, and ended with {status}");
+}
+
+/// What message `sequence` says: every word depends on it, and no two mixed look like a third.
+fn message(sequence: u64) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    for (index, chunk) in bytes.chunks_mut(8).enumerate() {
+        chunk.copy_from_slice(&(sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index as u64).to_le_bytes());
+    }
+    bytes
+}
+
+fn ring(name: &str) -> Ring<[u8]> {
+    let builder = Ring::<[u8]>::builder(name).slots(SLOTS).slot_bytes(BYTES).readers(3).if_exists(IfExists::Attach);
+    builder.create().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn publish(producer: &mut Producer<[u8]>) {
+    let message = message(producer.next_sequence());
+    if producer.next_sequence() % 2 == 0 {
+        producer.publish(&message).expect("it fits");
+    } else {
+        let (first, second) = message.split_at(13);
+        let pieces = producer.publish_with(|slot| slot.write(first).and_then(|()| slot.write(second)));
+        pieces.expect("it fits");
+    }
+}
+
+/// Receives until `end`, which is known once the last producer has closed the ring; dead producers are waited through.
+fn receive_all(mut consumer: Consumer<[u8]>, is_gating: bool, done: &AtomicBool) -> u64 {
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < PATIENCE, "a consumer hangs at {}", consumer.cursor());
+        let sequence = consumer.cursor();
+        match consumer.recv_timeout(Duration::from_millis(200)) {
+            Ok(received) => assert_eq!(received, message(sequence), "message {sequence} is torn, or another"),
+            Err(RecvTimeoutError::Lagged(lost)) => assert!(!is_gating && lost > 0, "a gating consumer lost {lost} messages"),
+            Err(RecvTimeoutError::Closed(_) | RecvTimeoutError::Timeout) if done.load(Ordering::Acquire) => return consumer.cursor(),
+            Err(RecvTimeoutError::Closed(CloseReason::Closed | CloseReason::ProducerDied)) => thread::sleep(Duration::from_millis(1)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(error) => panic!("at message {sequence}: {error}"),
+        }
+    }
+}
+
+/// How many messages of a ring without a producer can be received.
+fn ready(ring: &Ring<[u8]>) -> u64 {
+    let mut consumer = ring.consumer().start(Start::Oldest).attach();
+    loop {
+        match consumer.try_recv() {
+            Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed(_)) => return consumer.cursor(),
+        }
+    }
+}
+
+/// Lets the consumers end when a test fails, too.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The rows of the table can all be taken by the living, whatever the dead have left in them, and are free behind them.
+fn expect_free_rows(ring: &Ring<[u8]>, taken: usize) {
+    let rows: Vec<_> = (taken..3).map(|_| ring.consumer().name("next").attach().unwrap_or_else(|error| panic!("{error}"))).collect();
+    drop(rows);
+    assert_eq!(ring.readers().len(), taken, "rows are left behind: {:?}", ring.readers());
+}
+
+// --- Producers ---
+
+/// Does all that a producer can do, once.
+fn produce(name: &str) {
+    let ring = ring(name);
+    let mut producer = ring.producer().expect("the ring has none");
+    say("produces");
+    // A row that its owner left by dying, the last of the roster.
+    hear();
+    for _ in 0..SLOTS {
+        publish(&mut producer);
+    }
+    // Full: nobody reads yet. The dead one is evicted and the living one waited for, in vain.
+    let next = message(producer.next_sequence());
+    producer.publish_timeout(&next, Duration::from_millis(100)).expect_err("nobody reads yet");
+    say("full");
+    while producer.next_sequence() < MESSAGES {
+        publish(&mut producer);
+    }
+    let idle = ring.readers().into_iter().find(|reader| reader.name == "idle").expect("it is there");
+    assert!(producer.sync(idle.row));
+    producer.close();
+    // The ring was created elsewhere: nothing but the close is left to do.
+}
+
+/// Registers, in the row behind the last, and waits for its death.
+fn doomed(name: &str) {
+    let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
+    let _consumer = ring.consumer().name("doomed").gating().attach().expect("a row");
+    say("ready");
+    hear();
+}
+
+fn kill_a_producer(case: &str) {
+    let name = Name::new("failpoint-producer");
+    let owner = ring(&name);
+    let watching = Ring::<[u8]>::open_read_only(&name).unwrap();
+    // Joined in this order: rows 0 to 2.
+    let gating = watching.consumer().start(Start::Sequence(0)).name("gates").gating().attach().unwrap();
+    let idle = watching.consumer().name("idle").attach().unwrap();
+    let free = watching.consumer().start(Start::Sequence(0)).attach();
+    let mut doomed = Child::start("doomed", &name);
+    doomed.line();
+    doomed.kill();
+
+    let mut victim = start(Role::Producer, case, &name);
+    // It dies before, between or behind these; if it lives, it needs the consumers to go on.
+    let says = |victim: &mut Child, expected: &str| match victim.said() {
+        Some(said) => assert_eq!(said, expected),
+        None => expect_death(victim, case),
+    };
+    says(&mut victim, "produces");
+    victim.try_tell("go");
+    says(&mut victim, "full");
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let done = &done;
+        let ended = Done(done);
+        let receiving = [scope.spawn(move || receive_all(gating, true, done)), scope.spawn(move || receive_all(free, false, done))];
+        expect_death(&mut victim, case);
+        let ready = ready(&watching);
+        // A successor, at once.
+        let mut producer = owner.producer().unwrap_or_else(|error| panic!("no successor at {case}: {error}"));
+        assert_eq!(producer.next_sequence(), ready, "messages that were ready are not kept");
+        let last = producer.next_sequence() + 3 * SLOTS as u64;
+        while producer.next_sequence() < last {
+            publish(&mut producer);
+        }
+        drop(producer);
+        drop(ended);
+        for receiving in receiving {
+            assert_eq!(receiving.join().expect("see above"), last, "not all messages have come");
+        }
+    });
+    // `gating` has left with its thread.
+    expect_free_rows(&owner, 1);
+    drop(idle);
+    assert_eq!(owner.readers(), []);
+    drop((owner, watching));
+    assert!(!name.path().exists(), "the name is left behind");
+}
+
+// --- Consumers ---
+
+/// Joins, receives and leaves.
+fn consume(name: &str) {
+    let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
+    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().attach().expect("a row");
+    say("joined");
+    while consumer.cursor() < MESSAGES {
+        let sequence = consumer.cursor();
+        match consumer.recv() {
+            Ok(received) => assert_eq!(received, message(sequence)),
+            Err(RecvError::Lagged(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(consumer);
+}
+
+fn kill_a_consumer(case: &str) {
+    let name = Name::new("failpoint-consumer");
+    let owner = ring(&name);
+    let mut producer = owner.producer().unwrap();
+    let watching = Ring::<[u8]>::open_read_only(&name).unwrap();
+    let gating = watching.consumer().start(Start::Sequence(0)).name("gates").gating().attach().unwrap();
+    for _ in 0..SLOTS {
+        publish(&mut producer);
+    }
+    let mut victim = start(Role::Consumer, case, &name);
+    if victim.said().is_none() {
+        expect_death(&mut victim, case);
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let ended = Done(&done);
+        let receiving = scope.spawn(|| receive_all(gating, true, &done));
+        // Waits for the victim while that lives, and no longer.
+        let last = 4 * MESSAGES;
+        while producer.next_sequence() < last {
+            let next = message(producer.next_sequence());
+            producer.publish_timeout(&next, PATIENCE).unwrap_or_else(|error| panic!("at {case}: {error}"));
+        }
+        expect_death(&mut victim, case);
+        expect_free_rows(&owner, 1);
+        drop(producer);
+        drop(ended);
+        assert_eq!(receiving.join().expect("see above"), last);
+    });
+    assert_eq!(owner.readers(), []);
+}
+
+// --- Creators ---
+
+/// Leaves a ring behind whose owner is dead: what a creator finds.
+fn leave_stale(name: &str) {
+    let ring = ring(name);
+    publish(&mut ring.producer().expect("the ring is new"));
+    say("ready");
+    hear();
+}
+
+/// Replaces what has the name, publishes one message, and removes it.
+fn create(name: &str) {
+    let ring = Ring::<[u8]>::builder(name).slots(SLOTS).slot_bytes(BYTES).create().unwrap_or_else(|error| panic!("{error}"));
+    let mut producer = ring.producer().expect("the ring is new");
+    publish(&mut producer);
+}
+
+fn kill_a_creator(case: &str) {
+    let name = Name::new("failpoint-creator");
+    let mut stale = Child::start("stale", &name);
+    stale.line();
+    let old = Ring::<[u8]>::open_read_only(&name).unwrap();
+    let mut consumer = old.consumer().start(Start::Oldest).attach();
+    stale.kill();
+    expect_death(&mut start(Role::Creator, case, &name), case);
+
+    // Who only looks gets a ring or an error, and nothing else.
+    match Ring::<[u8]>::open_read_only(&name) {
+        Ok(ring) => assert!(!ring.is_producer_alive(), "nobody is left at {case}"),
+        Err(error) => assert!(["NotFound", "NotReady"].contains(&support::variant(&error).as_str()), "{error}"),
+    }
+    let ring = Ring::<[u8]>::builder(&name).slots(2 * SLOTS).slot_bytes(BYTES).create();
+    let ring = ring.unwrap_or_else(|error| panic!("the name cannot be used again at {case}: {error}"));
+    let mut producer = ring.producer().unwrap();
+    publish(&mut producer);
+    assert_eq!(ring.consumer().start(Start::Oldest).attach().recv(), Ok(message(0).to_vec()));
+    // The old ring's consumers have its message, and then the news.
+    assert_eq!(consumer.recv(), Ok(message(0).to_vec()));
+    assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::Superseded)));
+    drop((producer, ring));
+    assert!(!name.path().exists(), "the file is left behind");
+}
