@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
+#[cfg(feature = "async")]
+use crate::async_consumer::AsyncConsumer;
 use crate::error::Error;
 use crate::layout::BELL;
 use crate::message::{Message, take_bytes};
@@ -296,6 +298,15 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         newest.map(M::accept)
     }
 
+    /// Makes it a consumer for asynchronous code.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the page of the ring that tasks wait by cannot be mapped once more.
+    #[cfg(feature = "async")]
+    pub fn into_async(self) -> Result<AsyncConsumer<M, R>, Error> {
+        AsyncConsumer::new(self)
+    }
+
     /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
     pub fn seek(&mut self, start: Start) {
         self.reader.seek(self.shared.words(), start);
@@ -416,9 +427,20 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     /// Whether there is something that a waiting consumer must see to.
-    fn is_roused(&self) -> bool {
+    pub(crate) fn is_roused(&self) -> bool {
         let words = self.shared.words();
         !self.reader.must_wait(words) || self.reader.ended(words).is_some() || self.registration.is_ordered()
+    }
+
+    /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody rings for certain. It must look once more.
+    #[cfg(feature = "async")]
+    pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
+        self.bell().prepare()
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// What it sleeps by.

@@ -34,12 +34,16 @@ mod segment;
 #[cfg(not(loom))]
 #[macro_use]
 mod message;
+#[cfg(all(not(loom), feature = "async"))]
+mod async_consumer;
 #[cfg(not(loom))]
 mod consumer;
 #[cfg(not(loom))]
 mod open;
 #[cfg(not(loom))]
 mod producer;
+#[cfg(all(not(loom), feature = "async"))]
+mod reactor;
 #[cfg(not(loom))]
 mod registration;
 #[cfg(not(loom))]
@@ -51,6 +55,8 @@ mod wait;
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 
+#[cfg(all(not(loom), feature = "async"))]
+pub use async_consumer::AsyncConsumer;
 #[cfg(not(loom))]
 pub use {
     consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError, RegisteredBuilder},

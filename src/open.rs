@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::consumer::ConsumerBuilder;
 use crate::error::Error;
 use crate::failpoint::{Step, hit};
+#[cfg(feature = "async")]
+use crate::layout::PAGE;
 use crate::layout::{
     BELL, EPOCH, EVICTED, FREE, GATING, Geometry, Header, IDLE, MAX_TEXT_BYTES, OutOfRange, PRODUCER_PID, ROOM, STATE, SUPERSEDED, Sizes,
     text_words,
@@ -78,6 +80,13 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn bell(&self) -> &AtomicU64 {
         &self.words()[self.header.geometry.table_word + BELL]
+    }
+
+    /// The page that the bell is on, mapped once more.
+    #[cfg(feature = "async")]
+    pub(crate) fn bell_page(&self) -> Result<Segment, Error> {
+        let first = self.header.geometry.table_word;
+        self.segment.part(&self.name, first..first + PAGE, true)
     }
 
     /// Wakes the consumers that sleep, behind what they sleep for.

@@ -92,7 +92,7 @@ impl<M: Message + ?Sized> Producer<M> {
 
     /// How to wait for room; [`WaitStrategy::Park`] unless told otherwise.
     pub fn wait(&mut self, strategy: WaitStrategy) {
-        self.waiter = Box::new(Waiter::new(strategy, HELD_UP_CHECK));
+        *self.waiter = Waiter::new(strategy, HELD_UP_CHECK);
     }
 
     /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this long at a time: it is evicted, and

@@ -123,7 +123,7 @@ impl Registered {
             return Err(Error::Forked { name: shared.name.clone() });
         }
         let geometry = shared.header.geometry;
-        let table = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word)?;
+        let table = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
         let file = wishes.checkpoint_file.map(|path| checkpoint::File::new(path, shared.header.instance));
         let (row, resumed) = take_row(shared, &table, &geometry, &wishes.name, wishes.resume)?;
         let resumed = match (&file, resumed) {

@@ -179,19 +179,20 @@ impl Segment {
     ///
     /// # Errors
     /// [`Error::Permission`] or [`Error::Io`].
-    pub(crate) fn part(&self, name: &str, words: Range<usize>) -> Result<Self, Error> {
+    pub(crate) fn part(&self, name: &str, words: Range<usize>, read_only: bool) -> Result<Self, Error> {
         // By way of our descriptor, so that it is this inode whatever the name means by now.
         let ours = PathBuf::from(format!("/proc/self/fd/{}", self.open.file.as_raw_fd()));
         let held = fork::hold();
-        let file =
-            OpenOptions::new().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(ours).map_err(|error| match error.kind() {
-                io::ErrorKind::PermissionDenied => Error::permission(name, &self.path, false),
-                _ => Error::io(name, "open the reader table", error),
-            })?;
-        let mapping =
-            Mapping::part(&file, words.start * WORD, words.len() * WORD, false).map_err(|e| Error::io(name, "map the reader table", e))?;
+        let file = OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_CLOEXEC).open(ours).map_err(|error| match error
+            .kind()
+        {
+            io::ErrorKind::PermissionDenied => Error::permission(name, &self.path, read_only),
+            _ => Error::io(name, "open the reader table", error),
+        })?;
+        let mapping = Mapping::part(&file, words.start * WORD, words.len() * WORD, read_only)
+            .map_err(|e| Error::io(name, "map the reader table", e))?;
         // Frozen: in a child the row is what it was at the fork, so nothing that its owner does is taken for an order to the child.
-        Ok(Self::of(held.keep(file, mapping, false, true), self.inode, self.path.clone(), false))
+        Ok(Self::of(held.keep(file, mapping, read_only, true), self.inode, self.path.clone(), read_only))
     }
 
     /// Takes the lock of `role`, unless somebody else holds it.

@@ -65,6 +65,21 @@ impl Bell<'_> {
             Access::ReadOnly => bell::peek(self.word),
         }
     }
+
+    /// Whether somebody is sure to ring, behind [`Bell::raise`].
+    fn is_reliable(&self) -> bool {
+        match self.access {
+            Access::Raise(Barrier::Light) => barrier::heavy(),
+            Access::Raise(Barrier::Full) => true,
+            Access::ReadOnly => false,
+        }
+    }
+
+    /// Both, for who sleeps elsewhere.
+    #[cfg(feature = "async")]
+    pub(crate) fn prepare(&self) -> (u32, bool) {
+        (self.raise(), self.is_reliable())
+    }
 }
 
 /// How one consumer or producer waits, and what it has learnt from it; lives as long as that does.
