@@ -87,7 +87,7 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
             let (expected, relies) = self.consumer.prepare_to_sleep();
             let died = !self.consumer.shared().is_producer_alive();
             // Behind both: the last message may have come before the producer's death, and none may come unseen from here on.
-            if self.consumer.is_roused() {
+            if self.consumer.is_roused() || self.consumer.goes_over() {
                 continue;
             }
             if died {

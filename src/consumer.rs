@@ -336,13 +336,21 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.reader.lost()
     }
 
+    /// Sequences that never were messages, since this consumer was attached: claims of producers that died over them, in a ring of several
+    /// producers. Waiting receives go over those of the dead by themselves; [`Consumer::try_recv`] once a living producer has come by.
+    ///
+    /// Without [`Consumer::seek`], start + received + lost + skipped + tombstones = cursor at all times.
+    pub fn tombstones(&self) -> u64 {
+        self.reader.tombstones()
+    }
+
     /// Messages jumped over by [`Consumer::latest`] since this consumer was attached.
     pub fn skipped(&self) -> u64 {
         self.reader.skipped()
     }
 
     #[inline(always)]
-    fn try_take<T>(&mut self, take: impl FnOnce(&[AtomicU64], usize) -> T) -> Result<T, TryRecvError> {
+    fn try_take<T>(&mut self, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, TryRecvError> {
         self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
         let words = self.shared.words();
@@ -371,21 +379,27 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     #[inline(always)]
-    fn blocking<T>(&mut self, patience: Patience, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, RecvTimeoutError> {
+    fn blocking<T>(&mut self, mut patience: Patience, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, RecvTimeoutError> {
         loop {
             if self.reader.must_wait(self.shared.words()) {
                 // A producer that waits for this consumer must see how far it is before the two wait for each other.
                 self.tell(self.reader.cursor());
-                self.wait(patience)?;
+                if self.wait(patience)? == Wanted::GoOver {
+                    self.reader.go_over();
+                    continue;
+                }
             }
             match self.try_take(&mut take) {
                 Ok(taken) => return Ok(taken),
                 Err(TryRecvError::Lagged(n)) => return Err(RecvTimeoutError::Lagged(n)),
                 Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
-                // Stamps only grow, so what was ready stays ready or is overwritten. Memory in which it does not is corrupt, and must not
-                // keep anybody beyond a timeout.
-                Err(TryRecvError::Empty) if patience != Patience::Endless => return Err(RecvTimeoutError::Timeout),
-                Err(TryRecvError::Empty) => continue,
+                // There was a tombstone, or an order. (Or memory is corrupt, which must not keep anybody beyond a timeout.)
+                Err(TryRecvError::Empty) => {
+                    patience = patience.begun();
+                    if patience.is_over() {
+                        return Err(RecvTimeoutError::Timeout);
+                    }
+                }
             }
         }
     }
@@ -393,7 +407,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Waits until there is something to receive.
     #[cold]
     #[inline(never)]
-    fn wait(&self, patience: Patience) -> Result<(), RecvTimeoutError> {
+    fn wait(&self, patience: Patience) -> Result<Wanted, RecvTimeoutError> {
         let mut waiting = self.waiter.start(patience.end());
         let sleeps = self.waiter.sleeps();
         let woken = loop {
@@ -402,14 +416,17 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             let died = !matches!(roused, Roused::Ready) && !self.shared.is_producer_alive();
             // Looked at behind the question for the producer: its last message may have come before its death.
             if !self.reader.must_wait(self.shared.words()) {
-                break Ok(());
+                break Ok(Wanted::Receive);
+            }
+            if !matches!(roused, Roused::Ready) && self.is_at_orphan() {
+                break Ok(Wanted::GoOver);
             }
             if let Some(reason) = self.reader.ended(self.shared.words()) {
                 break Err(RecvTimeoutError::Closed(reason));
             }
             if self.registration.is_ordered() {
                 // What is wanted is the business of the receive that follows.
-                break Ok(());
+                break Ok(Wanted::Receive);
             }
             if died {
                 break Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
@@ -426,6 +443,11 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         woken
     }
 
+    /// Whether the next sequence was claimed by a producer that died over it. Asks the kernel.
+    fn is_at_orphan(&self) -> bool {
+        self.reader.is_at_orphan(self.shared.words(), |row| self.shared.is_member_alive(row))
+    }
+
     /// Whether there is something that a waiting consumer must see to.
     pub(crate) fn is_roused(&self) -> bool {
         let words = self.shared.words();
@@ -436,6 +458,16 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
         self.bell().prepare()
+    }
+
+    /// Goes over the next sequence, if it was claimed by a producer that died over it.
+    #[cfg(feature = "async")]
+    pub(crate) fn goes_over(&mut self) -> bool {
+        let orphan = self.is_at_orphan();
+        if orphan {
+            self.reader.go_over();
+        }
+        orphan
     }
 
     #[cfg(feature = "async")]
@@ -505,6 +537,15 @@ impl<R: Registration> Consumer<[u8], R> {
         self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
         newest
     }
+}
+
+/// What a wait was good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// There is something to receive, or to obey.
+    Receive,
+    /// The next sequence will never be a message.
+    GoOver,
 }
 
 /// The error of a wait that had no deadline.

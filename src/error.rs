@@ -124,6 +124,20 @@ pub enum Error {
         /// How many consumers can be registered.
         readers: usize,
     },
+    /// The ring is for several producers, and a sole one was asked for, or the other way round.
+    ProducerKind {
+        /// The ring's name.
+        name: String,
+        /// How many producers it may have at a time.
+        producers: usize,
+    },
+    /// The ring has as many live producers as it was created for.
+    TooManyProducers {
+        /// The ring's name.
+        name: String,
+        /// How many producers it may have at a time.
+        producers: usize,
+    },
     /// A producer needs a ring that was not opened read-only.
     ReadOnly {
         /// The ring's name.
@@ -273,6 +287,18 @@ impl fmt::Display for Error {
                 f,
                 "all {readers} rows of the reader table of ring {name:?} are taken: attach as a free consumer (without a name), or create the ring with more .readers(..)"
             ),
+            Self::ProducerKind { name, producers: 1 } => {
+                write!(f, "ring {name:?} was created for one producer: use Ring::producer, or create it with .producers(n) for several")
+            }
+            Self::ProducerKind { name, producers } => {
+                write!(f, "ring {name:?} was created for {producers} producers at a time: use Ring::shared_producer")
+            }
+            Self::TooManyProducers { name, producers } => {
+                write!(
+                    f,
+                    "ring {name:?} has {producers} live producers, as many as it was created for: end one, or create it with more .producers(..)"
+                )
+            }
             Self::ReadOnly { name } => write!(f, "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"),
             Self::Forked { name } => {
                 write!(f, "ring {name:?} was opened before a fork and belongs to the parent process: open it again in this one")

@@ -80,6 +80,16 @@ steps! {
     WaitCount "wait.count"
     /// It has added to the time that it has waited for the consumer.
     WaitTime "wait.time"
+    /// One of several producers has cleared its predecessor's row.
+    CrewRow "crew.row"
+    /// It has announced the sequence that it is about to claim.
+    ClaimAnnounce "claim.announce"
+    /// It has claimed it.
+    ClaimHead "claim.head"
+    /// It has withdrawn the announcement, behind the message.
+    ClaimDone "claim.done"
+    /// It has given a tombstone to a dead producer's claim.
+    ClaimBury "claim.bury"
     /// It has told a consumer to skip ahead.
     SyncRow "sync.row"
     /// It has made a consumer look at what it wants.
@@ -181,8 +191,15 @@ mod process {
     }
 }
 
+/// Whether the calling thread of a model is dying: what a real process does not do when it is killed, it must not do then either.
+#[cfg(not(loom))]
+#[inline(always)]
+pub fn is_dying() -> bool {
+    false
+}
+
 #[cfg(loom)]
-pub use model::{hit, kill_at};
+pub use model::{hit, is_dying, kill_at};
 
 #[cfg(loom)]
 mod model {
@@ -196,6 +213,14 @@ mod model {
         static FATAL: Cell<Option<(Step, u32)>> = Cell::new(None);
     }
 
+    loom::thread_local! {
+        static DYING: Cell<bool> = Cell::new(false);
+    }
+
+    pub fn is_dying() -> bool {
+        DYING.with(Cell::get)
+    }
+
     /// What unwinds out of the role that dies.
     struct Death;
 
@@ -205,6 +230,7 @@ mod model {
             Some((at, times)) if at == step => {
                 fatal.set((times > 1).then_some((at, times - 1)));
                 if times == 1 {
+                    DYING.with(|dying| dying.set(true));
                     resume_unwind(Box::new(Death));
                 }
             }
@@ -220,7 +246,7 @@ mod model {
         FATAL.with(|fatal| fatal.set(Some((step, times))));
         match catch_unwind(AssertUnwindSafe(role)) {
             Ok(_) => panic!("the role never came to {} for the {times}. time", step.name()),
-            Err(reason) if reason.is::<Death>() => {}
+            Err(reason) if reason.is::<Death>() => DYING.with(|dying| dying.set(false)),
             // Loom's, or a failed assertion's.
             Err(reason) => resume_unwind(reason),
         }

@@ -53,6 +53,8 @@ pub const CREATED: usize = 15;
 pub const READERS: usize = 16;
 /// Word index of the reader table, on a page of its own: it is all that registered consumers can write.
 pub const TABLE_WORD: usize = 17;
+/// Number of producers that the ring may have at a time: 1, or the number of producer rows.
+pub const PRODUCERS: usize = 18;
 
 /// 1 if consumers may sleep until the producer wakes them, 0 if producers do not look whether one does.
 pub const PARKABLE: usize = 19;
@@ -64,7 +66,8 @@ pub const EPOCH: usize = 33;
 /// Process id of the producer; for display only.
 pub const PRODUCER_PID: usize = 34;
 
-/// Number of messages published so far: the sequence of the next one. Alone on its line.
+/// Number of messages published so far: the sequence of the next one. Alone on its line. In rings of several producers, the number
+/// of sequences claimed.
 pub const HEAD: usize = 48;
 
 /// First word of the texts (name, type name, metadata, each padded to whole words). The words in
@@ -116,6 +119,15 @@ pub const ROW_WAITED: usize = 31;
 /// A consumer's name is at most this long, in bytes.
 pub const MAX_READER_NAME_BYTES: usize = (ROW_WAITS - ROW_NAME) * WORD;
 
+/// Words of a producer row: a pair of lines. The rows stand behind the reader rows, in rings of several producers.
+pub const PRODUCER_ROW: usize = 16;
+/// A ring has at most this many producers at a time.
+pub const MAX_PRODUCERS: usize = 256;
+/// Word of a producer row: one more than the sequence that its producer is about to claim, or has claimed and not finished; 0 for none.
+pub const ROW_ANNOUNCE: usize = 0;
+/// Word of a producer row: process id of the producer; for display only.
+pub const ROW_PRODUCER_PID: usize = 1;
+
 /// Nobody has the row.
 pub const FREE: u64 = 0;
 /// The row's consumer is registered and does not gate.
@@ -144,7 +156,7 @@ pub const CLOSED: u64 = 2;
 /// Another segment has taken this one's name.
 pub const SUPERSEDED: u64 = 3;
 
-/// Sequences, and with them heads, stay below this: stamps are twice a sequence and must not overflow.
+/// Sequences, and with them heads, stay below this: stamps are four times a sequence and must not overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 /// No segment is larger, so that no sum of sizes can overflow.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 46;
@@ -219,6 +231,8 @@ pub struct Geometry {
     pub slots_word: usize,
     /// Number of rows of the reader table, 1 to [`MAX_READERS`].
     pub readers: usize,
+    /// How many producers there may be at a time.
+    pub producers: usize,
     /// Word index of the reader table; it ends at `slots_word`.
     pub table_word: usize,
 }
@@ -234,6 +248,8 @@ pub struct Sizes {
     pub slots: usize,
     /// Number of rows of the reader table.
     pub readers: usize,
+    /// How many producers there may be at a time.
+    pub producers: usize,
 }
 
 /// A size that cannot be had: `what` is out of range with `value`; `why` says the range.
@@ -257,7 +273,7 @@ impl Geometry {
     /// # Errors
     /// [`OutOfRange`] for sizes of zero and for segments beyond [`MAX_SEGMENT_BYTES`].
     pub fn plan(kind: Kind, sizes: Sizes, text_words: usize) -> Result<Self, OutOfRange> {
-        let Sizes { payload_bytes, payload_align, slots, readers } = sizes;
+        let Sizes { payload_bytes, payload_align, slots, readers, producers } = sizes;
         if slots == 0 {
             return out_of_range("slots", 0, "a ring needs at least 1 slot");
         }
@@ -268,16 +284,21 @@ impl Geometry {
         if readers == 0 || readers > MAX_READERS {
             return out_of_range("readers", readers as u64, "a ring has room for 1 to 4096 registered consumers");
         }
+        if producers == 0 || producers > MAX_PRODUCERS {
+            return out_of_range("producers", producers as u64, "a ring has 1 to 256 producers at a time");
+        }
         let too_large = OutOfRange {
             what: "slots x slot_bytes",
             value: (slots as u64).saturating_mul(payload_bytes as u64),
             why: "a segment is at most 2^46 bytes",
         };
         let table_word = (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
-        let slots_word = (table_word + ROWS + readers * ROW).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
+        // A sole producer has no row.
+        let rows = readers * ROW + if producers == 1 { 0 } else { producers * PRODUCER_ROW };
+        let slots_word = (table_word + ROWS + rows).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
         let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
         let stride = stride(words).ok_or(too_large.clone())?;
-        let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word, readers, table_word };
+        let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word, readers, producers, table_word };
         match geometry.segment_bytes() {
             Some(bytes) if bytes <= MAX_SEGMENT_BYTES => Ok(geometry),
             _ => Err(too_large),
@@ -288,6 +309,11 @@ impl Geometry {
     pub fn segment_bytes(&self) -> Option<u64> {
         let slots = (self.slots as u64).checked_mul(self.stride as u64)?;
         slots.checked_add(self.slots_word as u64)?.checked_mul(WORD as u64)
+    }
+
+    /// Index, in the reader table, of the words of producer row `row`.
+    pub fn producer_row(&self, row: usize) -> usize {
+        ROWS + self.readers * ROW + row * PRODUCER_ROW
     }
 
     /// Word index one past the last slot.
@@ -414,6 +440,7 @@ impl Header {
         put(PARKABLE, self.parkable.into());
         put(READERS, g.readers as u64);
         put(TABLE_WORD, g.table_word as u64);
+        put(PRODUCERS, g.producers as u64);
         let mut word = TEXT_WORD;
         for text in [&self.name, &self.type_name, &self.metadata] {
             for chunk in text.chunks(WORD) {
@@ -473,10 +500,11 @@ impl Header {
         let payload_align = small("payload alignment", PAYLOAD_ALIGN, 1 << 29)?;
         let slots = small("slots", SLOTS, available)?;
         let readers = small("readers", READERS, MAX_READERS as u64)?;
+        let producers = small("producers", PRODUCERS, MAX_PRODUCERS as u64)?;
         let name_bytes = small("name length", NAME_BYTES, MAX_TEXT_BYTES)?;
         let type_bytes = small("type name length", TYPE_BYTES, MAX_TEXT_BYTES)?;
         let meta_bytes = small("metadata length", META_BYTES, MAX_TEXT_BYTES)?;
-        let sizes = Sizes { payload_bytes, payload_align, slots, readers };
+        let sizes = Sizes { payload_bytes, payload_align, slots, readers, producers };
         let geometry = Geometry::plan(kind, sizes, text_words(name_bytes, type_bytes, meta_bytes))?;
         // Against the file itself, not against the header's word, which may have changed since.
         if geometry.segment_bytes() != Some(available) {

@@ -49,6 +49,8 @@ mod registration;
 #[cfg(not(loom))]
 mod room;
 #[cfg(not(loom))]
+mod standing;
+#[cfg(not(loom))]
 mod wait;
 
 #[cfg(not(loom))]
@@ -64,9 +66,10 @@ pub use {
     error::Error,
     message::Message,
     open::{Builder, IfExists, OpenOptions, ReaderInfo, Ring},
-    producer::{Producer, PublishError},
+    producer::{Producer, PublishError, SharedProducer},
     registration::{Free, Registered, Registration},
     ring::{CloseReason, OnLag, Start, TryRecvError},
     room::Full,
+    standing::{Several, Sole, Standing},
     wait::{Canceller, WaitStrategy},
 };

@@ -16,10 +16,11 @@ use crate::layout::{
     text_words,
 };
 use crate::message::{Format, Message};
-use crate::producer::Producer;
+use crate::producer::{Producer, SharedProducer};
 use crate::ring::bell::{self, Barrier};
 use crate::ring::{self, Writer};
 use crate::segment::{Role, Segment, path};
+use crate::standing::{Several, Sole};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{futex, wake};
 
@@ -63,12 +64,20 @@ impl Shared {
         if (ours && self.has_producer.load(Ordering::Acquire)) || elsewhere(Role::Producer) {
             return true;
         }
+        if self.header.geometry.producers > 1 && elsewhere(Role::AnyMember) {
+            return true;
+        }
         idle && ((ours && self.owner) || elsewhere(Role::Owner))
     }
 
     /// The reader table, as the producer's mapping has it.
     pub(crate) fn table(&self) -> &[AtomicU64] {
         ring::table(self.words(), &self.header.geometry)
+    }
+
+    /// Whether the one of several producers that has row `row` is alive.
+    pub(crate) fn is_member_alive(&self, row: usize) -> bool {
+        self.segment.is_locked_elsewhere(Role::Member(row)).unwrap_or(true)
     }
 
     /// Whether the consumer that has row `row` of the reader table is alive.
@@ -95,6 +104,12 @@ impl Shared {
         if bell::is_raised(self.bell(), barrier) {
             wake(self.bell());
         }
+    }
+
+    /// Wakes the consumers that sleep, asked or not: a producer may have been killed between lowering the bit and waking.
+    fn wake_all_consumers(&self) {
+        let _ = bell::ring(self.bell());
+        futex::wake_all(self.bell());
     }
 
     /// Whether all of the segment is mapped for writing.
@@ -136,7 +151,8 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // With both locks, as everybody who removes a name: while somebody else owns the ring or produces into it, it is theirs to remove.
         let free = |role| self.segment.try_lock(role).unwrap_or(false);
-        if !self.persistent && self.segment.is_ours() && free(Role::Owner) && free(Role::Producer) {
+        let members = || self.segment.is_locked_elsewhere(Role::AnyMember).unwrap_or(true);
+        if !self.persistent && self.segment.is_ours() && free(Role::Owner) && free(Role::Producer) && !members() {
             // Nobody is left to be told; the next of this name finds it stale.
             hit(Step::RemoveLock);
             let _ = self.segment.unlink();
@@ -180,6 +196,7 @@ impl<M: Message + ?Sized> Ring<M> {
             slots: DEFAULT_SLOTS,
             slot_bytes: 0,
             readers: DEFAULT_READERS,
+            producers: 1,
             parkable: true,
             mode: 0o600,
             if_exists: IfExists::default(),
@@ -239,13 +256,9 @@ impl<M: Message + ?Sized> Ring<M> {
     /// # Errors
     /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], or [`Error::Io`].
     pub fn producer(&self) -> Result<Producer<M>, Error> {
-        let shared = &self.shared;
-        if shared.segment.is_read_only() {
-            return Err(Error::ReadOnly { name: shared.name.clone() });
-        }
-        if !shared.is_ours() {
-            // Our descriptor is the parent's open file, whose locks never conflict with its own.
-            return Err(Error::Forked { name: shared.name.clone() });
+        let shared = self.to_produce()?;
+        if self.geometry().producers != 1 {
+            return Err(Error::ProducerKind { name: shared.name.clone(), producers: self.geometry().producers });
         }
         let words = shared.words();
         let exists = || Error::ProducerExists { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) };
@@ -262,10 +275,9 @@ impl<M: Message + ?Sized> Ring<M> {
                 hit(Step::ResumeLock);
                 words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
                 hit(Step::ResumePid);
-                let producer = Producer::new(shared.clone(), Writer::resume(words, shared.header.geometry));
-                // Asked or not: our predecessor may have been killed between lowering the bit and waking.
-                let _ = bell::ring(shared.bell());
-                futex::wake_all(shared.bell());
+                let writer = Writer::resume(words, shared.header.geometry);
+                let producer = Producer::new(shared.clone(), Sole::new(shared.clone(), writer));
+                shared.wake_all_consumers();
                 return Ok(producer);
             }
             Ok(false) => {
@@ -276,6 +288,31 @@ impl<M: Message + ?Sized> Ring<M> {
         };
         shared.release_producer();
         Err(refused)
+    }
+
+    /// Becomes one of the producers of this ring, which was created with [`Builder::producers`].
+    ///
+    /// # Errors
+    /// [`Error::ProducerKind`], [`Error::TooManyProducers`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], [`Error::Permission`],
+    /// [`Error::InUse`] while another joins or closes and takes too long over it, or [`Error::Io`].
+    pub fn shared_producer(&self) -> Result<SharedProducer<M>, Error> {
+        let shared = self.to_produce()?;
+        if self.geometry().producers == 1 {
+            return Err(Error::ProducerKind { name: shared.name.clone(), producers: 1 });
+        }
+        let producer = Producer::new(shared.clone(), Several::join(shared)?);
+        shared.wake_all_consumers();
+        Ok(producer)
+    }
+
+    /// What producers are made from, if that may be.
+    fn to_produce(&self) -> Result<&Arc<Shared>, Error> {
+        let name = || self.shared.name.clone();
+        if self.shared.segment.is_read_only() {
+            return Err(Error::ReadOnly { name: name() });
+        }
+        // An inherited descriptor does not tell whose locks are whose.
+        if self.shared.is_ours() { Ok(&self.shared) } else { Err(Error::Forked { name: name() }) }
     }
 
     /// A consumer of this ring, to be configured and attached. There is no limit to their number.
@@ -431,6 +468,7 @@ pub struct Builder<M: Message + ?Sized> {
     slots: usize,
     slot_bytes: usize,
     readers: usize,
+    producers: usize,
     parkable: bool,
     mode: u32,
     if_exists: IfExists,
@@ -459,6 +497,13 @@ impl<M: Message + ?Sized> Builder<M> {
     /// How many consumers can be registered at a time, 1 to 4096; 64 unless told otherwise. Free consumers are unlimited.
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers;
+        self
+    }
+
+    /// How many producers the ring may have at a time, 1 to 256; 1 unless told otherwise. A ring for several is published to by
+    /// [`Ring::shared_producer`], at about the price of two atomic exchanges per message; a ring for one by [`Ring::producer`].
+    pub fn producers(mut self, producers: usize) -> Self {
+        self.producers = producers;
         self
     }
 
@@ -550,8 +595,13 @@ impl<M: Message + ?Sized> Builder<M> {
             return Err(Error::argument(&self.name, OutOfRange { what: "mode", value: self.mode.into(), why }));
         }
         let text_words = text_words(self.name.len(), type_name.len(), self.metadata.len());
-        let sizes =
-            Sizes { payload_bytes: format.payload_bytes, payload_align: format.payload_align, slots: self.slots, readers: self.readers };
+        let sizes = Sizes {
+            payload_bytes: format.payload_bytes,
+            payload_align: format.payload_align,
+            slots: self.slots,
+            readers: self.readers,
+            producers: self.producers,
+        };
         let geometry = Geometry::plan(format.kind, sizes, text_words).map_err(|e| Error::argument(&self.name, e))?;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         Ok(Header {
@@ -591,12 +641,15 @@ impl<M: Message + ?Sized> Builder<M> {
     fn check_same(&self, found: &Header) -> Result<(), Error> {
         let asked = M::format(self.slot_bytes);
         check_type::<M>(&self.name, self.type_name.as_deref(), found)?;
-        if (asked.payload_bytes, self.slots) != (found.geometry.payload_bytes, found.geometry.slots) {
-            let say = |slots: usize, bytes: usize| format!("{slots} slots of {bytes} bytes");
+        let found_sizes = (found.geometry.payload_bytes, found.geometry.slots, found.geometry.producers);
+        if (asked.payload_bytes, self.slots, self.producers) != found_sizes {
+            let say = |slots: usize, bytes: usize, producers: usize| {
+                format!("{slots} slots of {bytes} bytes for {producers} producers at a time")
+            };
             return Err(Error::GeometryMismatch {
                 name: self.name.clone(),
-                expected: say(self.slots, asked.payload_bytes),
-                found: say(found.geometry.slots, found.geometry.payload_bytes),
+                expected: say(self.slots, asked.payload_bytes, self.producers),
+                found: say(found.geometry.slots, found.geometry.payload_bytes, found.geometry.producers),
             });
         }
         Ok(())
@@ -709,8 +762,14 @@ impl Stale {
     /// Takes the segment of `name`, whatever is in it. `Ok(None)` if the name changed its meaning meanwhile.
     fn claim(name: &str) -> Result<Option<Self>, Error> {
         let segment = Segment::open(name, false)?;
-        for role in [Role::Owner, Role::Producer] {
-            if !segment.try_lock(role).map_err(|e| Error::io(name, "lock the segment", e))? {
+        let io = |e| Error::io(name, "lock the segment", e);
+        for role in [Role::Owner, Role::Producer, Role::AnyMember] {
+            let free = match role {
+                // Behind the lock of the producer, without which nobody joins them.
+                Role::AnyMember => !segment.is_locked_elsewhere(role).map_err(io)?,
+                _ => segment.try_lock(role).map_err(io)?,
+            };
+            if !free {
                 let producer_pid = if segment.is_reserved() {
                     segment.words().get(PRODUCER_PID).map_or(0, |word| word.load(Ordering::Relaxed))
                 } else {

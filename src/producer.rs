@@ -8,32 +8,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use crossbeam_utils::CachePadded;
 
 use crate::copy::{SlotWriter, TooLarge, store};
 use crate::layout::{BELL, Granularity};
 use crate::message::{Message, fixed_payload, variable_payload};
 use crate::open::Shared;
+use crate::ring;
 use crate::ring::bell::{Barrier, is_raised};
-use crate::ring::{self, Writer};
 use crate::room::{Full, room, room_at_last};
+use crate::standing::{Several, Sole, Standing};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{self, HELD_UP_CHECK, Patience, WaitStrategy, Waiter, barrier};
 
-/// Publishes messages. A ring has one producer at a time, whatever process it is in.
+/// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was created for several.
 ///
 /// Free consumers are never waited for: when the ring is full, the oldest message is overwritten, and the consumers that had
 /// not read it are told how many they lost. Only a registered consumer that gates makes a full ring wait: `publish` until there is
-/// room, `publish_timeout` for some time, `try_publish` not at all. Dead consumers are evicted within some ten milliseconds, by proof:
+/// room, `publish_timeout` for some time, `try_publish` not at all. Dead consumers are evicted within some twenty milliseconds, by proof:
 /// their kernel lock is free. Slow ones are not, unless [`Producer::evict_after`] says so.
 ///
-/// Dropping the producer closes the ring.
+/// Dropping the producer closes the ring; of several, the last.
 ///
 /// # Forks
 /// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes by them is lost, and within
 /// a lap of the ring it panics; dropping them changes nothing. It opens the ring again for a producer of its own.
-pub struct Producer<M: Message + ?Sized> {
-    writer: CachePadded<Writer>,
+pub struct Producer<M: Message + ?Sized, S: Standing = Sole> {
+    standing: S,
     shared: Arc<Shared>,
     payload_bytes: usize,
     evict_after: Option<Duration>,
@@ -42,6 +42,16 @@ pub struct Producer<M: Message + ?Sized> {
     waiter: Box<Waiter>,
     _message: PhantomData<fn(&M)>,
 }
+
+/// One of several producers of a ring that was created with [`Builder::producers`](crate::Builder::producers); made by
+/// [`Ring::shared_producer`](crate::Ring::shared_producer).
+///
+/// All consumers receive the messages of all producers in one order, in which each producer's messages stand in the order of their
+/// publication. What a producer was about to publish when it died is missing, and is counted by consumers as a tombstone, apart from losses
+/// ([`Consumer::tombstones`](crate::Consumer::tombstones)).
+///
+/// A producer that is stopped in the middle of a message, and lives, holds up the others when they have come round to its slot.
+pub type SharedProducer<M> = Producer<M, Several>;
 
 /// Why a message was not published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,19 +85,14 @@ impl From<TooLarge> for PublishError {
     }
 }
 
-impl<M: Message + ?Sized> Producer<M> {
-    pub(crate) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
+impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
+    pub(crate) fn new(shared: Arc<Shared>, standing: S) -> Self {
         let payload_bytes = shared.header.geometry.payload_bytes;
         let word = shared.header.geometry.table_word + BELL;
         let bell =
             if shared.header.parkable { Rope { word, pull: Pull::of(barrier::register()) } } else { Rope { word, pull: Pull::Never } };
         let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
-        Self { writer: CachePadded::new(writer), shared, payload_bytes, evict_after: None, bell, waiter, _message: PhantomData }
-    }
-
-    /// Sequence of the message that will be published next.
-    pub fn next_sequence(&self) -> u64 {
-        self.writer.next()
+        Self { standing, shared, payload_bytes, evict_after: None, bell, waiter, _message: PhantomData }
     }
 
     /// How to wait for room; [`WaitStrategy::Park`] unless told otherwise.
@@ -114,7 +119,8 @@ impl<M: Message + ?Sized> Producer<M> {
     /// how many it lost by that. Returns whether there is such a consumer.
     pub fn sync(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
-        let synced = row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.next_sequence());
+        let synced =
+            row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
         self.shared.wake_consumers(Barrier::Full);
         synced
     }
@@ -130,6 +136,13 @@ impl<M: Message + ?Sized> Producer<M> {
     ///
     /// Dropping the producer does the same; this says it aloud.
     pub fn close(self) {}
+}
+
+impl<M: Message + ?Sized> Producer<M> {
+    /// Sequence of the message that will be published next.
+    pub fn next_sequence(&self) -> u64 {
+        self.standing.writer.next()
+    }
 }
 
 /// Where the bell is by which consumers sleep, and how to look at it.
@@ -173,15 +186,15 @@ fn wake(words: &[AtomicU64], bell: Rope) {
     }
 }
 
-impl<T: Pod> Producer<T> {
+impl<T: Pod, S: Standing> Producer<T, S> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
     /// gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Self { writer, shared, waiter, evict_after, bell, .. } = self;
+        let Self { standing, shared, waiter, evict_after, bell, .. } = self;
         let words = shared.words();
         let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-        let Ok(sequence) = writer.publish(words, room, |body| fill(body, message), || wake(words, *bell));
+        let Ok(sequence) = standing.publish(words, room, |body| fill(body, message), || wake(words, *bell));
         sequence
     }
 
@@ -202,28 +215,30 @@ impl<T: Pod> Producer<T> {
         self.publish_within(message, Patience::None)
     }
 
+    #[inline(always)]
+    fn publish_within(&mut self, message: &T, patience: Patience) -> Result<u64, Full> {
+        let Self { standing, shared, waiter, evict_after, bell, .. } = self;
+        let words = shared.words();
+        let room = |next| room(shared, waiter, next, *evict_after, patience);
+        standing.publish(words, room, |body| fill(body, message), || wake(words, *bell))
+    }
+}
+
+impl<T: Pod> Producer<T> {
     /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
     /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
-        let Self { writer, shared, waiter, evict_after, .. } = self;
+        let Self { standing, shared, waiter, evict_after, .. } = self;
         for message in messages {
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-            let Ok(_) = writer.write(shared.words(), room, |body| fill(body, message));
+            let Ok(_) = standing.writer.write(shared.words(), room, |body| fill(body, message));
         }
-        writer.count(shared.words());
+        standing.writer.count(shared.words());
         wake(self.shared.words(), self.bell);
         first..self.next_sequence()
-    }
-
-    #[inline(always)]
-    fn publish_within(&mut self, message: &T, patience: Patience) -> Result<u64, Full> {
-        let Self { writer, shared, waiter, evict_after, bell, .. } = self;
-        let words = shared.words();
-        let room = |next| room(shared, waiter, next, *evict_after, patience);
-        writer.publish(words, room, |body| fill(body, message), || wake(words, *bell))
     }
 }
 
@@ -233,7 +248,7 @@ fn fill<T: Pod, E>(body: &[AtomicU64], message: &T) -> Result<(), E> {
     Ok(())
 }
 
-impl Producer<[u8]> {
+impl<S: Standing> Producer<[u8], S> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
     /// gating consumer is a lap behind.
     ///
@@ -242,10 +257,10 @@ impl Producer<[u8]> {
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         self.check(message)?;
-        let Self { writer, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
-        writer.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
+        standing.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -263,26 +278,6 @@ impl Producer<[u8]> {
     #[inline]
     pub fn try_publish(&mut self, message: &[u8]) -> Result<u64, PublishError> {
         self.publish_within(message, Patience::None)
-    }
-
-    /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
-    ///
-    /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
-    ///
-    /// # Errors
-    /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.
-    pub fn publish_batch<B: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = B>) -> Result<Range<u64>, TooLarge> {
-        let first = self.next_sequence();
-        let written = messages.into_iter().try_for_each(|message| {
-            self.check(message.as_ref())?;
-            let Self { writer, shared, waiter, evict_after, payload_bytes, .. } = self;
-            let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
-            writer.write(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message.as_ref())).map(drop)
-        });
-        self.writer.count(self.shared.words());
-        wake(self.shared.words(), self.bell);
-        written.map(|()| first..self.next_sequence())
     }
 
     /// Publishes a message that `build` writes piece by piece, straight into the slot, and returns its sequence.
@@ -304,7 +299,7 @@ impl Producer<[u8]> {
     /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message of a full ring is
     /// gone. The same holds if `build` panics.
     pub fn publish_with<E>(&mut self, build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>) -> Result<u64, E> {
-        let Self { writer, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let payload_bytes = *payload_bytes;
         let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
@@ -315,7 +310,7 @@ impl Producer<[u8]> {
             length.store(message.written() as u64, Ordering::Relaxed);
             Ok(())
         };
-        writer.publish(words, room, fill, || wake(words, *bell))
+        standing.publish(words, room, fill, || wake(words, *bell))
     }
 
     fn check(&self, message: &[u8]) -> Result<(), TooLarge> {
@@ -326,10 +321,32 @@ impl Producer<[u8]> {
     #[inline(always)]
     fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
         self.check(message)?;
-        let Self { writer, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let room = |next| Ok(room(shared, waiter, next, *evict_after, patience)?);
-        writer.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
+        standing.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
+    }
+}
+
+impl Producer<[u8]> {
+    /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
+    ///
+    /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
+    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
+    ///
+    /// # Errors
+    /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.
+    pub fn publish_batch<B: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = B>) -> Result<Range<u64>, TooLarge> {
+        let first = self.next_sequence();
+        let written = messages.into_iter().try_for_each(|message| {
+            self.check(message.as_ref())?;
+            let Self { standing, shared, waiter, evict_after, payload_bytes, .. } = self;
+            let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
+            standing.writer.write(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message.as_ref())).map(drop)
+        });
+        self.standing.writer.count(self.shared.words());
+        wake(self.shared.words(), self.bell);
+        written.map(|()| first..self.next_sequence())
     }
 }
 
@@ -341,16 +358,20 @@ fn fill_bytes<E>(body: &[AtomicU64], payload_bytes: usize, message: &[u8]) -> Re
     Ok(())
 }
 
-debug_of!(Producer: writer);
+impl<M: Message + ?Sized, S: Standing + fmt::Debug> fmt::Debug for Producer<M, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("standing", &self.standing).finish_non_exhaustive()
+    }
+}
 
-impl<M: Message + ?Sized> Drop for Producer<M> {
+impl<M: Message + ?Sized, S: Standing> Drop for Producer<M, S> {
     fn drop(&mut self) {
         // A forked child has a copy of the producer, and must not close its parent's ring.
         if self.shared.is_ours() {
             // Close first: between the two, a consumer must not take the free lock for a death.
-            self.writer.close(self.shared.words());
+            self.standing.close(self.shared.words());
             self.shared.wake_consumers(Barrier::Full);
-            self.shared.release_producer();
+            self.standing.release();
         }
     }
 }

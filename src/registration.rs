@@ -11,7 +11,7 @@ use crate::layout::{Geometry, ROOM};
 use crate::open::Shared;
 use crate::registration::private::Hooks;
 use crate::ring::bell::{self, Barrier};
-use crate::ring::{self, CloseReason, Joiner, Order, Reader, Row, Start, TryRecvError};
+use crate::ring::{self, CloseReason, Joined, Joiner, Order, Reader, Row, Start, TryRecvError};
 use crate::segment::{Role, Segment};
 use crate::sync::AtomicU64;
 use crate::wait::wake;
@@ -135,8 +135,11 @@ impl Registered {
         reader.seek(shared.words(), start);
         let start = (start != Start::Next).then(|| reader.cursor());
         let joiner = Joiner { name: &wishes.name, pid: process::id().into(), gating: wishes.gating, start };
-        let (row, first) = Row::join(shared.words(), table.words(), row, joiner);
+        let Joined { row, first, head } = Row::join(shared.words(), table.words(), row, joiner);
         reader.seek(shared.words(), Start::Sequence(first));
+        if wishes.gating {
+            reader.protect(head);
+        }
         let seat = Seat { table, row: row.index(), slots: geometry.slots as u64, gating: wishes.gating, resumable: wishes.resume, file };
         if wishes.resume {
             row.checkpoint(seat.table.words(), first);

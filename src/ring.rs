@@ -5,13 +5,14 @@
 
 #[cfg_attr(not(any(test, loom)), allow(dead_code))] // until the consumer and the producer ring
 pub mod bell;
+pub mod crew;
 mod gate;
 mod reader;
 mod row;
 mod writer;
 
 pub use gate::Blocker;
-pub use row::{Description, Joiner, Order, Row, checkpoint, describe, evict, is_kept, sync, vacate, waited};
+pub use row::{Description, Joined, Joiner, Order, Row, checkpoint, describe, evict, is_kept, sync, vacate, waited};
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
 pub use writer::{Writer, look};
 

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! producer, sequence s                  consumer that expects s
-//! stamp <- 2s+1        Relaxed          before = stamp          Relaxed
+//! stamp <- 4s+1        Relaxed          before = stamp          Relaxed
 //! fence(Release)              (A)       fence(Acquire)                 (C)
 //! payload words        Relaxed          copy out                Relaxed
-//! stamp <- 2s+2        Release  (B)     fence(Acquire)                 (D)
+//! stamp <- 4s+2        Release  (B)     fence(Acquire)                 (D)
 //!                                       after = stamp           Relaxed
-//!                                       accept iff before == after == 2s+2
+//!                                       accept iff before == after == 4s+2
 //! ```
 //!
-//! The stamp counts laps: below `2s+1` the slot still holds a message that came before `s`, `2s+1` means that
-//! `s` is being written, `2s+2` that it is ready, and anything above that it has been overwritten. Stamps of one
+//! The stamp counts laps: below `4s+1` the slot still holds a message that came before `s`, `4s+1` means that
+//! `s` is being written, `4s+2` that it is ready, and anything above `4s+3` that it has been overwritten. Stamps of one
 //! slot only grow, so a consumer can tell "not yet" from "too late" without looking anywhere else.
+//!
+//! `4s+3` is a tombstone: there is no message `s`, and there will be none, because the producer that had claimed its
+//! sequence died over it or gave it up. Only rings of several producers have them (see `ring::crew`); a sole producer has no sequence
+//! before it has a message.
 //!
 //! The method is the sequence lock as given by H.-J. Boehm, "Can Seqlocks Get Along With Programming Language
 //! Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
@@ -23,12 +27,22 @@ use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The stamp while `sequence` is being written.
 pub const fn writing(sequence: u64) -> u64 {
-    2 * sequence + 1
+    stamp_of(sequence, 1)
 }
 
 /// The stamp once `sequence` can be read.
 pub const fn ready(sequence: u64) -> u64 {
-    2 * sequence + 2
+    stamp_of(sequence, 2)
+}
+
+/// The stamp when there is no message `sequence` and will be none.
+pub const fn tombstone(sequence: u64) -> u64 {
+    stamp_of(sequence, 3)
+}
+
+/// Sequences stay below 2^62; corrupt memory, which may hold larger ones, must not make an overflow of them.
+const fn stamp_of(sequence: u64, step: u64) -> u64 {
+    sequence.wrapping_mul(4).wrapping_add(step)
 }
 
 /// Why a slot did not yield the expected message.
@@ -36,6 +50,8 @@ pub const fn ready(sequence: u64) -> u64 {
 pub enum Miss {
     /// The message has not been published.
     NotYet,
+    /// There is no message of this sequence, and there will be none.
+    Tombstone,
     /// The message has been overwritten, or is being overwritten.
     Lapped,
 }
@@ -51,7 +67,7 @@ pub fn write<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64
     stamp.store(writing(sequence), Ordering::Relaxed);
     hit(Step::PublishMark);
     // (A) pairs with (D). A consumer that has read any payload word stored below sees, after its fence, a stamp of
-    // at least 2s+1, and rejects its copy. Without it, the payload may be visible before the mark: torn reads pass.
+    // at least 4s+1, and rejects its copy. Without it, the payload may be visible before the mark: torn reads pass.
     fence(Ordering::Release);
     fill(body)?;
     hit(Step::PublishPayload);
@@ -87,14 +103,55 @@ pub fn is_ready(slot: &[AtomicU64], sequence: u64) -> bool {
     slot[SLOT_STAMP].load(Ordering::Relaxed) == ready(sequence)
 }
 
-/// Whether message `sequence` is still to come at this moment: neither ready nor overwritten.
+/// Whether message `sequence` is still to come at this moment: neither ready nor given up nor overwritten.
 #[inline(always)]
 pub fn is_pending(slot: &[AtomicU64], sequence: u64) -> bool {
     slot[SLOT_STAMP].load(Ordering::Relaxed) < ready(sequence)
 }
 
+/// Whether the slot's next message may be written, as far as `sequence`, the one before it, is concerned: it is ready or given up.
+pub fn is_done(slot: &[AtomicU64], sequence: u64) -> bool {
+    // Acquire: pairs with (B) and with the releases of the tombstones below. What the producer of `sequence` wrote into this slot
+    // comes before what the caller is going to write; without it, words of `sequence` may replace those of the next message.
+    slot[SLOT_STAMP].load(Ordering::Acquire) >= ready(sequence)
+}
+
+/// Gives up message `sequence`, which the caller has claimed and cannot publish.
+pub fn abandon(slot: &[AtomicU64], sequence: u64) {
+    // Release: pairs with the acquire in `is_done`, for what the caller has written of the message.
+    slot[SLOT_STAMP].store(tombstone(sequence), Ordering::Release);
+}
+
+/// Gives up message `sequence`, whose producer is known to be dead and to have left it pending.
+pub fn bury(slot: &[AtomicU64], sequence: u64) {
+    let seen = slot[SLOT_STAMP].load(Ordering::Relaxed);
+    if seen < ready(sequence) {
+        // Release: pairs with the acquire in `is_done`, for what the dead producer has written of the message.
+        // If it fails, somebody else has buried it.
+        let _ = slot[SLOT_STAMP].compare_exchange(seen, tombstone(sequence), Ordering::Release, Ordering::Relaxed);
+    }
+}
+
+/// The first message that is not done in this slot, as its stamp says, of those of `sequence`'s place in a ring of `slots` slots.
+pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> u64 {
+    let stamp = slot[SLOT_STAMP].load(Ordering::Relaxed);
+    let in_slot = stamp / 4;
+    match stamp % 4 {
+        1 => in_slot,
+        0 => sequence % slots,
+        _ => in_slot.saturating_add(slots),
+    }
+}
+
+#[inline(always)]
 fn miss(stamp: u64, sequence: u64) -> Miss {
-    if stamp > ready(sequence) { Miss::Lapped } else { Miss::NotYet }
+    if stamp < ready(sequence) {
+        Miss::NotYet
+    } else if stamp == tombstone(sequence) {
+        Miss::Tombstone
+    } else {
+        Miss::Lapped
+    }
 }
 
 #[inline(always)]
@@ -138,6 +195,30 @@ mod tests {
         assert_eq!(get(1), Err(Miss::NotYet));
         put(&slot, 1, 9);
         assert_eq!(get(1), Ok(9));
+    }
+
+    #[test]
+    fn a_tombstone_is_neither_to_come_nor_a_loss() {
+        let slot = zeroed(2);
+        let get = |sequence| read(&slot, sequence, |body| body[0].load(Ordering::Relaxed));
+        put(&slot, 0, 7);
+        assert!(is_done(&slot, 0) && !is_done(&slot, 4));
+        assert_eq!(write(&slot, 4, |_| Err("no")), Err("no"));
+        assert!(is_pending(&slot, 4) && !is_done(&slot, 4));
+        bury(&slot, 4);
+        assert_eq!((get(0), get(4), get(8)), (Err(Miss::Lapped), Err(Miss::Tombstone), Err(Miss::NotYet)));
+        assert!(!is_pending(&slot, 4) && is_done(&slot, 4));
+        put(&slot, 8, 9);
+        bury(&slot, 8);
+        assert_eq!((get(4), get(8)), (Err(Miss::Lapped), Ok(9)));
+        abandon(&slot, 12);
+        assert_eq!((get(8), get(12)), (Err(Miss::Lapped), Err(Miss::Tombstone)));
+    }
+
+    #[test]
+    fn the_stamps_of_the_last_sequences_do_not_overflow() {
+        let last = crate::layout::MAX_SEQUENCE - 1;
+        assert_eq!((writing(last), ready(last), tombstone(last)), (u64::MAX - 2, u64::MAX - 1, u64::MAX));
     }
 
     #[test]

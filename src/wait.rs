@@ -46,6 +46,18 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
+    /// The same, counted from now.
+    pub(crate) fn begun(self) -> Self {
+        match self {
+            Self::For(_) => self.end().map_or(Self::Endless, Self::Until),
+            _ => self,
+        }
+    }
+
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Until(deadline) if Instant::now() >= deadline)
+    }
+
     /// When it ends, if ever: a timeout beyond the clock's range never does.
     pub(crate) fn end(self) -> Option<Instant> {
         match self {

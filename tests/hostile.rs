@@ -28,7 +28,7 @@ const CREATED: usize = 15;
 const READERS: usize = 16;
 const STATE: usize = 32;
 /// From here to the end of the control words, nothing makes a ring invalid but the head.
-const RESERVED: usize = 18;
+const RESERVED: usize = 20;
 const HEAD: usize = 48;
 const TEXT: usize = 128;
 const TABLE_WORD: usize = 512;

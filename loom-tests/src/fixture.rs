@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
-use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, ROSTER, ROW, ROWS, WORD};
-use seqring::ring::{self, Blocker, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
+use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, PRODUCER_ROW, ROSTER, ROW, ROWS, WORD};
+use seqring::ring::{self, Blocker, Joined, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
@@ -53,6 +53,11 @@ impl Ring {
 
     /// A ring of `slots` slots, with a reader table of `readers` rows.
     pub fn with_readers(slots: usize, readers: usize) -> Self {
+        Self::with_producers(slots, readers, 1)
+    }
+
+    /// A ring of `slots` slots for so many producers, with a reader table of `readers` rows.
+    pub fn with_producers(slots: usize, readers: usize, producers: usize) -> Self {
         // The reserved words at the start of the table overlap the header.
         let table_word = HEAD + 1 - ROSTER;
         let geometry = Geometry {
@@ -61,8 +66,9 @@ impl Ring {
             payload_align: WORD,
             slots,
             stride: 1 + PAYLOAD_WORDS,
-            slots_word: table_word + ROWS + readers * ROW,
+            slots_word: table_word + ROWS + readers * ROW + if producers > 1 { producers * PRODUCER_ROW } else { 0 },
             readers,
+            producers,
             table_word,
         };
         Self {
@@ -156,10 +162,8 @@ impl Ring {
         fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let sequence = writer.next();
-        let fill = |body: &[AtomicU64]| {
-            self.begin(sequence);
-            self.ghost(sequence).with_mut(|_| fill(body, sequence))
-        };
+        self.begin(sequence);
+        let fill = |body: &[AtomicU64]| self.ghost(sequence).with_mut(|_| fill(body, sequence));
         let written = writer.write(&self.words, room, fill)?;
         assert_eq!(written, sequence);
         Ok(())
@@ -174,7 +178,7 @@ impl Ring {
     }
 
     /// Notes that the message with this sequence is about to be written.
-    fn begin(&self, sequence: u64) {
+    pub(crate) fn begin(&self, sequence: u64) {
         self.begun.fetch_max(sequence + 1, Ghostly);
     }
 
@@ -187,15 +191,16 @@ impl Ring {
     /// A consumer that takes row `index` of the reader table, to gate from the head on.
     pub fn join(&self, index: usize) -> Member {
         let joiner = Joiner { name: "", pid: 0, gating: true, start: None };
-        let (row, first) = Row::join(&self.words, self.table(), index, joiner);
-        let follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
+        let Joined { row, first, head } = Row::join(&self.words, self.table(), index, joiner);
+        let mut follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
+        follower.reader.protect(head);
         Member { follower, row }
     }
 
     /// A consumer that takes row `index` of the reader table, and does not gate.
     pub fn join_freely(&self, index: usize) -> Member {
         let joiner = Joiner { name: "", pid: 0, gating: false, start: None };
-        let (row, first) = Row::join(&self.words, self.table(), index, joiner);
+        let Joined { row, first, .. } = Row::join(&self.words, self.table(), index, joiner);
         Member { follower: self.follower(Start::Sequence(first), OnLag::Oldest), row }
     }
 
@@ -214,7 +219,12 @@ impl Ring {
         ring::describe(self.table(), index).cursor
     }
 
-    fn ghost(&self, sequence: u64) -> &UnsafeCell<()> {
+    /// Where the slots are.
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn ghost(&self, sequence: u64) -> &UnsafeCell<()> {
         &self.payloads[(sequence % self.geometry.slots as u64) as usize]
     }
 }
@@ -299,14 +309,16 @@ impl Follower {
     /// # Errors
     /// Those of [`Reader::try_read`].
     pub fn recv(&mut self) -> Result<u64, TryRecvError> {
-        let before = self.reader.cursor();
+        let (before, tombstones) = (self.reader.cursor(), self.reader.tombstones());
         let ghost = self.gating.then(|| self.ring.ghost(before));
         let take = |body: &[AtomicU64]| ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)));
         let result = self.reader.try_read(&self.ring.words, take);
         let received = result.map(|words| {
-            assert_eq!(words, payload(before), "the payload is not that of message {before}");
-            assert_eq!(self.reader.cursor(), before + 1);
-            before
+            let sequence = self.reader.cursor() - 1;
+            let gone_over = self.reader.tombstones() - tombstones;
+            assert_eq!(sequence, before + gone_over, "skipped a message");
+            assert_eq!(words, payload(sequence), "the payload is not that of message {sequence}");
+            sequence
         });
         self.check(before, received.err());
         received
@@ -351,8 +363,8 @@ impl Follower {
 
     fn check(&self, before: u64, error: Option<TryRecvError>) {
         let (reader, slots) = (&self.reader, self.ring.geometry.slots as u64);
-        let accounted = self.start + reader.received() + reader.lost() + reader.skipped();
-        assert_eq!(accounted, reader.cursor(), "start + received + lost + skipped is not the cursor: {reader:?}");
+        let accounted = self.start + reader.received() + reader.lost() + reader.skipped() + reader.tombstones();
+        assert_eq!(accounted, reader.cursor(), "start + received + lost + skipped + tombstones is not the cursor: {reader:?}");
         let begun = self.ring.begun.load(Ghostly);
         assert!(!self.gating || !matches!(error, Some(TryRecvError::Lagged(_))), "a gating consumer lost message {before}: {error:?}");
         if let Some(TryRecvError::Lagged(lost)) = error {

@@ -4,15 +4,23 @@
 //! Without `--cfg loom` this crate is empty. `cargo xtask loom` runs the models.
 
 #[cfg(loom)]
+mod crew;
+#[cfg(loom)]
 mod explore;
 #[cfg(loom)]
 mod fixture;
 #[cfg(loom)]
 mod futex;
+#[cfg(loom)]
+mod gate;
 
+#[cfg(loom)]
+pub use crew::{Author, Locks};
 #[cfg(loom)]
 pub use explore::{Bound, Outcomes, explore};
 #[cfg(loom)]
 pub use fixture::{Follower, Member, Ring, payload, store_payload, take_payload};
 #[cfg(loom)]
 pub use futex::Futex;
+#[cfg(loom)]
+pub use gate::Gate;

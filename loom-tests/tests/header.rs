@@ -15,7 +15,8 @@ fn published_while_opened() {
         let [name, type_name, metadata] = texts.map(<[u8]>::to_vec);
         let text_words = text_words(name.len(), type_name.len(), metadata.len());
         let geometry =
-            Geometry::plan(Kind::Fixed, Sizes { payload_bytes: WORD, payload_align: WORD, slots: 2, readers: 1 }, text_words).unwrap();
+            Geometry::plan(Kind::Fixed, Sizes { payload_bytes: WORD, payload_align: WORD, slots: 2, readers: 1, producers: 1 }, text_words)
+                .unwrap();
         let header = Header { geometry, parkable: true, instance: 0x1D, created: 1_700_000_000_000_000_000, name, type_name, metadata };
         let words: Arc<[AtomicU64]> = zeroed(geometry.end_word()).into();
         let creating = {

@@ -7,34 +7,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use loom::sync::atomic::AtomicBool;
 use loom::thread;
-use loom_tests::{Bound, Outcomes, Ring, explore, payload};
+use loom_tests::{Bound, Gate, Outcomes, Ring, explore, payload};
 use seqring::failpoint::{Step, hit, kill_at};
 use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer};
 use seqring::sync::Ordering;
-
-/// Makes loom look for the executions in which a reader comes behind a successor's start.
-///
-/// Loom weighs a store against the last access to its word alone. A successor reads the words that it is about to
-/// write, and so hides that a reader has read them before. The gate is a word that it only writes; relaxed, and ahead
-/// of its first fence, so that it orders nothing.
-#[derive(Debug, Clone)]
-struct Gate(Arc<AtomicBool>);
-
-impl Gate {
-    fn new() -> Self {
-        Self(Arc::new(AtomicBool::new(false)))
-    }
-
-    fn open(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    fn pass(&self) {
-        self.0.load(Ordering::Relaxed);
-    }
-}
 
 /// A word that no message contains.
 const GARBAGE: u64 = 666;

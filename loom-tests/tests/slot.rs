@@ -26,6 +26,7 @@ fn name(result: Result<(), Miss>) -> &'static str {
         Ok(()) => "accepted",
         Err(Miss::NotYet) => "not yet",
         Err(Miss::Lapped) => "lapped",
+        Err(Miss::Tombstone) => panic!("nobody has died"),
     }
 }
 
@@ -81,6 +82,7 @@ fn a_reader_never_goes_back() {
             Err(Miss::NotYet) => 0,
             Ok(()) => 1,
             Err(Miss::Lapped) => 2,
+            Err(Miss::Tombstone) => panic!("nobody has died"),
         };
         let (first, second) = (get(&slot, 1), get(&slot, 1));
         assert!(rank(first) <= rank(second), "{first:?}, then {second:?}");

@@ -10,7 +10,7 @@ fn table(heading: &str) -> Vec<Vec<&'static str>> {
 }
 
 fn sizes(payload_bytes: usize, slots: usize) -> Sizes {
-    Sizes { payload_bytes, payload_align: 8, slots, readers: 4 }
+    Sizes { payload_bytes, payload_align: 8, slots, readers: 4, producers: 1 }
 }
 
 #[test]
@@ -34,6 +34,7 @@ fn the_documented_table_is_the_layout() {
         ("CREATED", CREATED),
         ("READERS", READERS),
         ("TABLE_WORD", TABLE_WORD),
+        ("PRODUCERS", PRODUCERS),
         ("PARKABLE", PARKABLE),
         ("STATE", STATE),
         ("EPOCH", EPOCH),

@@ -1,7 +1,7 @@
 //! The consumer's side of the protocol: loads only.
 
 use crate::layout::{CLOSED, Geometry, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
-use crate::ring::head;
+use crate::ring::{crew, head};
 use crate::slot::{Miss, is_pending, read};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -73,6 +73,9 @@ pub struct Reader {
     unreceived: u64,
     lost: u64,
     skipped: u64,
+    tombstones: u64,
+    /// The producer overwrites nothing from here on that this reader has not read.
+    protected: u64,
 }
 
 /// A producer that laps a jump to the newest message this many times is given up on, to bound the call.
@@ -81,9 +84,14 @@ const LATEST_TRIES: usize = 64;
 impl Reader {
     /// A reader that starts at `start`.
     pub fn new(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag) -> Self {
-        let mut reader = Self { geometry, on_lag, cursor: 0, place: Place::of(&geometry, 0), unreceived: 0, lost: 0, skipped: 0 };
+        let mut reader = Self { geometry, on_lag, cursor: 0, place: Place::of(&geometry, 0), unreceived: 0, lost: 0, skipped: 0, tombstones: 0, protected: u64::MAX };
         reader.seek(words, start);
         reader
+    }
+
+    /// Notes that the producer overwrites nothing from `sequence` on that this reader has not read.
+    pub fn protect(&mut self, sequence: u64) {
+        self.protected = sequence;
     }
 
     /// Goes to `start`. Counts nothing as lost or skipped.
@@ -102,12 +110,28 @@ impl Reader {
     /// # Errors
     /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than loads to see it.
     #[inline(always)]
-    pub fn try_read<R>(&mut self, words: &[AtomicU64], take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
-        match read(self.place.slot(words), self.cursor, take) {
-            Ok(taken) => Ok(self.received_one(taken)),
-            Err(Miss::NotYet) => Err(self.not_yet(words)),
-            Err(Miss::Lapped) => Err(self.lapped(words)),
+    pub fn try_read<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+        loop {
+            match read(self.place.slot(words), self.cursor, &mut take) {
+                Ok(taken) => return Ok(self.received_one(taken)),
+                Err(Miss::NotYet) => return Err(self.not_yet(words)),
+                Err(Miss::Lapped) => return Err(self.lapped(words)),
+                Err(Miss::Tombstone) => self.go_over(),
+            }
         }
+    }
+
+    /// Goes over a sequence that was claimed by a producer which died, and will never be a message.
+    #[cold]
+    #[inline(never)]
+    pub fn go_over(&mut self) {
+        self.tombstones += 1;
+        self.go_to(self.cursor + 1);
+    }
+
+    /// Whether the next sequence is such a one, though nobody has marked it as that; see [`crew::is_orphan`].
+    pub fn is_at_orphan(&self, words: &[AtomicU64], is_alive: impl FnMut(usize) -> bool) -> bool {
+        self.geometry.producers > 1 && crew::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
     /// Receives the next message if it can be had; otherwise changes nothing and leaves the reason to the next
@@ -122,16 +146,23 @@ impl Reader {
     /// message it does what [`Reader::try_read`] does.
     pub fn latest<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         for _ in 0..LATEST_TRIES {
-            let newest = self.synced_head(words).saturating_sub(1);
-            if newest > self.cursor {
-                self.skipped += newest - self.cursor;
-                self.go_to(newest);
+            let head = self.synced_head(words);
+            // Where there are several producers, the newest claims may not be messages yet, or never.
+            let candidates = (self.cursor.max(head.saturating_sub(self.geometry.producers as u64))..head).rev();
+            for newest in candidates.chain([self.cursor]) {
+                match read(Place::of(&self.geometry, newest).slot(words), newest, &mut take) {
+                    Ok(taken) => {
+                        self.skipped += newest - self.cursor;
+                        self.go_to(newest);
+                        return Ok(self.received_one(taken));
+                    }
+                    Err(Miss::NotYet | Miss::Tombstone) => {}
+                    // A whole lap since the head was read: there is a newer one.
+                    Err(Miss::Lapped) => break,
+                }
             }
-            match read(self.place.slot(words), self.cursor, &mut take) {
-                Ok(taken) => return Ok(self.received_one(taken)),
-                Err(Miss::NotYet) => return Err(self.not_yet(words)),
-                // A whole lap since the head was read: there is a newer one.
-                Err(Miss::Lapped) => continue,
+            if self.must_wait(words) {
+                return Err(self.not_yet(words));
             }
         }
         self.try_read(words, take)
@@ -186,6 +217,11 @@ impl Reader {
         self.lost
     }
 
+    /// Sequences gone over that never were messages.
+    pub fn tombstones(&self) -> u64 {
+        self.tombstones
+    }
+
     /// Messages jumped over on demand, by [`Reader::latest`].
     pub fn skipped(&self) -> u64 {
         self.skipped
@@ -234,6 +270,8 @@ impl Reader {
             OnLag::Newest => head.saturating_sub(1),
             OnLag::Stay => return TryRecvError::Lagged(oldest.max(at_least) - self.cursor),
         };
+        // Never beyond what is still there for certain: that is no loss.
+        let target = if self.cursor < self.protected { target.min(self.protected) } else { target };
         let lost = target.max(at_least) - self.cursor;
         self.lost += lost;
         self.go_to(self.cursor + lost);

@@ -46,6 +46,17 @@ pub struct Row {
     orders: u64,
 }
 
+/// What a consumer has that has entered the table.
+#[derive(Debug)]
+pub struct Joined {
+    /// Its row.
+    pub row: Row,
+    /// The sequence to start at.
+    pub first: u64,
+    /// The head at its joining.
+    pub head: u64,
+}
+
 /// What a producer wants of a registered consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -58,11 +69,11 @@ pub enum Order {
 }
 
 impl Row {
-    /// Enters the table at row `index`, whose lock the caller holds, and returns the sequence to start at.
+    /// Enters the table at row `index`, whose lock the caller holds.
     ///
-    /// From that sequence on a gating consumer loses nothing, unless it begins before the head: what lies there may be overwritten until
-    /// the producer looks at the table next, and is reported like any loss.
-    pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: Joiner<'_>) -> (Self, u64) {
+    /// A gating consumer loses nothing from the head on. If it begins before that, what lies there may be overwritten until the producer
+    /// looks at the table next, and is reported like any loss.
+    pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: Joiner<'_>) -> Joined {
         let row = row_words(table, index);
         let put = |word: usize, value: u64| {
             row[word].store(value, Ordering::Relaxed);
@@ -96,11 +107,12 @@ impl Row {
         // at least the one at that look, which allowed the producer one lap from there: it overwrites nothing from this
         // head on before it looks again. Without the fence the row may be unseen and the head old: a joiner is lapped.
         fence(Ordering::SeqCst);
-        let first = joiner.start.unwrap_or_else(|| head(words));
+        let head = head(words);
+        let first = joiner.start.unwrap_or(head);
         // Relaxed: the fence above has released what the row's last owner copied.
         row[ROW_CURSOR].store(first, Ordering::Relaxed);
         hit(Step::JoinCursor);
-        (Self { index, state, orders }, first)
+        Joined { row: Self { index, state, orders }, first, head }
     }
 
     /// Says that everything before `cursor` has been read.
@@ -256,8 +268,7 @@ fn cut(name: &str) -> &str {
 /// Counts a wait of the producer for the consumer that has row `index`.
 pub fn waited(table: &[AtomicU64], index: usize, nanoseconds: u64) {
     let row = row_words(table, index);
-    // One writer, so a load and a store are enough.
-    let add = |word: usize, more: u64| row[word].store(row[word].load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    let add = |word: usize, more: u64| row[word].fetch_add(more, Ordering::Relaxed);
     add(ROW_WAITS, 1);
     hit(Step::WaitCount);
     add(ROW_WAITED, nanoseconds);

@@ -12,7 +12,7 @@ struct Fixture {
 
 impl Fixture {
     fn new(slots: usize) -> Self {
-        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes: 8, payload_align: 8, slots, readers: 4 }, 0).unwrap();
+        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes: 8, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
         Self { words: zeroed(geometry.end_word()), geometry }
     }
 
@@ -211,7 +211,8 @@ fn corrupt_words_never_overflow_or_loop() {
 /// Registers a consumer in row `index`.
 fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
     let table = table(&ring.words, &ring.geometry);
-    Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start })
+    let Joined { row, first, .. } = Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start });
+    (row, first)
 }
 
 #[test]

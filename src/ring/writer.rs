@@ -128,7 +128,10 @@ pub fn look(words: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, 
     // A consumer that joins goes by the head, and the gate by the next sequence: they must be the same here, also in the middle
     // of a batch. And a successor finds the messages that were not counted by the slot at the head: no batch may come round to it
     // before this.
-    count(words, next);
+    // Among several producers the head is what they claim by, and moves ahead of the messages.
+    if geometry.producers == 1 {
+        count(words, next);
+    }
     gate::look(table(words, geometry), geometry, next)
 }
 

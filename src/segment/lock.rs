@@ -9,15 +9,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use crate::layout::MAX_PRODUCERS;
+
+/// Byte of the first of several producers.
+const MEMBERS: libc::off_t = 8192;
+
 /// What a lock stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Has created the segment, or taken it over, and will unlink it; also held while it is being replaced.
     Owner,
-    /// Writes messages.
+    /// Writes messages. In rings of several producers: joins them, or leaves them, at this moment.
     Producer,
     /// Has this row of the reader table.
     Reader(usize),
+    /// Is one of several producers, and has this row.
+    Member(usize),
+    /// Is any of them; only to be asked for.
+    AnyMember,
 }
 
 impl Role {
@@ -28,7 +37,14 @@ impl Role {
             Self::Producer => 1,
             // A row's number is at most 4095.
             Self::Reader(row) => 64 + row as libc::off_t,
+            Self::Member(row) => MEMBERS + row as libc::off_t,
+            Self::AnyMember => MEMBERS,
         }
+    }
+
+    /// How many bytes the lock is of.
+    fn length(self) -> libc::off_t {
+        if self == Self::AnyMember { MAX_PRODUCERS as libc::off_t } else { 1 }
     }
 }
 
@@ -54,7 +70,8 @@ pub(super) fn is_locked_elsewhere(file: &File, role: Role) -> io::Result<bool> {
 
 fn request(file: &File, command: libc::c_int, role: Role, kind: libc::c_short) -> io::Result<libc::flock> {
     // `l_pid` must be 0 for these commands.
-    let mut lock = libc::flock { l_type: kind, l_whence: libc::SEEK_SET as libc::c_short, l_start: role.offset(), l_len: 1, l_pid: 0 };
+    let mut lock =
+        libc::flock { l_type: kind, l_whence: libc::SEEK_SET as libc::c_short, l_start: role.offset(), l_len: role.length(), l_pid: 0 };
     loop {
         // SAFETY: the descriptor is open as long as `file` is borrowed, and `lock` is the structure that both commands
         // take, writable for the answer.

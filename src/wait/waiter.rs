@@ -66,19 +66,16 @@ impl Bell<'_> {
         }
     }
 
-    /// Whether somebody is sure to ring, behind [`Bell::raise`].
-    fn is_reliable(&self) -> bool {
-        match self.access {
+    /// As [`Waiting::until`] before it sleeps, for who sleeps elsewhere: the value to sleep on, and whether somebody is sure to ring.
+    #[cfg(feature = "async")]
+    pub(crate) fn prepare(&self) -> (u32, bool) {
+        let raised = self.raise();
+        let relies = match self.access {
             Access::Raise(Barrier::Light) => barrier::heavy(),
             Access::Raise(Barrier::Full) => true,
             Access::ReadOnly => false,
-        }
-    }
-
-    /// Both, for who sleeps elsewhere.
-    #[cfg(feature = "async")]
-    pub(crate) fn prepare(&self) -> (u32, bool) {
-        (self.raise(), self.is_reliable())
+        };
+        (raised, relies)
     }
 }
 

@@ -8,6 +8,7 @@
 //! whether or not it published the message; from then on the message `s - slots` is certainly gone. It is *filled* when the
 //! call that publishes it is invoked, and *published* when that call has returned.
 
+use crate::gate;
 use crate::history::{Counters, Event, History, Outcome, Read, Reason, Span, Written};
 use crate::plan::{Call, From, Policy};
 
@@ -40,8 +41,14 @@ pub enum Rule {
     Close,
     /// `lag` is between what was published before the call and what was begun before its return.
     LagBound,
-    /// Every reader comes to the end.
+    /// Every reader comes to the end, unless it leaves before.
     Completion,
+    /// A reader that gates loses nothing from where it joined.
+    Lossless,
+    /// Nothing is overwritten before all readers that gate have gone past it.
+    Overwrite,
+    /// Who is told that the ring is full is told of a reader that gates, is a lap behind, and none is slower.
+    Full,
 }
 
 /// A broken rule: of which reader and in which of its events (`None`: outside of them).
@@ -73,15 +80,16 @@ pub fn check(history: &History) -> Vec<Violation> {
         checker.completed(read);
         violations.extend(checker.broken.drain(..).map(|broken| said(broken, None)));
     }
+    violations.extend(gate::check(history, &timeline));
     violations
 }
 
 /// When each message was opened, marked, filled and published. All four only grow along the sequences.
-struct Timeline {
+pub struct Timeline {
     opened: Vec<u64>,
-    marked: Vec<u64>,
-    filled: Vec<u64>,
-    published: Vec<u64>,
+    pub marked: Vec<u64>,
+    pub filled: Vec<u64>,
+    pub published: Vec<u64>,
     close: Span,
 }
 
@@ -121,7 +129,7 @@ impl Timeline {
 }
 
 /// Whether the event that `times` has for `sequence` happened by `now`.
-fn by(times: &[u64], sequence: u64, now: u64) -> bool {
+pub fn by(times: &[u64], sequence: u64, now: u64) -> bool {
     usize::try_from(sequence).ok().and_then(|sequence| times.get(sequence)).is_some_and(|time| *time <= now)
 }
 
@@ -201,7 +209,8 @@ impl<'a> Checker<'a> {
 
     fn completed(&mut self, read: &Read) {
         let ended = matches!(read.events.last(), Some(Event { outcome: Outcome::Closed(_), .. }));
-        self.require(Rule::Completion, ended, || "the last event is not the end of the ring".into());
+        self.require(Rule::Completion, ended || read.leaves, || "the last event is not the end of the ring".into());
+        self.during(read.leave);
     }
 
     /// Moves the clock; returns how many messages were published before the call (so it must know of them), and how many

@@ -3,8 +3,8 @@
 use seqring::Ring;
 
 use crate::check::{Rule, check};
-use crate::history::{Event, History, Outcome, Reason};
-use crate::plan::{Call, From, Plan, Policy, Publish, Shape};
+use crate::history::{Event, History, Outcome, Reason, Refusal, Span};
+use crate::plan::{Call, From, Plan, Policy, Publish, Shape, Standing};
 use crate::record::{Recorder, Scribe, Traffic, Words};
 use crate::support::Name;
 
@@ -380,4 +380,144 @@ fn every_event_matters() {
             }
         }
     }
+}
+
+/// A history of one thread, call by call: a free reader, two that gate from the beginning, of which the second leaves early, and one that
+/// joins late and asks for what is gone.
+fn gating_sample() -> History {
+    type T = Words<6>;
+    let name = Name::new("corrupt-gating");
+    let plan = Plan { shape: Shape::Line, slots: SLOTS, publishing: vec![], readings: vec![] };
+    let ring = <T as Traffic>::builder(&name, &plan).create().expect("a new ring");
+    let mut scribe = Scribe::<T>::new(&ring, ring.producer().expect("the only producer"));
+    let mut free = Recorder::<T>::attach(&ring, From::Next, Policy::Oldest);
+    let gating = |start, index| Recorder::<T, _>::gate(&ring, start, Policy::Oldest, index);
+    let (mut first, mut second) = (gating(From::Next, 1), gating(From::Next, 2));
+    scribe.step(Publish::Single(16));
+    scribe.step(Publish::Try(2));
+    let _ = first.call(Call::RecvBatch(5));
+    scribe.step(Publish::Try(1));
+    let _ = second.call(Call::RecvBatch(16));
+    scribe.step(Publish::Single(5));
+    scribe.step(Publish::Timeout(1, 50));
+    let mut late = gating(From::Sequence(0), 3);
+    scribe.step(Publish::Try(1));
+    let second = second.leave();
+    let _ = (late.call(Call::Recv), late.call(Call::RecvBatch(16)), first.call(Call::RecvBatch(16)));
+    scribe.step(Publish::Batch(16));
+    let _ = (free.call(Call::Recv), late.call(Call::RecvBatch(16)), first.call(Call::RecvBatch(16)));
+    scribe.step(Publish::Single(2));
+    let writer = scribe.close();
+    History { slots: SLOTS as u64, writer, readers: vec![free.drain(), first.drain(), second, late.drain()] }
+}
+
+/// Corrupts the sample with gating readers and expects that these rules are broken and no others.
+#[track_caller]
+fn expect_of_gating(rules: &[Rule], corrupt: impl FnOnce(&mut History)) {
+    let mut history = gating_sample();
+    assert_eq!(check(&history), []);
+    corrupt(&mut history);
+    let violations = check(&history);
+    let broken = |rule: &Rule| violations.iter().any(|violation| violation.rule == *rule);
+    let expected = rules.iter().all(broken) && violations.iter().all(|violation| rules.contains(&violation.rule));
+    assert!(expected, "not {rules:?} are broken, but {violations:#?}");
+}
+
+#[test]
+fn the_gating_sample_is_full_for_everybody_once() {
+    let history = gating_sample();
+    assert_eq!(check(&history), []);
+    let refusals: Vec<_> = history.writer.refusals.iter().map(|refusal| (refusal.sequence, refusal.reader, refusal.lag)).collect();
+    assert_eq!(refusals, [(16, 1, 16), (16, 1, 16), (16, 2, 16), (21, 1, 16), (21, 3, 21)]);
+    for (reader, lost) in [(0, true), (1, false), (2, false), (3, true)] {
+        assert_eq!(history.readers[reader].events.iter().any(is_lagged), lost, "reader {reader}");
+    }
+}
+
+#[test]
+fn loss_of_a_gating_reader() {
+    // What the free one lost and was not waited for.
+    expect_of_gating(&[Rule::Lossless, Rule::Overwrite, Rule::Full], |history| history.readers[0].standing = Standing::Gating);
+    // The late one would have been safe at the head.
+    expect_of_gating(&[Rule::Lossless, Rule::Position], |history| history.readers[3].start = From::Next);
+    // The same where any jump is allowed, if only the message that it is made from was overwritten.
+    expect_of_gating(&[Rule::Lossless, Rule::Position, Rule::Freshness], |history| {
+        (history.readers[3].start, history.readers[3].on_lag) = (From::Next, Policy::Newest);
+    });
+    // It may have been told of messages before its joining, at 21, and of the margin of its policy.
+    expect_of_gating(&[Rule::Lossless, Rule::LossJustified, Rule::Conservation], |history| {
+        change_loss(history, 3, 21 + 3 - 8 + 1);
+    });
+}
+
+#[test]
+fn message_overwritten_under_a_gating_reader() {
+    // It was still there when the producer came round to what it had not received.
+    expect_of_gating(&[Rule::Overwrite], |history| {
+        let end = history.writer.close.returned;
+        history.readers[2].leave = Span { invoked: end, returned: end };
+    });
+    // The same for one that has not received a thing, and so was slower than who is said to be the slowest.
+    expect_of_gating(&[Rule::Overwrite, Rule::Full], |history| history.readers[2].events.clear());
+}
+
+#[test]
+fn full_without_a_reason() {
+    type Corruption = fn(&mut Refusal);
+    let corruptions: [(usize, Corruption); 8] = [
+        // Nobody waits for this one,
+        (0, |refusal| refusal.reader = 0),
+        // this one does not exist,
+        (0, |refusal| refusal.reader = 4),
+        // this one was not there yet,
+        (0, |refusal| refusal.reader = 3),
+        // this one was further,
+        (2, |refusal| refusal.reader = 1),
+        (3, |refusal| refusal.reader = 2),
+        // this one was slower,
+        (4, |refusal| (refusal.reader, refusal.lag) = (1, 16)),
+        // and these lags are not theirs.
+        (0, |refusal| refusal.lag -= 1),
+        (3, |refusal| refusal.lag += 2),
+    ];
+    for (index, corrupt) in corruptions {
+        expect_of_gating(&[Rule::Full], |history| corrupt(&mut history.writer.refusals[index]));
+    }
+    // There was room by what this one says a moment later.
+    expect_of_gating(&[Rule::Full], |history| {
+        let received = find(history, 1, 1, |event| matches!(event.call, Call::RecvBatch(_)));
+        history.writer.refusals[4].span.returned = history.readers[1].events[received].span.returned;
+        (history.writer.refusals[4].reader, history.writer.refusals[4].lag) = (1, 10);
+    });
+    // Who was joining was not as far as that, either.
+    expect_of_gating(&[Rule::Full], |history| {
+        history.readers[3].attach.returned = history.writer.refusals[4].span.invoked;
+        history.writer.refusals[4].lag = 18;
+    });
+    expect_of_gating(&[Rule::Full], |history| {
+        // The reader left before.
+        let before = history.writer.refusals[2].span.invoked - 1;
+        let span = Span { invoked: before, returned: before };
+        (history.readers[2].leave, history.readers[2].leaves) = (span, true);
+        history.readers[2].events.clear();
+    });
+}
+
+#[test]
+fn full_of_another_message() {
+    for by in [-1, 1] {
+        expect_of_gating(&[Rule::WellFormed], |history| {
+            let refusal = &mut history.writer.refusals[3];
+            refusal.sequence = refusal.sequence.wrapping_add_signed(by);
+        });
+    }
+}
+
+#[test]
+fn full_at_no_time() {
+    expect_of_gating(&[Rule::WellFormed], |history| history.writer.refusals.swap(0, 1));
+    expect_of_gating(&[Rule::WellFormed], |history| {
+        let span = &mut history.writer.refusals[0].span;
+        std::mem::swap(&mut span.invoked, &mut span.returned);
+    });
 }

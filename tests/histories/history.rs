@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Call, From, Policy};
+use crate::plan::{Call, From, Policy, Standing};
 
 /// The clock just before a call and just behind it, in nanoseconds. The call took effect in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct History {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Written {
     pub attempts: Vec<Attempt>,
+    /// Calls that found the ring full.
+    pub refusals: Vec<Refusal>,
     pub close: Span,
 }
 
@@ -35,15 +37,28 @@ pub struct Attempt {
     pub span: Span,
 }
 
+/// A call that did not publish the message `sequence`, for `reader` was said to be `lag` messages behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub sequence: u64,
+    pub reader: usize,
+    pub lag: u64,
+    pub span: Span,
+}
+
 /// What a consumer saw.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Read {
     pub start: From,
     pub on_lag: Policy,
+    pub standing: Standing,
+    /// It leaves when it likes, and not only at the end of the ring.
+    pub leaves: bool,
     pub attach: Span,
     /// Cursor behind the attachment.
     pub cursor: u64,
     pub events: Vec<Event>,
+    pub leave: Span,
 }
 
 /// A call of a consumer, its result, and the consumer's counters behind it.

@@ -2,11 +2,13 @@
 
 mod check;
 mod corrupt;
+mod gate;
 mod history;
 mod payload;
 mod plan;
 mod record;
 mod run;
+mod shared;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,7 +16,7 @@ use proptest::prelude::*;
 
 use crate::check::check;
 use crate::history::History;
-use crate::plan::plans;
+use crate::plan::{gating_plans, plans};
 
 /// Runs are not repeatable, so there is nothing to keep for the next time.
 fn cases(cases: u32) -> ProptestConfig {
@@ -42,6 +44,24 @@ proptest! {
 
     #[test]
     fn processes_see_what_the_specification_allows(plan in plans(60)) {
+        expect_correct(&run::processes(&plan))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn threads_that_gate_lose_nothing(plan in gating_plans(16)) {
+        expect_correct(&run::threads(&plan))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(25))]
+
+    #[test]
+    fn processes_that_gate_lose_nothing(plan in gating_plans(16)) {
         expect_correct(&run::processes(&plan))?;
     }
 }

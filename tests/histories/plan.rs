@@ -33,6 +33,10 @@ pub enum Publish {
     Single(u64),
     /// So many messages in one batch.
     Batch(u64),
+    /// So many messages, each unless the ring is full.
+    Try(u64),
+    /// So many messages, each waiting for room for at most so many microseconds.
+    Timeout(u64, u64),
     /// So many messages written piece by piece, if they are bytes.
     Built(u64),
     /// A message that is given up half-way, if they are bytes.
@@ -48,6 +52,7 @@ pub enum Publish {
 pub struct Reading {
     pub start: From,
     pub on_lag: Policy,
+    pub standing: Standing,
     /// Attach only when a part of all messages (in percent) has been published; 0 is before the first.
     pub join_percent: u64,
     /// Through the mapping of the creator, where messages can be written, too. In threads only.
@@ -55,6 +60,18 @@ pub struct Reading {
     pub calls: Vec<Call>,
     /// How often the calls are made, before what is left is received.
     pub rounds: usize,
+    /// What is left is not received: the consumer leaves.
+    pub leaves: bool,
+}
+
+/// What the producer has to do with a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    Free,
+    /// In the reader table, but nobody waits for it.
+    Registered,
+    /// The producer waits for it.
+    Gating,
 }
 
 /// A call of a consumer.
@@ -115,7 +132,7 @@ impl std::convert::From<Policy> for seqring::OnLag {
 }
 
 impl Plan {
-    /// Messages that are published if the shape allows all steps.
+    /// Messages that are published whether or not the ring is full at times.
     pub fn messages(&self) -> u64 {
         let of = |step: &Publish| match (step, self.shape) {
             (Publish::Single(n) | Publish::Batch(n), _) | (Publish::Built(n), Shape::Bytes(_)) => *n,
@@ -123,12 +140,43 @@ impl Plan {
         };
         self.publishing.iter().map(of).sum()
     }
+
+    /// Messages that are published only if there is room.
+    pub fn tries(&self) -> u64 {
+        let of = |step: &Publish| match step {
+            Publish::Try(n) | Publish::Timeout(n, _) => *n,
+            _ => 0,
+        };
+        self.publishing.iter().map(of).sum()
+    }
 }
 
-/// Plans whose producer takes at most so many steps.
+/// Plans whose producer takes at most so many steps and waits for nobody.
 pub fn plans(steps: usize) -> impl Strategy<Value = Plan> {
+    let standings = prop_oneof![3 => Just(Standing::Free), 1 => Just(Standing::Registered)];
+    plans_with(steps, publishes(), vec(readings(standings, 1), 1..=4))
+}
+
+/// Plans with consumers that gate, beside others. None of them can keep the producer waiting for ever: each receives until the end or
+/// leaves, and waits only when it has received all there is.
+pub fn gating_plans(steps: usize) -> impl Strategy<Value = Plan> {
+    let standings = prop_oneof![2 => Just(Standing::Gating), 1 => Just(Standing::Free), 1 => Just(Standing::Registered)];
+    let readings = (readings(Just(Standing::Gating), 3), vec(readings(standings, 3), 0..=3)).prop_map(|(gating, mut others)| {
+        others.push(gating);
+        others
+    });
+    // Batches of many laps, for consumers to join in the middle of.
+    let publishing = prop_oneof![5 => publishes(), 1 => (200..800u64).prop_map(Publish::Batch)];
+    plans_with(steps, publishing, readings)
+}
+
+fn plans_with(
+    steps: usize,
+    publishing: impl Strategy<Value = Publish>,
+    readings: impl Strategy<Value = Vec<Reading>>,
+) -> impl Strategy<Value = Plan> {
     let slots = prop_oneof![Just(1usize), 2..=8usize, 9..=64usize];
-    (shapes(), slots, vec(publishes(), 1..steps), vec(readings(), 1..=4)).prop_map(|(shape, slots, publishing, readings)| Plan {
+    (shapes(), slots, vec(publishing, 1..steps), readings).prop_map(|(shape, slots, publishing, readings)| Plan {
         shape,
         slots,
         publishing,
@@ -151,6 +199,8 @@ fn publishes() -> impl Strategy<Value = Publish> {
     prop_oneof![
         4 => (1..200u64).prop_map(Publish::Single),
         2 => (0..150u64).prop_map(Publish::Batch),
+        2 => (1..100u64).prop_map(Publish::Try),
+        1 => (1..20u64, 0..300u64).prop_map(|(count, micros)| Publish::Timeout(count, micros)),
         2 => (1..100u64).prop_map(Publish::Built),
         1 => Just(Publish::Aborted),
         1 => Just(Publish::Panicked),
@@ -158,11 +208,23 @@ fn publishes() -> impl Strategy<Value = Publish> {
     ]
 }
 
-fn readings() -> impl Strategy<Value = Reading> {
+/// Consumers of which so many join late for three that join at the beginning.
+fn readings(standings: impl Strategy<Value = Standing>, late: u32) -> impl Strategy<Value = Reading> {
     let policies = prop_oneof![Just(Policy::Oldest), Just(Policy::Newest), Just(Policy::Stay)];
-    let join = prop_oneof![3 => Just(0), 1 => 1..=100u64];
-    (froms(), policies, join, any::<bool>(), vec(calls(), 1..20), 0..30usize)
-        .prop_map(|(start, on_lag, join_percent, writable, calls, rounds)| Reading { start, on_lag, join_percent, writable, calls, rounds })
+    let join = prop_oneof![3 => Just(0), late => 1..=100u64];
+    let leaves = prop_oneof![3 => Just(false), 1 => Just(true)];
+    (froms(), policies, standings, join, any::<bool>(), vec(calls(), 1..20), 0..30usize, leaves).prop_map(
+        |(start, on_lag, standing, join_percent, writable, calls, rounds, leaves)| Reading {
+            start,
+            on_lag,
+            standing,
+            join_percent,
+            writable,
+            calls,
+            rounds,
+            leaves,
+        },
+    )
 }
 
 fn froms() -> impl Strategy<Value = From> {

@@ -5,11 +5,14 @@ use std::time::Duration;
 use std::{panic, thread};
 
 use bytemuck::Pod;
-use seqring::{Builder, CloseReason, Consumer, Message, Producer, RecvError, RecvTimeoutError, Ring, TryRecvError};
+use seqring::{
+    Builder, CloseReason, Consumer, ConsumerBuilder, Free, Full, Message, Producer, PublishError, RecvError, RecvTimeoutError, Registered,
+    Registration, Ring, TryRecvError,
+};
 
-use crate::history::{Attempt, Counters, Event, Outcome, Read, Reason, Span, Written};
+use crate::history::{Attempt, Counters, Event, Outcome, Read, Reason, Refusal, Span, Written};
 use crate::payload;
-use crate::plan::{Call, From, Plan, Policy, Publish, Reading, Shape};
+use crate::plan::{Call, From, Plan, Policy, Publish, Reading, Shape, Standing};
 use crate::support::monotonic_ns;
 
 /// How messages of one type are made and recognised.
@@ -19,12 +22,15 @@ pub trait Traffic: 'static {
     fn builder(name: &str, plan: &Plan) -> Builder<Self::Message>;
     /// Publishes the next message, of `slot_bytes` at most, as all below.
     fn publish(producer: &mut Producer<Self::Message>, slot_bytes: usize);
+    /// Publishes the next message if there is room, at once or within a timeout.
+    fn try_publish(producer: &mut Producer<Self::Message>, slot_bytes: usize, timeout: Option<Duration>) -> Result<(), Full>;
     fn publish_batch(producer: &mut Producer<Self::Message>, slot_bytes: usize, count: u64);
     /// Publishes the next message piece by piece; whether this type can do that.
     fn build(producer: &mut Producer<Self::Message>, slot_bytes: usize) -> bool;
     /// Gives a message up half-way; whether this type can do that.
     fn abort(producer: &mut Producer<Self::Message>, slot_bytes: usize, with_panic: bool) -> bool;
-    fn try_recv_into(consumer: &mut Consumer<Self::Message>) -> Result<<Self::Message as Message>::Owned, TryRecvError>;
+    fn try_recv_into<R: Registration>(consumer: &mut Consumer<Self::Message, R>)
+    -> Result<<Self::Message as Message>::Owned, TryRecvError>;
     /// Which message this is, if it is one; probably `hint`.
     fn identify(message: &<Self::Message as Message>::Owned, slot_bytes: usize, hint: u64) -> Option<u64>;
 }
@@ -47,6 +53,16 @@ where
         assert_eq!(producer.publish(&payload::array(sequence)), sequence);
     }
 
+    fn try_publish(producer: &mut Producer<[u64; N]>, _: usize, timeout: Option<Duration>) -> Result<(), Full> {
+        let sequence = producer.next_sequence();
+        let message = payload::array(sequence);
+        let published = match timeout {
+            None => producer.try_publish(&message),
+            Some(timeout) => producer.publish_timeout(&message, timeout),
+        };
+        published.map(|published| assert_eq!(published, sequence))
+    }
+
     fn publish_batch(producer: &mut Producer<[u64; N]>, _: usize, count: u64) {
         let first = producer.next_sequence();
         let messages: Vec<[u64; N]> = (first..first + count).map(payload::array).collect();
@@ -61,7 +77,7 @@ where
         false
     }
 
-    fn try_recv_into(consumer: &mut Consumer<[u64; N]>) -> Result<[u64; N], TryRecvError> {
+    fn try_recv_into<R: Registration>(consumer: &mut Consumer<[u64; N], R>) -> Result<[u64; N], TryRecvError> {
         consumer.try_recv()
     }
 
@@ -84,6 +100,21 @@ impl Traffic for Bytes {
     fn publish(producer: &mut Producer<[u8]>, slot_bytes: usize) {
         let sequence = producer.next_sequence();
         assert_eq!(producer.publish(&payload::bytes(sequence, slot_bytes)), Ok(sequence));
+    }
+
+    fn try_publish(producer: &mut Producer<[u8]>, slot_bytes: usize, timeout: Option<Duration>) -> Result<(), Full> {
+        let sequence = producer.next_sequence();
+        let message = payload::bytes(sequence, slot_bytes);
+        let published = match timeout {
+            None => producer.try_publish(&message),
+            Some(timeout) => producer.publish_timeout(&message, timeout),
+        };
+        match published {
+            Ok(published) => assert_eq!(published, sequence),
+            Err(PublishError::Full(full)) => return Err(full),
+            Err(PublishError::TooLarge(too_large)) => panic!("{too_large}"),
+        }
+        Ok(())
     }
 
     fn publish_batch(producer: &mut Producer<[u8]>, slot_bytes: usize, count: u64) {
@@ -115,7 +146,7 @@ impl Traffic for Bytes {
         true
     }
 
-    fn try_recv_into(consumer: &mut Consumer<[u8]>) -> Result<Vec<u8>, TryRecvError> {
+    fn try_recv_into<R: Registration>(consumer: &mut Consumer<[u8], R>) -> Result<Vec<u8>, TryRecvError> {
         let mut message = vec![1, 2, 3];
         consumer.try_recv_into(&mut message).map(|()| message)
     }
@@ -145,7 +176,8 @@ pub fn write<T: Traffic>(ring: &Ring<T::Message>, producer: Producer<T::Message>
     let mut scribe = Scribe::<T>::new(ring, producer);
     plan.publishing.iter().for_each(|step| scribe.step(*step));
     let written = scribe.close();
-    assert_eq!(written.attempts.iter().map(|attempt| attempt.count).sum::<u64>(), plan.messages(), "not all was published");
+    let published: u64 = written.attempts.iter().map(|attempt| attempt.count).sum();
+    assert_eq!(published + written.refusals.len() as u64, plan.messages() + plan.tries(), "not all was published or refused");
     written
 }
 
@@ -154,11 +186,12 @@ pub struct Scribe<T: Traffic> {
     producer: Producer<T::Message>,
     slot_bytes: usize,
     attempts: Vec<Attempt>,
+    refusals: Vec<Refusal>,
 }
 
 impl<T: Traffic> Scribe<T> {
     pub fn new(ring: &Ring<T::Message>, producer: Producer<T::Message>) -> Self {
-        Self { producer, slot_bytes: ring.slot_bytes(), attempts: Vec::new() }
+        Self { producer, slot_bytes: ring.slot_bytes(), attempts: Vec::new(), refusals: Vec::new() }
     }
 
     pub fn step(&mut self, step: Publish) {
@@ -175,6 +208,8 @@ impl<T: Traffic> Scribe<T> {
                 // A batch of none does not touch a slot.
                 n > 0
             }),
+            Publish::Try(n) => (0..n).for_each(|_| self.attempt_to(None)),
+            Publish::Timeout(n, micros) => (0..n).for_each(|_| self.attempt_to(Some(Duration::from_micros(micros)))),
             Publish::Built(n) => (0..n).for_each(|_| self.attempt(1, |producer| T::build(producer, bytes))),
             Publish::Aborted => self.attempt(0, |producer| T::abort(producer, bytes, false)),
             Publish::Panicked => self.attempt(0, |producer| T::abort(producer, bytes, true)),
@@ -184,7 +219,22 @@ impl<T: Traffic> Scribe<T> {
 
     pub fn close(self) -> Written {
         let ((), close) = timed(|| self.producer.close());
-        Written { attempts: self.attempts, close }
+        Written { attempts: self.attempts, refusals: self.refusals, close }
+    }
+
+    /// A call that publishes one message if there is room.
+    fn attempt_to(&mut self, timeout: Option<Duration>) {
+        let sequence = self.producer.next_sequence();
+        let (published, span) = timed(|| T::try_publish(&mut self.producer, self.slot_bytes, timeout));
+        let count = u64::from(published.is_ok());
+        assert_eq!(self.producer.next_sequence(), sequence + count);
+        match published {
+            Ok(()) => self.attempts.push(Attempt { first: sequence, count, span }),
+            Err(Full { reader, lag }) => {
+                let reader = reader.parse().unwrap_or_else(|_| panic!("no consumer is called {reader:?}"));
+                self.refusals.push(Refusal { sequence, reader, lag, span });
+            }
+        }
     }
 
     /// A call that publishes `count` messages, unless it says that it does nothing.
@@ -198,36 +248,72 @@ impl<T: Traffic> Scribe<T> {
     }
 }
 
-/// Receives as planned, and then until the end. `attached` is called once the consumer is there.
-pub fn read<T: Traffic>(ring: &Ring<T::Message>, reading: &Reading, attached: impl FnOnce()) -> Read {
-    let mut recorder = Recorder::<T>::attach(ring, reading.start, reading.on_lag);
-    attached();
-    for _ in 0..reading.rounds {
-        reading.calls.iter().for_each(|call| drop(recorder.call(*call)));
+/// Receives as planned, and then until the end or not at all. `attached` is called once the consumer is there; `index` is its name.
+pub fn read<T: Traffic>(ring: &Ring<T::Message>, reading: &Reading, index: usize, attached: impl FnOnce()) -> Read {
+    let &Reading { start, on_lag, .. } = reading;
+    match reading.standing {
+        Standing::Free => Recorder::<T>::attach(ring, start, on_lag).follow(reading, attached),
+        Standing::Registered => Recorder::<T, _>::register(ring, start, on_lag, index).follow(reading, attached),
+        Standing::Gating => Recorder::<T, _>::gate(ring, start, on_lag, index).follow(reading, attached),
     }
-    recorder.drain()
 }
 
 /// Receives, and writes down what and when.
-pub struct Recorder<T: Traffic> {
-    consumer: Consumer<T::Message>,
+pub struct Recorder<T: Traffic, R: Registration = Free> {
+    consumer: Consumer<T::Message, R>,
     slot_bytes: usize,
     read: Read,
 }
 
 impl<T: Traffic> Recorder<T> {
+    /// Attaches a free consumer.
     pub fn attach(ring: &Ring<T::Message>, start: From, on_lag: Policy) -> Self {
+        Self::new(ring, start, on_lag, Standing::Free, ConsumerBuilder::attach)
+    }
+}
+
+impl<T: Traffic> Recorder<T, Registered> {
+    /// Attaches a consumer that the producer knows of; `index` is its name.
+    pub fn register(ring: &Ring<T::Message>, start: From, on_lag: Policy, index: usize) -> Self {
+        let name = index.to_string();
+        Self::new(ring, start, on_lag, Standing::Registered, |builder| builder.name(&name).attach().expect("there are rows enough"))
+    }
+
+    /// Attaches a consumer that the producer waits for; `index` is its name.
+    pub fn gate(ring: &Ring<T::Message>, start: From, on_lag: Policy, index: usize) -> Self {
+        let name = index.to_string();
+        Self::new(ring, start, on_lag, Standing::Gating, |builder| builder.name(&name).gating().attach().expect("there are rows enough"))
+    }
+}
+
+impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
+    fn new(
+        ring: &Ring<T::Message>,
+        start: From,
+        on_lag: Policy,
+        standing: Standing,
+        attach: impl FnOnce(ConsumerBuilder<T::Message>) -> Consumer<T::Message, R>,
+    ) -> Self {
         let builder = ring.consumer().start(start.into()).on_lag(on_lag.into());
-        let (consumer, attach) = timed(|| builder.attach());
-        let read = Read { start, on_lag, attach, cursor: consumer.cursor(), events: Vec::new() };
+        let (consumer, attach) = timed(|| attach(builder));
+        // When it leaves, and whether before the end, is told by `leave` and `drain`.
+        let read = Read { start, on_lag, standing, leaves: false, attach, cursor: consumer.cursor(), events: Vec::new(), leave: attach };
         Self { consumer, slot_bytes: ring.slot_bytes(), read }
+    }
+
+    fn follow(mut self, reading: &Reading, attached: impl FnOnce()) -> Read {
+        attached();
+        for _ in 0..reading.rounds {
+            reading.calls.iter().for_each(|call| drop(self.call(*call)));
+        }
+        if reading.leaves { self.leave() } else { self.drain() }
     }
 
     /// Receives until the end.
     pub fn drain(mut self) -> Read {
         loop {
             match self.call(Call::Recv) {
-                Some(Outcome::Closed(_)) => return self.read,
+                Some(Outcome::Closed(_)) => return Read { leaves: false, ..self.leave() },
                 // Who stays must go on by itself. (Not to the oldest: a message given up half-way has taken that, too.)
                 Some(Outcome::Lagged(n)) if self.read.on_lag == Policy::Stay => {
                     let behind = self.consumer.cursor() + n;
@@ -236,6 +322,12 @@ impl<T: Traffic> Recorder<T> {
                 _ => {}
             }
         }
+    }
+
+    /// Receives no more.
+    pub fn leave(self) -> Read {
+        let ((), leave) = timed(|| drop(self.consumer));
+        Read { leaves: true, leave, ..self.read }
     }
 
     /// Makes a call and returns its outcome, if it was one.

@@ -44,13 +44,13 @@ fn threads_of<T: Traffic>(plan: &Plan) -> History {
                     let own = Ring::open_read_only(name).expect("an open ring");
                     let ring = if reading.writable { ring } else { &own };
                     if reading.join_percent == 0 {
-                        return read::<T>(ring, reading, || {
+                        return read::<T>(ring, reading, index, || {
                             ready.wait();
                         });
                     }
                     ready.wait();
                     wait_to_join(ring, plan, index);
-                    read::<T>(ring, reading, || ())
+                    read::<T>(ring, reading, index, || ())
                 })
             })
             .collect();
@@ -129,11 +129,11 @@ fn reader<T: Traffic>(part: &Part) {
     let reading = &part.plan.readings[part.reader];
     let ready = || role::say("ready");
     let read = if reading.join_percent == 0 {
-        read::<T>(&ring, reading, ready)
+        read::<T>(&ring, reading, part.reader, ready)
     } else {
         ready();
         wait_to_join(&ring, &part.plan, part.reader);
-        read::<T>(&ring, reading, || ())
+        read::<T>(&ring, reading, part.reader, || ())
     };
     role::say(&serde_json::to_string(&read).expect("plain data"));
 }

@@ -42,6 +42,11 @@ pub fn hear() -> Option<String> {
     std::io::stdin().lines().next()?.ok()
 }
 
+/// Gives a role to `command`, which ends up running [`Child::command`].
+pub fn cast<'a>(command: &'a mut Command, role: &str, argument: &str) -> &'a mut Command {
+    command.env(ROLE, role).env(ARGUMENT, argument)
+}
+
 /// A child process; killed when dropped.
 #[derive(Debug)]
 pub struct Child {
@@ -66,7 +71,7 @@ impl Child {
 
     /// Starts `command`, which ends up running [`Child::command`], in `role`.
     pub fn spawn(role: &str, argument: &str, mut command: Command) -> Self {
-        command.env(ROLE, role).env(ARGUMENT, argument).stdin(Stdio::piped()).stdout(Stdio::piped());
+        cast(&mut command, role, argument).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
         let output = BufReader::new(process.stdout.take().expect("piped"));
         let (sender, lines) = channel();

@@ -1,6 +1,7 @@
 //! One entry for every developer task of the workspace: `cargo xtask --help`.
 
 mod bench;
+mod chaos;
 mod command;
 mod fuzz;
 mod loom;
@@ -34,6 +35,8 @@ enum Task {
     Mutate(mutate::Args),
     /// Run every fuzz target for a while (nightly toolchain)
     Fuzz(fuzz::Args),
+    /// Kill processes of a ring at random, ten thousand unless told otherwise: the survivors must go on
+    Chaos(chaos::Args),
     /// Run the benchmarks
     Bench(bench::Args),
     /// Check the library with the oldest compiler it promises to support
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Loom(args) => loom::run(&workspace, &args).map(done),
         Task::Mutate(args) => mutate::run(&workspace, &args).map(done),
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),
+        Task::Chaos(args) => chaos::run(&workspace, &args).map(done),
         Task::Bench(args) => bench::run(&workspace, &args).map(done),
         Task::Msrv => msrv::run(&workspace)?.or_error().map(done),
     });

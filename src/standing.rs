@@ -1,0 +1,215 @@
+//! Whether a producer is the only one of its ring, or one of several.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::{Backoff, CachePadded};
+
+use crate::error::Error;
+use crate::failpoint::{Step, hit};
+use crate::layout::{PRODUCER_PID, ROW_PRODUCER_PID, STATE, SUPERSEDED};
+use crate::open::Shared;
+use crate::ring::crew::{Member, Surroundings};
+use crate::ring::{self, Writer};
+use crate::segment::{Role, Segment};
+use crate::standing::private::Write;
+use crate::sync::{AtomicU64, Ordering};
+
+/// How long joining or closing may take another producer of the ring before it is given up on.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether it is done, or whether a living producer a lap behind has finished its message.
+const POLL: Duration = Duration::from_micros(50);
+
+/// Whether a producer is alone: [`Sole`] or [`Several`]. Nobody else implements it.
+pub trait Standing: Write {}
+
+impl Standing for Sole {}
+impl Standing for Several {}
+
+/// The only producer of its ring.
+#[derive(Debug)]
+pub struct Sole {
+    pub(crate) writer: CachePadded<Writer>,
+    shared: Arc<Shared>,
+}
+
+/// One of several producers of a ring, whose messages have one order for all consumers.
+#[derive(Debug)]
+pub struct Several {
+    member: Member,
+    desk: Box<Desk>,
+}
+
+/// What one of several producers has beside its protocol state.
+#[derive(Debug)]
+struct Desk {
+    /// An open file of its own, which holds the lock of its row.
+    file: Segment,
+    row: usize,
+}
+
+pub(crate) mod private {
+    use super::*;
+
+    /// What a producer does that depends on its standing.
+    pub trait Write {
+        /// Publishes a message that `fill` writes, in what `room` allows, and calls `wake` behind it; returns its sequence.
+        ///
+        /// # Errors
+        /// Those of `room` and `fill`.
+        fn publish<E>(
+            &mut self,
+            words: &[AtomicU64],
+            room: impl FnMut(u64) -> Result<u64, E>,
+            fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+            wake: impl FnOnce(),
+        ) -> Result<u64, E>;
+        /// Sequence of the next message, if nobody else is faster.
+        fn next(&self, words: &[AtomicU64]) -> u64;
+        /// Says that no message will follow, if that is so.
+        fn close(&mut self, words: &[AtomicU64]);
+        /// Stops to pass for alive.
+        fn release(&mut self);
+    }
+}
+
+impl Sole {
+    pub(crate) fn new(shared: Arc<Shared>, writer: Writer) -> Self {
+        Self { writer: CachePadded::new(writer), shared }
+    }
+}
+
+impl Write for Sole {
+    #[inline(always)]
+    fn publish<E>(
+        &mut self,
+        words: &[AtomicU64],
+        room: impl FnMut(u64) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+        wake: impl FnOnce(),
+    ) -> Result<u64, E> {
+        self.writer.publish(words, room, fill, wake)
+    }
+
+    fn next(&self, _: &[AtomicU64]) -> u64 {
+        self.writer.next()
+    }
+
+    fn close(&mut self, words: &[AtomicU64]) {
+        self.writer.close(words);
+    }
+
+    fn release(&mut self) {
+        self.shared.release_producer();
+    }
+}
+
+impl Several {
+    /// Joins the producers of a ring.
+    pub(crate) fn join(shared: &Shared) -> Result<Self, Error> {
+        let geometry = shared.header.geometry;
+        let words = shared.words();
+        let io = |doing: &'static str| move |error| Error::io(&shared.name, doing, error);
+        let file = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
+        let mut desk = Desk { file, row: usize::MAX };
+        let patience = Instant::now() + PATIENCE;
+        while !desk.file.try_lock(Role::Producer).map_err(io("lock the segment"))? {
+            if Instant::now() >= patience {
+                return Err(Error::InUse { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) });
+            }
+            thread::sleep(POLL);
+        }
+        hit(Step::ResumeLock);
+        // From here on the lock goes with the file, if we fail. As in `Ring::producer`: it tells whether the ring has been replaced.
+        if words[STATE].load(Ordering::Relaxed) == SUPERSEDED && !shared.segment.is_named() {
+            return Err(Error::Superseded { name: shared.name.clone() });
+        }
+        for row in 0..geometry.producers {
+            if desk.file.try_lock(Role::Member(row)).map_err(io("lock a producer's row"))? {
+                desk.row = row;
+                break;
+            }
+        }
+        if desk.row == usize::MAX {
+            return Err(Error::TooManyProducers { name: shared.name.clone(), producers: geometry.producers });
+        }
+        let pid = u64::from(std::process::id());
+        words[PRODUCER_PID].store(pid, Ordering::Relaxed);
+        ring::table(words, &geometry)[geometry.producer_row(desk.row) + ROW_PRODUCER_PID].store(pid, Ordering::Relaxed);
+        hit(Step::ResumePid);
+        let member = Member::join(words, geometry, desk.row, |row| desk.is_alive(row));
+        desk.file.unlock(Role::Producer);
+        Ok(Self { member, desk: Box::new(desk) })
+    }
+}
+
+impl Desk {
+    /// Whether the producer that has row `row` lives.
+    fn is_alive(&self, row: usize) -> bool {
+        row == self.row || self.file.is_locked_elsewhere(Role::Member(row)).unwrap_or(true)
+    }
+}
+
+impl Write for Several {
+    #[inline]
+    fn publish<E>(
+        &mut self,
+        words: &[AtomicU64],
+        room: impl FnMut(u64) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+        wake: impl FnOnce(),
+    ) -> Result<u64, E> {
+        let mut around = Around { room, desk: &self.desk, backoff: Backoff::new() };
+        self.member.publish(words, &mut around, |body, _| fill(body), wake)
+    }
+
+    fn next(&self, words: &[AtomicU64]) -> u64 {
+        ring::head(words)
+    }
+
+    fn close(&mut self, words: &[AtomicU64]) {
+        // Who joins or closes at this moment is quick, or dead and without the lock.
+        let patience = Instant::now() + PATIENCE;
+        while !self.desk.file.try_lock(Role::Producer).unwrap_or(false) {
+            if Instant::now() >= patience {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+        self.member.close(words, |row| self.desk.is_alive(row));
+    }
+
+    fn release(&mut self) {
+        // In this order: who waits for the second lock, to be the last, must find the first one free.
+        self.desk.file.unlock(Role::Member(self.desk.row));
+        hit(Step::CloseLock);
+        self.desk.file.unlock(Role::Producer);
+    }
+}
+
+/// What one of several producers has around it while it publishes.
+struct Around<'a, R> {
+    room: R,
+    desk: &'a Desk,
+    backoff: Backoff,
+}
+
+impl<E, R: FnMut(u64) -> Result<u64, E>> Surroundings<E> for Around<'_, R> {
+    #[inline]
+    fn room(&mut self, next: u64) -> Result<u64, E> {
+        (self.room)(next)
+    }
+
+    fn is_alive(&mut self, row: usize) -> bool {
+        self.desk.is_alive(row)
+    }
+
+    fn wait(&mut self) {
+        if self.backoff.is_completed() {
+            thread::sleep(POLL);
+        } else {
+            self.backoff.snooze();
+        }
+    }
+}

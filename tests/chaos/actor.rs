@@ -1,0 +1,105 @@
+//! A process in a role, as the director sees it.
+
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use crate::board::{Board, Line};
+use crate::roles::Role;
+use crate::stage::Part;
+use crate::support::role::{self, PATIENCE};
+
+/// Killed when dropped.
+#[derive(Debug)]
+pub struct Actor {
+    pub role: &'static Role,
+    pub is_veteran: bool,
+    /// What it last said; progress 0 and epoch 0 before it has said anything.
+    pub line: Line,
+    /// Killed, and not started again yet.
+    pub is_dead: bool,
+    place: usize,
+    process: Child,
+    /// When it last got further.
+    moved: Instant,
+}
+
+impl Actor {
+    pub fn start(role: &'static Role, is_veteran: bool, board: &Board, part: &Part) -> Self {
+        let place = part.place;
+        board.set_line(place, Line::default());
+        let argument = serde_json::to_string(part).expect("plain data");
+        let mut command = role::Child::command();
+        role::cast(&mut command, role.name, &argument).stdin(Stdio::null()).stdout(Stdio::null());
+        let process = command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
+        Self { role, is_veteran, line: Line::default(), is_dead: false, place, process, moved: Instant::now() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it has found the ring and its place in it.
+    pub fn has_begun(&self) -> bool {
+        self.line.epoch > 0
+    }
+
+    /// Reads what it says and checks it, if it is not dead.
+    ///
+    /// # Panics
+    /// If it has ended, goes back, or does not move.
+    pub fn watch(&mut self, board: &Board) {
+        if self.is_dead {
+            return;
+        }
+        let before = self.line;
+        self.read(board);
+        if self.line != before {
+            self.moved = Instant::now();
+        }
+        let hangs = self.moved.elapsed() >= PATIENCE;
+        assert!(!hangs, "{} {} stays at {:?} for {PATIENCE:?}", self.role.name, self.id(), self.line);
+        let ended = self.process.try_wait().expect("a child can be waited for");
+        assert!(ended.is_none(), "{} {} ended by itself: {ended:?}; it was at {:?}", self.role.name, self.id(), self.line);
+    }
+
+    fn read(&mut self, board: &Board) {
+        let line = board.line(self.place);
+        let back = line.progress < self.line.progress || line.epoch < self.line.epoch;
+        assert!(!back, "{} {} went from {:?} back to {line:?}", self.role.name, self.id(), self.line);
+        self.line = line;
+    }
+
+    /// SIGKILL; [`Actor::bury`] waits for its end.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("a child that was not waited for can be killed");
+    }
+
+    /// Returns when the process is gone and the kernel has released what it held.
+    pub fn bury(&mut self, board: &Board) {
+        let status = self.process.wait().expect("a child can be waited for");
+        assert!(status.code().is_none(), "{} {} ended before it was killed: {status}", self.role.name, self.id());
+        self.is_dead = true;
+        self.read(board);
+    }
+
+    /// Expects it to end well by itself.
+    pub fn finish(mut self, board: &Board) {
+        let started = Instant::now();
+        loop {
+            self.read(board);
+            if let Some(status) = self.process.try_wait().expect("a child can be waited for") {
+                assert!(status.success(), "{} {} ended with {status}", self.role.name, self.id());
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{} {} does not end; it is at {:?}", self.role.name, self.id(), self.line);
+            std::thread::sleep(std::time::Duration::from_micros(500));
+        }
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -1,0 +1,68 @@
+//! What was done, and how long the survivors had to wait.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// What an eviction should take at most, by the documentation.
+const TARGET: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many were killed, by role.
+    pub killed: BTreeMap<&'static str, u64>,
+    /// Of those, how many before they had found the ring.
+    pub early: u64,
+    pub rings: u64,
+    pub messages: u64,
+    /// From the death of gating readers until the producer was more than a lap further.
+    pub evictions: Times,
+    /// From the start of a dead producer's successor until everybody had a message of it.
+    pub takeovers: Times,
+    /// The longest call of each producer, of those that came to publish.
+    pub calls: Times,
+}
+
+impl Report {
+    pub fn kills(&self) -> u64 {
+        self.killed.values().sum()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { killed, early, rings, messages, evictions, takeovers, calls } = self;
+        writeln!(f, "{} kills, {early} of them before the victim had found the ring: {killed:?}", self.kills())?;
+        writeln!(f, "rings: {rings}, messages: {messages}")?;
+        writeln!(f, "a producer is a lap behind the death of gating readers after: {evictions}")?;
+        writeln!(f, "all have a message of a new producer after its start after:   {takeovers}")?;
+        write!(f, "the longest call of a producer's life:                        {calls}")
+    }
+}
+
+/// Durations, for percentiles.
+#[derive(Debug, Default)]
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    pub fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        let Some(max) = sorted.last() else { return f.write_str("never seen") };
+        let milliseconds = |time: &Duration| time.as_secs_f64() * 1e3;
+        let at = |permille: usize| milliseconds(&sorted[(sorted.len() - 1) * permille / 1000]);
+        let late = sorted.iter().filter(|time| **time >= TARGET).count();
+        write!(f, "p50 {:.1}, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1} ms", at(500), at(900), at(990), at(999), milliseconds(max))?;
+        write!(f, "; {late} of {} took {TARGET:?} or longer", sorted.len())
+    }
+}
