@@ -16,6 +16,8 @@ use crate::message::{Message, take_bytes};
 use crate::open::Shared;
 use crate::registration::{Free, Registered, Registration, Wishes};
 use crate::ring::bell::Barrier;
+#[cfg(feature = "async")]
+use crate::ring::bell::peek;
 use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
 use crate::sync::AtomicU64;
 use crate::wait::{Access, Bell, Canceller, IDLE_CHECK, Patience, Roused, WaitStrategy, Waiter};
@@ -78,7 +80,8 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
     /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
     ///
     /// To be woken, a consumer must be able to say that it sleeps: a registered one can, and so can one of a ring that was opened for writing.
-    /// A free consumer of a ring that was opened read-only naps instead, for up to a millisecond at a time.
+    /// A free consumer of a ring that was opened read-only naps instead, for up to a millisecond at a time; so do all of a ring that is not
+    /// [`parkable`](crate::Builder::parkable), and those that a forked child has inherited.
     pub fn wait(mut self, wait: WaitStrategy) -> Self {
         self.wait = wait;
         self
@@ -168,9 +171,16 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
 
 /// Receives every message of a ring, in order, as fast as it can; what it is too slow for is counted exactly.
 ///
-/// A consumer only loads from the segment. It cannot slow the producer or other consumers down, there may be any number
-/// of them, and each may be killed at any time without anybody noticing. For one message to each of several workers,
-/// or for a producer that waits, this is the wrong type.
+/// A free consumer (`Consumer<M>`) only loads from the segment, except that one of a ring that was opened for writing says so when it
+/// goes to sleep. It cannot slow the producer or other consumers down, there may be any number of them, and each may be killed at any time without anybody
+/// noticing. For one message to each of several workers, this is the wrong type.
+///
+/// A registered one (`Consumer<M, Registered>`, see [`ConsumerBuilder::name`]) also writes to the ring's reader table, and to nothing else: how far it is,
+/// and that it sleeps. One that gates makes the producer wait for it; when it is killed, the producer finds that out and goes on.
+///
+/// # Waiting
+/// The blocking receives wait as [`WaitStrategy`] says. By default they spin for a moment and then sleep until the producer wakes them; see
+/// [`ConsumerBuilder::wait`] for who can be woken, and [`Consumer::canceller`] for how to end a wait.
 ///
 /// # Lagging
 /// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once, with the exact number of
@@ -179,7 +189,7 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
 ///
 /// # Closing
 /// All published messages are delivered before `Closed`. A producer that died is noticed by the blocking receives
-/// within some ten milliseconds.
+/// within a tenth of a second.
 pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     reader: CachePadded<Reader>,
     registration: R,
@@ -384,6 +394,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             if self.reader.must_wait(self.shared.words()) {
                 // A producer that waits for this consumer must see how far it is before the two wait for each other.
                 self.tell(self.reader.cursor());
+                patience = patience.begun();
                 if self.wait(patience)? == Wanted::GoOver {
                     self.reader.go_over();
                     continue;
@@ -393,25 +404,21 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 Ok(taken) => return Ok(taken),
                 Err(TryRecvError::Lagged(n)) => return Err(RecvTimeoutError::Lagged(n)),
                 Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
-                // There was a tombstone, or an order. (Or memory is corrupt, which must not keep anybody beyond a timeout.)
-                Err(TryRecvError::Empty) => {
-                    patience = patience.begun();
-                    if patience.is_over() {
-                        return Err(RecvTimeoutError::Timeout);
-                    }
-                }
+                // There was a tombstone, or the producer has wanted something that came to nothing: the wait goes on. Or memory is corrupt,
+                // which must not keep anybody beyond a timeout.
+                Err(TryRecvError::Empty) => patience = go_on(patience)?,
             }
         }
     }
 
-    /// Waits until there is something to receive.
+    /// Waits until there is something to receive, or to see to. The patience has begun.
     #[cold]
     #[inline(never)]
     fn wait(&self, patience: Patience) -> Result<Wanted, RecvTimeoutError> {
         let mut waiting = self.waiter.start(patience.end());
         let sleeps = self.waiter.sleeps();
         let woken = loop {
-            let roused = waiting.until(&[self.bell()], || !self.is_roused());
+            let roused = waiting.until(self.bell().as_slice(), || !self.is_roused());
             // Nobody rings for a death.
             let died = !matches!(roused, Roused::Ready) && !self.shared.is_producer_alive();
             // Looked at behind the question for the producer: its last message may have come before its death.
@@ -421,12 +428,14 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             if !matches!(roused, Roused::Ready) && self.is_at_orphan() {
                 break Ok(Wanted::GoOver);
             }
-            if let Some(reason) = self.reader.ended(self.shared.words()) {
-                break Err(RecvTimeoutError::Closed(reason));
-            }
+            let ended = self.reader.ended(self.shared.words());
+            // Behind the look at the end, which shows what was wanted before it: who was evicted, and then the ring closed, learns of the first.
             if self.registration.is_ordered() {
                 // What is wanted is the business of the receive that follows.
                 break Ok(Wanted::Receive);
+            }
+            if let Some(reason) = ended {
+                break Err(RecvTimeoutError::Closed(reason));
             }
             if died {
                 break Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
@@ -457,7 +466,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody rings for certain. It must look once more.
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
-        self.bell().prepare()
+        self.bell().map_or_else(|| (peek(self.shared.bell()), false), |bell| bell.prepare())
     }
 
     /// Goes over the next sequence, if it was claimed by a producer that died over it.
@@ -475,15 +484,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         &self.shared
     }
 
-    /// What it sleeps by.
-    fn bell(&self) -> Bell<'_> {
+    /// What it sleeps by. Nothing, and so it naps, if it was inherited by a fork: a bit that is raised in a private page reaches nobody, and the kernel
+    /// makes a page private that a futex is on, so that we would see no more of the reader table.
+    fn bell(&self) -> Option<Bell<'_>> {
         let shared = &*self.shared;
+        if shared.is_inherited() {
+            return None;
+        }
         let raise = |word| Bell { word, access: Access::Raise(Barrier::Light) };
-        match self.registration.table() {
+        Some(match self.registration.table() {
             Some(table) if shared.header.parkable => raise(&table[BELL]),
             None if shared.header.parkable && shared.is_writable() => raise(shared.bell()),
             _ => Bell { word: shared.bell(), access: Access::ReadOnly },
-        }
+        })
     }
 }
 
@@ -546,6 +559,14 @@ enum Wanted {
     Receive,
     /// The next sequence will never be a message.
     GoOver,
+}
+
+/// What is left of the patience of a consumer that has received nothing.
+#[cold]
+#[inline(never)]
+fn go_on(patience: Patience) -> Result<Patience, RecvTimeoutError> {
+    let patience = patience.begun();
+    if patience.is_over() { Err(RecvTimeoutError::Timeout) } else { Ok(patience) }
 }
 
 /// The error of a wait that had no deadline.

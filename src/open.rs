@@ -122,6 +122,11 @@ impl Shared {
         &self.table()[ROOM]
     }
 
+    /// Whether a fork has brought it here, as private copies of what was writable. Costs a load.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.segment.is_inherited()
+    }
+
     /// Whether this process opened the ring, and did not inherit it by a fork.
     pub(crate) fn is_ours(&self) -> bool {
         self.segment.is_ours()
@@ -134,7 +139,7 @@ impl Shared {
     #[track_caller]
     pub(crate) fn expect_ours(&self) {
         assert!(
-            !self.segment.is_inherited(),
+            !self.is_inherited(),
             "{}; what was published here since the fork has reached nobody",
             Error::Forked { name: self.name.clone() }
         );
@@ -801,7 +806,8 @@ impl Stale {
             ring::supersede(words);
             hit(Step::ReplaceState);
             let bell = &ring::table(words, &header.geometry)[BELL];
-            let _ = bell::ring(bell);
+            // Behind a fence, so that who has raised the bit and not seen the state does not sleep.
+            let _ = bell::is_raised(bell, Barrier::Full) && bell::ring(bell);
             futex::wake_all(bell);
         }
         self.segment.unlink().map(|_| hit(Step::ReplaceName)).map_err(|error| {

@@ -132,14 +132,18 @@ pub fn bury(slot: &[AtomicU64], sequence: u64) {
     }
 }
 
-/// The first message that is not done in this slot, as its stamp says, of those of `sequence`'s place in a ring of `slots` slots.
+/// The first message that is not done in this slot, as its stamp says, of those of `sequence`'s place in a ring of `slots` slots. Beyond `sequence`
+/// if that is done, and not otherwise.
 pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> u64 {
     let stamp = slot[SLOT_STAMP].load(Ordering::Relaxed);
+    if stamp >= ready(sequence) {
+        return sequence.saturating_add(slots);
+    }
     let in_slot = stamp / 4;
     match stamp % 4 {
         1 => in_slot,
         0 => sequence % slots,
-        _ => in_slot.saturating_add(slots),
+        _ => in_slot.saturating_add(slots).min(sequence),
     }
 }
 

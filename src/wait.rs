@@ -46,16 +46,17 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
-    /// The same, counted from now.
+    /// From now on: with an end that does not move.
     pub(crate) fn begun(self) -> Self {
         match self {
             Self::For(_) => self.end().map_or(Self::Endless, Self::Until),
-            _ => self,
+            begun => begun,
         }
     }
 
+    /// Whether it has ended, if it has [begun](Self::begun).
     pub(crate) fn is_over(self) -> bool {
-        matches!(self, Self::Until(deadline) if Instant::now() >= deadline)
+        self.end().is_some_and(|end| Instant::now() >= end)
     }
 
     /// When it ends, if ever: a timeout beyond the clock's range never does.
@@ -78,6 +79,5 @@ pub(crate) fn wake(word: &AtomicU64) {
     }
 }
 
-#[cfg(test)]
 #[cfg(test)]
 mod tests;

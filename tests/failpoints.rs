@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use seqring::failpoint::Step;
-use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, RecvTimeoutError, Ring, Start, TryRecvError};
+use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, RecvTimeoutError, Registration, Ring, Start, TryRecvError};
 
 use support::Name;
+use support::bell::{self, Bell};
 use support::role::{Child, PATIENCE, current, hear, say};
 
 const SLOTS: usize = 4;
@@ -31,15 +32,23 @@ enum Role {
     Creator,
     Producer,
     Consumer,
+    /// A producer that wakes consumers.
+    Waker,
+    /// A gating consumer that wakes the producer.
+    RoomMaker,
+    /// One of several producers.
+    Member,
 }
 
 fn roles(step: Step) -> &'static [Role] {
     let name = step.name();
     match name.split('.').next().unwrap_or_default() {
         "create" | "replace" | "remove" => &[Role::Creator],
-        "resume" | "publish" | "look" | "wait" | "sync" | "close" => &[Role::Producer],
+        "resume" | "publish" | "look" | "wait" | "sync" | "order" | "close" => &[Role::Producer],
         "join" | "tell" | "leave" => &[Role::Consumer],
-        "vacate" => &[Role::Producer, Role::Consumer],
+        "crew" | "claim" => &[Role::Member],
+        "vacate" | "sleep" => &[Role::Producer, Role::Consumer],
+        "wake" => &[Role::Waker, Role::RoomMaker],
         other => panic!("who takes the steps {other}.*, such as {name}? Add the role, and what it does, here"),
     }
 }
@@ -51,6 +60,9 @@ fn role() {
             "Creator" => create(&name),
             "Producer" => produce(&name),
             "Consumer" => consume(&name),
+            "Waker" => wake(&name),
+            "RoomMaker" => make_room(&name),
+            "Member" => publish_among_others(&name),
             "stale" => leave_stale(&name),
             "doomed" => doomed(&name),
             other => panic!("there is no role {other:?}"),
@@ -65,7 +77,7 @@ fn killed_at_every_step() {
     let cases: Vec<(Step, Role, u32)> = Step::ALL
         .iter()
         .flat_map(|&step| roles(step).iter().map(move |&role| (step, role)))
-        .flat_map(|(step, role)| times(step).iter().map(move |&times| (step, role, times)))
+        .flat_map(|(step, role)| times(step, role).iter().map(move |&times| (step, role, times)))
         .collect();
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -77,6 +89,9 @@ fn killed_at_every_step() {
                         Role::Creator => kill_a_creator(&case),
                         Role::Producer => kill_a_producer(&case),
                         Role::Consumer => kill_a_consumer(&case),
+                        Role::Waker => kill_a_waker(&case, times),
+                        Role::RoomMaker => kill_a_room_maker(&case),
+                        Role::Member => kill_a_member(&case, step),
                     });
                     assert!(outcome.is_ok(), "the survivors of a {role:?} killed at {case} are not well; see above");
                 }
@@ -86,11 +101,15 @@ fn killed_at_every_step() {
 }
 
 /// At which times that a victim takes a step it is killed: the first, and a later one where there is a difference.
-fn times(step: Step) -> &'static [u32] {
+fn times(step: Step, role: Role) -> &'static [u32] {
     match step {
+        // Each time for another reason.
+        Step::WakeBell if role == Role::Waker => &[1, 2, 3, 4, 5],
+        Step::WakeBell => &[1, 2],
         // Also beyond the first lap, where consumers are waited for and slots hold older messages.
         Step::PublishMark | Step::PublishPiece | Step::PublishPayload | Step::PublishReady | Step::PublishCount => &[1, 3, 8, 13],
-        Step::TellCursor | Step::TellReceived => &[1, 2, 7],
+        Step::TellCursor | Step::TellReceived | Step::TellCheckpoint => &[1, 2, 7],
+        Step::ClaimAnnounce | Step::ClaimHead | Step::ClaimDone => &[1, 3, 8],
         Step::CreateField => &[1, 2, 9, 18],
         Step::JoinField => &[1, 7, 8],
         _ => &[1],
@@ -155,7 +174,7 @@ fn publish(producer: &mut Producer<[u8]>) {
 }
 
 /// Receives until `end`, which is known once the last producer has closed the ring; dead producers are waited through.
-fn receive_all(mut consumer: Consumer<[u8]>, is_gating: bool, done: &AtomicBool) -> u64 {
+fn receive_all<R: Registration>(mut consumer: Consumer<[u8], R>, is_gating: bool, done: &AtomicBool) -> u64 {
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < PATIENCE, "a consumer hangs at {}", consumer.cursor());
@@ -196,6 +215,72 @@ fn expect_free_rows(ring: &Ring<[u8]>, taken: usize) {
     let rows: Vec<_> = (taken..3).map(|_| ring.consumer().name("next").attach().unwrap_or_else(|error| panic!("{error}"))).collect();
     drop(rows);
     assert_eq!(ring.readers().len(), taken, "rows are left behind: {:?}", ring.readers());
+}
+
+// --- Several producers ---
+
+/// Who publishes and what: the author, its number, and both again.
+fn signed(author: u64, number: u64) -> [u64; 4] {
+    [author, number, !author, !number]
+}
+
+/// Does all that one of several producers can do.
+fn publish_among_others(name: &str) {
+    let ring = Ring::<[u64; 4]>::open(name).expect("the ring");
+    let mut producer = ring.shared_producer().expect("there is a row");
+    (0..MESSAGES).for_each(|number| assert!(producer.publish(&signed(1, number)) < u64::MAX));
+    producer.close();
+}
+
+/// The others go on, and all consumers see the same; what the dead one has claimed and not published is gone over.
+fn kill_a_member(case: &str, step: Step) {
+    let name = Name::new(&format!("failpoint-{}", case.replace(['.', ':'], "-")));
+    let ring = Ring::<[u64; 4]>::builder(&name).slots(SLOTS).producers(3).if_exists(IfExists::Error).create().expect("a new ring");
+    let mut survivor = ring.shared_producer().expect("there is a row");
+    if step == Step::ClaimBury {
+        // Somebody has to lie there.
+        expect_death(&mut start(Role::Member, "claim.head", &name), "claim.head");
+    }
+    let attach = |who: &str| ring.consumer().start(Start::Oldest).name(who).gating().attach().expect("there is a row");
+    let receive = |mut consumer: Consumer<[u64; 4], seqring::Registered>| {
+        let mut seen = Vec::new();
+        loop {
+            match consumer.recv_timeout(PATIENCE) {
+                Ok(message) => {
+                    assert_eq!(message, signed(message[0], message[1]), "torn");
+                    seen.push((consumer.cursor() - 1, message[0], message[1]));
+                }
+                Err(RecvTimeoutError::Closed(CloseReason::Closed)) => return (seen, consumer.tombstones()),
+                Err(error) => panic!("a survivor of {case}: {error}"),
+            }
+        }
+    };
+    let (one, other) = (attach("one"), attach("other"));
+    let (one, other) = thread::scope(|scope| {
+        let consumers = [scope.spawn(|| receive(one)), scope.spawn(|| receive(other))];
+        let mut victim = start(Role::Member, case, &name);
+        if step == Step::ClaimBury {
+            // Or the survivor would be first.
+            expect_death(&mut victim, case);
+        }
+        (0..MESSAGES).for_each(|number| assert!(survivor.publish(&signed(2, number)) < u64::MAX));
+        expect_death(&mut victim, case);
+        (MESSAGES..2 * MESSAGES).for_each(|number| assert!(survivor.publish(&signed(2, number)) < u64::MAX));
+        // Its row is free.
+        drop(ring.shared_producer().expect("the row of the dead"));
+        drop(ring.shared_producer().expect("the row of the dead"));
+        survivor.close();
+        let [one, other] = consumers.map(|consumer| consumer.join().expect("a consumer"));
+        (one, other)
+    });
+    assert_eq!(one, other, "two consumers see two orders");
+    let (messages, tombstones) = one;
+    let of = |author: u64| -> Vec<u64> { messages.iter().filter(|message| message.1 == author).map(|message| message.2).collect() };
+    assert_eq!(of(2), (0..2 * MESSAGES).collect::<Vec<_>>(), "of the survivor's messages some are missing");
+    assert_eq!(of(1), (0..of(1).len() as u64).collect::<Vec<_>>(), "of the dead one's messages some in between are missing");
+    assert_eq!(messages.len() as u64 + tombstones, ring.head());
+    let expected = u64::from(matches!(step, Step::ClaimHead | Step::ClaimBury));
+    assert_eq!(tombstones, expected, "killed at {case}");
 }
 
 // --- Producers ---
@@ -283,13 +368,17 @@ fn kill_a_producer(case: &str) {
 
 // --- Consumers ---
 
-/// Joins, receives and leaves.
+/// Joins, receives, sleeps when there is nothing to receive, and leaves.
 fn consume(name: &str) {
     let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
-    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().attach().expect("a row");
+    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().resume().attach().expect("a row");
     say("joined");
     while consumer.cursor() < MESSAGES {
         let sequence = consumer.cursor();
+        if sequence + 1 == 2 * SLOTS as u64 {
+            // Behind when it has come round: only then does it have a lag to tell.
+            bell::wait_until("nobody publishes", || ring.head() > sequence + 1);
+        }
         match consumer.recv() {
             Ok(received) => assert_eq!(received, message(sequence)),
             Err(RecvError::Lagged(_)) => {}
@@ -312,6 +401,8 @@ fn kill_a_consumer(case: &str) {
     if victim.said().is_none() {
         expect_death(&mut victim, case);
     }
+    // It receives what there is, and sleeps.
+    bell::wait_until(case, || bell::is_raised(name.path(), Bell::Message) || victim.ended().is_some());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let ended = Done(&done);
@@ -329,6 +420,104 @@ fn kill_a_consumer(case: &str) {
         assert_eq!(receiving.join().expect("see above"), last);
     });
     assert_eq!(owner.readers(), []);
+}
+
+// --- Those who wake others ---
+
+/// Wakes the consumers once for each reason that there is; each time, at least one of them sleeps.
+fn wake(name: &str) {
+    let ring = ring(name);
+    let asleep = || bell::wait_raised(ring.path(), Bell::Message);
+    asleep();
+    let mut producer = ring.producer().expect("the ring has none");
+    asleep();
+    publish(&mut producer);
+    asleep();
+    let evictable = ring.readers().into_iter().find(|reader| reader.name == "evictable").expect("it is there").row;
+    assert!(producer.sync(evictable));
+    asleep();
+    assert!(producer.evict(evictable));
+    asleep();
+    producer.close();
+}
+
+/// Nobody wakes the consumers: the end of their sleep is what bounds it.
+fn kill_a_waker(case: &str, times: u32) {
+    const PUBLISHED: u32 = 2;
+    const SYNCED: u32 = 3;
+    const EVICTED: u32 = 4;
+    const CLOSED: u32 = 5;
+    let name = Name::new("failpoint-waker");
+    let owner = ring(&name);
+    let watching = Ring::<[u8]>::open_read_only(&name).unwrap();
+    let mut evictable = watching.consumer().start(Start::Sequence(0)).name("evictable").attach().unwrap();
+    let mut stays = owner.consumer().start(Start::Sequence(0)).attach();
+    thread::scope(|scope| {
+        let evictable = scope.spawn(move || {
+            let first = evictable.recv();
+            // It may be told to skip, or to go, before it comes to receive.
+            match first {
+                Ok(received) if times >= PUBLISHED => assert_eq!(received, message(0)),
+                Err(RecvError::Lagged(1)) if times >= SYNCED => {}
+                end => return end,
+            }
+            evictable.recv()
+        });
+        let stays = scope.spawn(move || {
+            if times >= PUBLISHED {
+                assert_eq!(stays.recv().unwrap(), message(0));
+            }
+            (stays.recv(), stays)
+        });
+        let mut victim = start(Role::Waker, case, &name);
+        expect_death(&mut victim, case);
+        let (end, mut stays) = stays.join().expect("see above");
+        let closed = if times >= CLOSED { CloseReason::Closed } else { CloseReason::ProducerDied };
+        assert_eq!(end, Err(RecvError::Closed(closed)));
+        let evicted = if times >= EVICTED { CloseReason::Evicted } else { CloseReason::ProducerDied };
+        assert_eq!(evictable.join().expect("see above"), Err(RecvError::Closed(evicted)));
+        // The bell is as good as ever.
+        let mut producer = owner.producer().unwrap();
+        let before = bell::word(name.path(), Bell::Message);
+        assert_eq!(before & 1, 0, "a new producer wakes all who sleep");
+        let next = producer.next_sequence();
+        let receiving = scope.spawn(move || stays.recv());
+        bell::wait_raised(name.path(), Bell::Message);
+        publish(&mut producer);
+        assert_eq!(receiving.join().expect("see above"), Ok(message(next).to_vec()));
+        assert_eq!(bell::word(name.path(), Bell::Message) & !1, before + 2, "it rings once");
+    });
+}
+
+/// Makes room twice, for a producer that sleeps: by receiving, and by leaving.
+fn make_room(name: &str) {
+    let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
+    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().attach().expect("a row");
+    say("joined");
+    bell::wait_raised(ring.path(), Bell::Room);
+    assert_eq!(consumer.recv().expect("the ring is full"), message(0));
+    bell::wait_raised(ring.path(), Bell::Room);
+    drop(consumer);
+}
+
+/// Nobody wakes the producer: the end of its sleep is what bounds it.
+fn kill_a_room_maker(case: &str) {
+    let name = Name::new("failpoint-room");
+    let owner = ring(&name);
+    let mut producer = owner.producer().unwrap();
+    let mut free = owner.consumer().start(Start::Sequence(0)).attach();
+    let mut victim = start(Role::RoomMaker, case, &name);
+    assert_eq!(victim.line(), "joined");
+    // Full behind the first lap, and again behind the one message that is received.
+    for _ in 0..MESSAGES {
+        let next = message(producer.next_sequence());
+        producer.publish_timeout(&next, PATIENCE).unwrap_or_else(|error| panic!("at {case}: {error}"));
+    }
+    expect_death(&mut victim, case);
+    expect_free_rows(&owner, 0);
+    assert!(matches!(free.try_recv(), Err(TryRecvError::Lagged(_))));
+    let next = free.cursor();
+    assert_eq!(free.try_recv(), Ok(message(next).to_vec()));
 }
 
 // --- Creators ---

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
-use seqring::{Error, IfExists, Message, OnLag, Producer, Ring, Start};
+use seqring::{Error, IfExists, Message, OnLag, Producer, Ring, Standing, Start};
 use support::role::PATIENCE;
 use support::{Name, monotonic_ns, variant};
 
@@ -29,6 +29,8 @@ const READERS: usize = 16;
 const STATE: usize = 32;
 /// From here to the end of the control words, nothing makes a ring invalid but the head.
 const RESERVED: usize = 20;
+const PRODUCERS: usize = 18;
+const PARKABLE: usize = 19;
 const HEAD: usize = 48;
 const TEXT: usize = 128;
 const TABLE_WORD: usize = 512;
@@ -50,7 +52,7 @@ fn extremes() -> Vec<u64> {
 trait Kind: Message {
     const NAME: &str;
     fn make(name: &str) -> Ring<Self>;
-    fn publish(producer: &mut Producer<Self>, slot_bytes: usize, count: usize);
+    fn publish<S: Standing>(producer: &mut Producer<Self, S>, slot_bytes: usize, count: usize);
     fn check(message: &Self::Owned, slot_bytes: usize);
 }
 
@@ -61,7 +63,7 @@ impl Kind for u64 {
         Ring::builder(name).slots(SLOTS).metadata(METADATA).create().expect("a new ring")
     }
 
-    fn publish(producer: &mut Producer<u64>, _: usize, count: usize) {
+    fn publish<S: Standing>(producer: &mut Producer<u64, S>, _: usize, count: usize) {
         (0..count as u64).for_each(|i| assert!(producer.publish(&i) < u64::MAX / 2));
     }
 
@@ -77,7 +79,7 @@ impl Kind for [u8] {
         Ring::builder(name).slots(SLOTS).slot_bytes(SLOT_BYTES).metadata(METADATA).create().expect("a new ring")
     }
 
-    fn publish(producer: &mut Producer<[u8]>, slot_bytes: usize, count: usize) {
+    fn publish<S: Standing>(producer: &mut Producer<[u8], S>, slot_bytes: usize, count: usize) {
         (0..count).for_each(|i| assert!(producer.publish(&vec![7; i % (slot_bytes + 1)]).is_ok()));
     }
 
@@ -88,7 +90,7 @@ impl Kind for [u8] {
 
 /// Whether other values of this header word also make a ring: of the lengths those that take as many words.
 fn may_differ<M: Kind + ?Sized>(word: usize) -> bool {
-    matches!(word, INSTANCE | CREATED | META_BYTES | READERS) || (word == PAYLOAD_BYTES && M::NAME == "variable")
+    matches!(word, INSTANCE | CREATED | META_BYTES | READERS | PRODUCERS) || (word == PAYLOAD_BYTES && M::NAME == "variable")
 }
 
 /// The words of a segment into which a producer has put two laps.
@@ -147,6 +149,10 @@ fn exercise<M: Kind + ?Sized>(name: &Name) -> Result<(), Error> {
                     M::check(&consumer.try_recv().expect("the newest message"), ring.slot_bytes());
                 }
             }
+            Err(Error::ProducerKind { .. }) => match ring.shared_producer() {
+                Ok(mut producer) => M::publish(&mut producer, ring.slot_bytes(), 3 * SLOTS),
+                Err(error) => assert_eq!(variant(&error), "Superseded", "{error}"),
+            },
             Err(error) => assert_eq!(variant(&error), "Superseded", "{error}"),
         }
         consume(&ring);
@@ -239,8 +245,10 @@ fn bits_flipped<M: Kind + ?Sized>() {
                 word if may_differ::<M>(word) => {}
                 MAGIC => assert_eq!(said.as_deref(), Some("Invalid"), "{place}"),
                 ABI => assert_eq!(said.as_deref(), Some("Version"), "{place}"),
+                PARKABLE => assert_eq!(result.is_err(), bit > 0, "{place}"),
                 SEGMENT_BYTES..RESERVED => assert!(result.is_err(), "{place}"),
                 HEAD => assert_eq!(result.is_err(), bit >= 62, "{place}"),
+                // It is 1 and may be 0.
                 RESERVED..HEAD => assert!(result.is_ok(), "{place}"),
                 // The texts: name and type are checked; the metadata is the caller's, and padding nobody's.
                 _ => assert!(said.is_none_or(|said| ["NameCollision", "TypeMismatch"].contains(&&*said)), "bit {bit} of word {word}"),
@@ -267,7 +275,7 @@ fn extremes_in_every_field<M: Kind + ?Sized>() {
             let mut changed = words.clone();
             changed[word] = value;
             let result = exercise_bytes::<M>(&name, &bytes_of(&changed));
-            let harmless = changed == words || may_differ::<M>(word);
+            let harmless = changed == words || may_differ::<M>(word) || (word == PARKABLE && value <= 1);
             if !harmless && word != HEAD {
                 assert!(result.is_err(), "{value:#x} in word {word}");
             }
@@ -294,7 +302,7 @@ fn slots_of_garbage<M: Kind + ?Sized>() {
         // Every slot ready, and whatever else is in it (the length, if there is one) garbage.
         let stride = (words.len() - SLOTS_WORD) / SLOTS;
         for slot in 0..SLOTS {
-            changed[SLOTS_WORD + slot * stride] = 2 * (SLOTS + slot) as u64 + 2;
+            changed[SLOTS_WORD + slot * stride] = 4 * (SLOTS + slot) as u64 + 2;
         }
         changed[HEAD] = 2 * SLOTS as u64;
         exercise_bytes::<M>(&name, &bytes_of(&changed)).expect("the header is fine");

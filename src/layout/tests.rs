@@ -111,9 +111,9 @@ fn a_real_segment_has_the_documented_bytes() {
     assert_eq!(&bytes[texts + 8..texts + 10], b"{}");
 
     let slot = |index: usize| 8 * (512 + 2560 + 48 * index);
-    assert_eq!((at(slot(0)), at(slot(0) + 8)), (2 * 3 + 2, 5));
+    assert_eq!((at(slot(0)), at(slot(0) + 8)), (4 * 3 + 2, 5));
     assert_eq!(&bytes[slot(0) + 64..slot(0) + 69], b"three");
-    assert_eq!((at(slot(2)), at(slot(2) + 8)), (2 * 2 + 2, 3));
+    assert_eq!((at(slot(2)), at(slot(2) + 8)), (4 * 2 + 2, 3));
 }
 
 #[test]

@@ -192,11 +192,15 @@ fn resolve(words: &[AtomicU64], geometry: &Geometry, sequence: u64, is_alive: im
     let slots = geometry.slots as u64;
     // The earliest first: over a claim whose slot is still in use a lap before, no tombstone may be written.
     let mut earliest = earliest_pending(slot, sequence, slots);
-    if sequence.saturating_sub(earliest) / slots > MAX_PRODUCERS as u64 {
-        // As many claims of one slot cannot be open. In corrupt memory, do not bury them one by one.
+    if earliest > sequence {
+        // It is done.
+        return false;
+    }
+    if (sequence - earliest) % slots != 0 || (sequence - earliest) / slots > MAX_PRODUCERS as u64 {
+        // No such claim belongs here, and as many cannot be open: memory is corrupt, and must not keep us.
         earliest = sequence;
     }
-    let orphan = earliest <= sequence && is_orphan(words, geometry, earliest, is_alive);
+    let orphan = is_orphan(words, geometry, earliest, is_alive);
     if orphan {
         bury(slot, earliest);
         hit(Step::ClaimBury);

@@ -177,7 +177,7 @@ struct Clock {
 }
 
 impl Waiting<'_> {
-    /// Waits while `must_wait` says so. Whoever makes it say otherwise rings one of `bells` behind that.
+    /// Waits while `must_wait` says so. Whoever makes it say otherwise rings one of `bells` behind that; without any, it naps.
     ///
     /// After [`Roused::Check`], which comes at least as often as [`Waiter::new`] was told, it is called again, with the same bells, if there is still
     /// something to wait for.
@@ -223,7 +223,8 @@ impl Waiting<'_> {
     /// Sleeps until a bell rings, for at most `limit`, unless there is no need to wait any more.
     fn sleep(&mut self, bells: &[Bell<'_>], limit: Duration, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
-        // Where no bell has rung since the last sleep, the bits have been up ever since the barrier before that.
+        // Where no bell has rung since the last sleep, the bits have been up ever since the barrier before that. Without a bell there is nothing to
+        // rely on.
         if raised != self.raised {
             let light = bells.iter().any(|bell| bell.access == Access::Raise(Barrier::Light));
             self.relies = bells.iter().all(|bell| bell.access != Access::ReadOnly) && (!light || barrier::heavy());

@@ -3,13 +3,17 @@
 //! The process that forks is this binary in a role of its own: a child of many threads may call hardly anything. There, one thread
 //! runs, and the harness's waits for it, with no lock held.
 
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, Registered, Ring, Start, TryRecvError};
 
+use crate::support::bell::{self, Bell};
 use crate::support::role::{Child, hear, say};
 use crate::support::{Name, expect_error, variant};
 
@@ -62,9 +66,12 @@ impl Handles {
             ["free"] => format!("{:?}", self.free.try_recv()),
             ["gating"] => format!("{:?}", self.gating.try_recv()),
             // Waits, so it asks who is alive.
-            ["wait"] => format!("{:?}", self.free.recv()),
+            ["wait", "free"] => format!("{:?}", self.free.recv()),
+            ["wait", "beside"] => format!("{:?}", self.beside.recv()),
+            ["wait", "gating"] => format!("{:?}", self.gating.recv()),
             ["alive"] => self.ring.is_producer_alive().to_string(),
             ["readers"] => format!("{:?}", self.ring.readers().iter().map(|reader| reader.is_alive).collect::<Vec<_>>()),
+            ["names"] => format!("{:?}", self.ring.readers().iter().map(|reader| &*reader.name).collect::<Vec<_>>()),
             ["produce"] => self.ring.producer().map_or_else(|error| variant(&error), |_| "ok".into()),
             ["register"] => self.ring.consumer().name("second").attach().map_or_else(|error| variant(&error), |_| "ok".into()),
             ref other => panic!("nobody here understands {other:?}"),
@@ -96,7 +103,7 @@ pub fn run(name: &str) {
             ["limit"] => {
                 // One descriptor more would be one too many.
                 let unused = std::fs::File::open("/dev/null").expect("a descriptor");
-                let limit = std::os::fd::AsRawFd::as_raw_fd(&unused) as u64;
+                let limit = unused.as_raw_fd() as u64;
                 setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("a lower limit");
                 "ok".into()
             }
@@ -162,13 +169,41 @@ fn a_child_reads_on_and_learns_of_the_death() {
         assert_eq!(child.ask(consumer), "Err(Empty)");
     }
     child.kill();
-    assert_eq!(child.ask("wait"), "Err(Closed(ProducerDied))");
+    assert_eq!(child.ask("wait free"), "Err(Closed(ProducerDied))");
     let ring = Ring::<u64>::open(&name).unwrap();
     ring.producer().unwrap().publish(&2);
     for consumer in ["beside", "free", "gating"] {
         assert_eq!(child.ask(consumer), "Ok(2)", "{consumer} does not see what comes behind the fork");
         assert_eq!(child.ask(consumer), "Err(Closed(Closed))");
     }
+    child.tell("leave");
+}
+
+/// The bell is in a page that the child would have for itself once it wrote to it, or slept on a word of it.
+#[test]
+fn a_child_that_waits_leaves_the_bell_alone() {
+    let name = Name::new("fork-waits");
+    let mut child = forked(&name, 0);
+    child.kill();
+    // Each waits until it asks who is alive, and so has slept.
+    for consumer in ["beside", "free", "gating"] {
+        assert_eq!(child.ask(&format!("wait {consumer}")), "Err(Closed(ProducerDied))");
+    }
+    assert_eq!(bell::word(name.path(), Bell::Message), 0, "the child is heard by its parent's ring");
+    // It still sees what others do to the page.
+    let ring = Ring::<u64>::open(&name).unwrap();
+    let _rows = ["one", "two"].map(|name| ring.consumer().name(name).attach().unwrap());
+    assert_eq!(child.ask("names"), r#"["one", "two"]"#);
+    let mut producer = ring.producer().unwrap();
+    for (consumer, sequence) in [("beside", 0), ("free", 1), ("gating", 2)] {
+        (0..sequence).for_each(|earlier| assert_eq!(child.ask(&format!("wait {consumer}")), format!("Ok({earlier})")));
+        child.tell(&format!("wait {consumer}"));
+        // Long enough to fall asleep, as a rule.
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(producer.publish(&sequence), sequence);
+        assert_eq!(child.line(), format!("Ok({sequence})"), "{consumer} finds the message though nobody wakes it");
+    }
+    assert_eq!(bell::word(name.path(), Bell::Message), 0);
     child.tell("leave");
 }
 
@@ -287,9 +322,12 @@ pub fn run_busily(name: &str) {
         });
     }
     let parent = nix::unistd::getpid();
+    let (mut here, there) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
     for _ in 0..100 {
         // SAFETY: the child makes system calls only.
         if let ForkResult::Child = unsafe { fork() }.expect("a child") {
+            // SAFETY: a system call on a descriptor of ours, and on a byte that is static.
+            unsafe { libc::write(there.as_raw_fd(), b"!".as_ptr().cast(), 1) };
             while nix::unistd::getppid() == parent {
                 // SAFETY: a system call without memory in it.
                 unsafe { libc::usleep(100_000) };
@@ -301,6 +339,8 @@ pub fn run_busily(name: &str) {
             unsafe { libc::_exit(0) };
         }
     }
+    // Until `fork` has returned in it, a child keeps its parent's locks.
+    here.read_exact(&mut [0; 100]).expect("a byte from each child");
     say("ready");
     hear();
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use seqring::{Consumer, IfExists, Producer, Registered, Registration, Ring, Start};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use seqring::{Consumer, IfExists, Producer, RecvTimeoutError, Registered, Registration, Ring, Start};
 
 use crate::support::role::{Child, hear, say};
 use crate::support::variant;
@@ -57,6 +59,7 @@ impl Peer {
                 }
             }
             ["consume"] => self.consumer = Some(self.ring().consumer().start(Start::Oldest).attach()),
+            ["register", consumer] => self.registered = Some(self.ring().consumer().name(consumer).attach()?),
             ["gate", consumer] => self.registered = Some(self.ring().consumer().name(consumer).gating().attach()?),
             ["resume", consumer, "free"] => self.registered = Some(self.ring().consumer().name(consumer).resume().attach()?),
             ["resume", consumer, "gate"] => self.registered = Some(self.ring().consumer().name(consumer).resume().gating().attach()?),
@@ -75,6 +78,14 @@ impl Peer {
                 };
                 answer = format!("{received:?}");
             }
+            // Waits in vain; nanoseconds of processor time that it took.
+            ["idle", milliseconds] => {
+                let idle = Duration::from_millis(milliseconds.parse().expect("a number"));
+                let before = processor_time();
+                let received = self.registered.as_mut().expect("register first").recv_timeout(idle);
+                assert_eq!(received, Err(RecvTimeoutError::Timeout));
+                answer = (processor_time() - before).as_nanos().to_string();
+            }
             ["close"] => self.producer.take().expect("produce first").close(),
             ["drop"] => *self = Self::default(),
             ["epoch"] => answer = self.ring().epoch().to_string(),
@@ -92,6 +103,13 @@ impl Peer {
     fn ring(&self) -> &Ring<u64> {
         self.ring.as_ref().expect("create or open first")
     }
+}
+
+/// What the calling thread has used, in its own code and in the kernel.
+fn processor_time() -> Duration {
+    let used = getrusage(UsageWho::RUSAGE_THREAD).expect("the kernel counts it");
+    let microseconds = used.user_time().num_microseconds() + used.system_time().num_microseconds();
+    Duration::from_micros(microseconds.try_into().expect("time goes on"))
 }
 
 fn drain<R: Registration>(consumer: &mut Consumer<u64, R>) -> String {

@@ -3,6 +3,7 @@
 // Every test binary compiles this for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod bell;
 pub mod role;
 
 use std::fs;

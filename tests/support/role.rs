@@ -3,11 +3,11 @@
 //! A test binary that uses this has a test called `role`, which does nothing in an ordinary run; a child process is
 //! the binary started with only that test and with the role in the environment. The two talk in lines.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -72,7 +72,15 @@ impl Child {
     /// Starts `command`, which ends up running [`Child::command`], in `role`.
     pub fn spawn(role: &str, argument: &str, mut command: Command) -> Self {
         cast(&mut command, role, argument).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
+        let started = Instant::now();
+        let mut process = loop {
+            match command.spawn() {
+                Ok(process) => break process,
+                // A copy of this binary, just written: children that other threads start have the file open for a moment.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && started.elapsed() < PATIENCE => thread::yield_now(),
+                Err(error) => panic!("could not start {command:?}: {error}"),
+            }
+        };
         let output = BufReader::new(process.stdout.take().expect("piped"));
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -89,6 +97,16 @@ impl Child {
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Whether all threads of the process sleep.
+    pub fn sleeps(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("a child that was not waited for");
+        tasks.map_while(Result::ok).all(|task| {
+            // The state comes behind the name, which is in parentheses and may hold some.
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, behind)| behind.starts_with('S'))
+        })
     }
 
     /// The next line that the child says.
@@ -151,7 +169,7 @@ impl Child {
     #[track_caller]
     pub fn finish(mut self) {
         self.input = None;
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         loop {
             if let Some(status) = self.ended() {
                 assert!(status.success(), "process {} ({}) ended with {status}", self.id(), self.role);
