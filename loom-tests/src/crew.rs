@@ -80,6 +80,19 @@ impl Author {
         self.publish_where(midway).expect("nobody gates")
     }
 
+    /// Publishes a message that fails when it is written, on a ring without gating consumers.
+    pub fn fail(&mut self) {
+        let Self { ring, locks, member, .. } = self;
+        let mut around = Around { ring, locks };
+        let fill = |body: &[seqring::sync::AtomicU64], sequence: u64| {
+            ring.begin(sequence);
+            ring.ghost(sequence).with_mut(|_| store_payload(body, payload(sequence)));
+            Err(Blocker { row: usize::MAX, state: 0, cursor: 0 })
+        };
+        let failed = member.publish(ring.words(), &mut around, fill, || ());
+        assert!(failed.is_err_and(|blocker| blocker.row == usize::MAX), "there was room");
+    }
+
     fn publish_where(&mut self, midway: impl FnOnce()) -> Result<u64, Blocker> {
         let Self { ring, locks, member, .. } = self;
         let fill = |body: &[seqring::sync::AtomicU64], sequence: u64| {

@@ -125,10 +125,64 @@ fn died_in_the_only_slot() {
     explore("crew::died_in_the_only_slot", Bound::Preemptions, &["none"], |outcomes| died(outcomes, 1, Step::PublishMark, 1, true));
 }
 
+/// A message fails when it is half written: what there is of it comes before the next in its slot.
+#[test]
+fn failed_a_lap_before() {
+    explore("crew::failed_a_lap_before", Bound::Preemptions, &["lap before", "lap behind"], |outcomes| {
+        let (ring, _, mut first, mut second) = two(1, 0);
+        let failing = thread::spawn(move || first.fail());
+        let published = second.publish();
+        failing.join().unwrap();
+        outcomes.saw(if published == 1 { "lap before" } else { "lap behind" });
+        let tombstone = is_tombstone(&ring, 1 - published);
+        assert!(published == 1 || tombstone, "the message that failed is no tombstone");
+    });
+}
+
+fn is_tombstone(ring: &Ring, sequence: u64) -> bool {
+    let mut follower = ring.follower(Start::Sequence(sequence), OnLag::Oldest);
+    let _ = follower.recv();
+    follower.reader.tombstones() == 1
+}
+
+/// One dies, another gives it a tombstone, and a third goes by that alone: what the dead one has written comes before.
+#[test]
+fn buried_for_a_third() {
+    explore("crew::buried_for_a_third", Bound::Preemptions, &["settled"], |outcomes| {
+        let ring = Ring::with_producers(1, 0, 3);
+        let locks = Locks::new(3);
+        let (mut doomed, mut third) = (Author::join(&ring, &locks, 0), Author::join(&ring, &locks, 2));
+        let gate = Gate::new();
+        let burying = {
+            let (ring, locks, gate) = (ring.clone(), locks.clone(), gate.clone());
+            thread::spawn(move || {
+                kill_at(Step::PublishPayload, 1, || doomed.publish());
+                doomed.die();
+                Author::join(&ring, &locks, 1);
+                gate.open();
+            })
+        };
+        gate.pass();
+        third.publish();
+        burying.join().unwrap();
+        let (received, tombstones) = settle(&ring, ring.follower(Start::Oldest, OnLag::Oldest));
+        assert_eq!(received + tombstones, 1);
+        outcomes.saw("settled");
+    });
+}
+
+/// Asks whether message 0 is an orphan, behind and ahead of `gates`: it never is.
+fn ask(outcomes: &Outcomes, ring: &Ring, locks: &Locks, gates: &[Gate]) {
+    gates.iter().for_each(Gate::pass);
+    let orphan = is_orphan(ring.words(), &ring.geometry(), 0, |row| locks.is_held(row));
+    assert!(!orphan, "a message that is, or will be, was taken for an orphan");
+    outcomes.saw(if ring.head() == 0 { "not claimed" } else { "claimed" });
+}
+
 /// A consumer asks whether its next message is an orphan, while its producer lives and goes on to the next: it never is.
 #[test]
 fn the_living_are_not_orphaned() {
-    const OUTCOMES: [&str; 4] = ["unclaimed", "claimed", "received", "empty"];
+    const OUTCOMES: [&str; 4] = ["not claimed", "claimed", "received", "empty"];
     explore("crew::the_living_are_not_orphaned", Bound::Preemptions, &OUTCOMES, |outcomes| {
         let (ring, locks, mut first, _second) = two(2, 0);
         let gates = [Gate::new(), Gate::new()];
@@ -141,10 +195,7 @@ fn the_living_are_not_orphaned() {
                 }
             })
         };
-        gates.iter().for_each(Gate::pass);
-        let orphan = is_orphan(ring.words(), &ring.geometry(), 0, |row| locks.is_held(row));
-        assert!(!orphan, "a message of a living producer was taken for an orphan");
-        outcomes.saw(if ring.head() == 0 { "unclaimed" } else { "claimed" });
+        ask(outcomes, &ring, &locks, &gates);
         let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
         outcomes.saw(if follower.recv().is_ok() { "received" } else { "empty" });
         publishing.join().unwrap();
@@ -155,7 +206,7 @@ fn the_living_are_not_orphaned() {
 /// The same in the middle of the message.
 #[test]
 fn who_is_writing_is_not_orphaned() {
-    explore("crew::who_is_writing_is_not_orphaned", Bound::Preemptions, &["unclaimed", "claimed"], |outcomes| {
+    explore("crew::who_is_writing_is_not_orphaned", Bound::Preemptions, &["not claimed", "claimed"], |outcomes| {
         let (ring, locks, mut first, _second) = two(2, 0);
         let gate = Gate::new();
         let publishing = {
@@ -164,10 +215,7 @@ fn who_is_writing_is_not_orphaned() {
                 first.publish_with(|| gate.open());
             })
         };
-        gate.pass();
-        let orphan = is_orphan(ring.words(), &ring.geometry(), 0, |row| locks.is_held(row));
-        assert!(!orphan, "a message of a living producer was taken for an orphan");
-        outcomes.saw(if ring.head() == 0 { "unclaimed" } else { "claimed" });
+        ask(outcomes, &ring, &locks, &[gate]);
         publishing.join().unwrap();
     });
 }
@@ -189,10 +237,7 @@ fn what_was_ready_is_not_orphaned_by_the_next_in_the_row() {
                 gates[1].open();
             })
         };
-        gates.iter().for_each(Gate::pass);
-        let orphan = is_orphan(ring.words(), &ring.geometry(), 0, |row| locks.is_held(row));
-        assert!(!orphan, "a message that is ready was taken for an orphan");
-        outcomes.saw(if ring.head() == 1 { "claimed" } else { "not claimed" });
+        ask(outcomes, &ring, &locks, &gates);
         dying.join().unwrap();
     });
 }
@@ -214,10 +259,7 @@ fn who_waits_for_room_has_not_lost_its_last_message() {
                 gates[1].open();
             })
         };
-        gates.iter().for_each(Gate::pass);
-        let orphan = is_orphan(ring.words(), &ring.geometry(), 0, |row| locks.is_held(row));
-        assert!(!orphan, "a message of a living producer was taken for an orphan");
-        outcomes.saw(if ring.head() == 1 { "claimed" } else { "not claimed" });
+        ask(outcomes, &ring, &locks, &gates);
         publishing.join().unwrap();
         assert_eq!(member.recv(), Ok(0));
     });

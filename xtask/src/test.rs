@@ -108,8 +108,8 @@ fn format(workspace: &Workspace) -> Result<Outcome> {
 fn clippy(workspace: &Workspace) -> Result<Outcome> {
     let all = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
     command::run(&mut command::cargo(workspace, all))?;
-    let failpoints = ["clippy", "--package", "seqring", "--all-targets", "--features", "failpoints", "--", "-Dwarnings"];
-    command::run(&mut command::cargo(workspace, failpoints))?;
+    let features = ["clippy", "--package", "seqring", "--all-targets", "--features", "async,failpoints", "--", "-Dwarnings"];
+    command::run(&mut command::cargo(workspace, features))?;
     // What only loom sees is linted where it is compiled.
     command::run(
         command::cargo(workspace, ["clippy", "--package", "loom-tests"])
@@ -123,7 +123,10 @@ fn clippy(workspace: &Workspace) -> Result<Outcome> {
 
 fn docs(workspace: &Workspace) -> Result<Outcome> {
     // `--lib`: the command's binary has the library's name, and both cannot have one directory.
-    command::run(command::cargo(workspace, ["doc", "--workspace", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-Dwarnings"))?;
+    command::run(
+        command::cargo(workspace, ["doc", "--workspace", "--no-deps", "--lib", "--features", "seqring/async"])
+            .env("RUSTDOCFLAGS", "-Dwarnings"),
+    )?;
     Ok(Outcome::Passed)
 }
 
@@ -131,7 +134,7 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
 /// may be left.
 fn tests(workspace: &Workspace) -> Result<Outcome> {
     let before = shm::segments();
-    command::run(&mut command::cargo(workspace, ["test", "--workspace"]))?;
+    command::run(&mut command::cargo(workspace, ["test", "--workspace", "--features", "seqring/async"]))?;
     // Deaths at each step of the protocols take a library that can die there.
     command::run(&mut command::cargo(workspace, ["test", "--package", "seqring", "--features", "failpoints", "--test", "failpoints"]))?;
     shm::expect_no_new(&before)?;
