@@ -419,26 +419,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         let sleeps = self.waiter.sleeps();
         let woken = loop {
             let roused = waiting.until(self.bell().as_slice(), || !self.is_roused());
-            // Nobody rings for a death.
-            let died = !matches!(roused, Roused::Ready) && !self.shared.is_producer_alive();
-            // Looked at behind the question for the producer: its last message may have come before its death.
-            if !self.reader.must_wait(self.shared.words()) {
-                break Ok(Wanted::Receive);
-            }
-            if !matches!(roused, Roused::Ready) && self.is_at_orphan() {
-                break Ok(Wanted::GoOver);
-            }
-            let ended = self.reader.ended(self.shared.words());
-            // Behind the look at the end, which shows what was wanted before it: who was evicted, and then the ring closed, learns of the first.
-            if self.registration.is_ordered() {
-                // What is wanted is the business of the receive that follows.
-                break Ok(Wanted::Receive);
-            }
-            if let Some(reason) = ended {
-                break Err(RecvTimeoutError::Closed(reason));
-            }
-            if died {
-                break Err(RecvTimeoutError::Closed(CloseReason::ProducerDied));
+            if let Some(outcome) = self.outcome(roused) {
+                break outcome.map_err(RecvTimeoutError::Closed);
             }
             match roused {
                 Roused::Timeout => break Err(RecvTimeoutError::Timeout),
@@ -450,6 +432,49 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             self.registration.slept(self.waiter.sleeps());
         }
         woken
+    }
+
+    /// What a wait that ended with `roused` has come to, if there is no more to wait for: what is to be done, or why no message will come.
+    pub(crate) fn outcome(&self, roused: Roused) -> Option<Result<Wanted, CloseReason>> {
+        // Nobody rings for a death.
+        let died = !matches!(roused, Roused::Ready) && !self.shared.is_producer_alive();
+        // Looked at behind the question for the producer: its last message may have come before its death.
+        if self.has_next() {
+            return Some(Ok(Wanted::Receive));
+        }
+        if !matches!(roused, Roused::Ready) && self.is_at_orphan() {
+            return Some(Ok(Wanted::GoOver));
+        }
+        let ended = self.reader.ended(self.shared.words());
+        // Behind the look at the end, which shows what was wanted before it: who was evicted, and then the ring closed, learns of the first.
+        if self.registration.is_ordered() || self.registration.is_evicted() {
+            // What is wanted is the business of the receive that follows.
+            return Some(Ok(Wanted::Receive));
+        }
+        if let Some(reason) = ended {
+            return Some(Err(reason));
+        }
+        died.then_some(Err(CloseReason::ProducerDied))
+    }
+
+    /// Whether the next sequence is there, be it a message or not.
+    pub(crate) fn has_next(&self) -> bool {
+        !self.reader.must_wait(self.shared.words())
+    }
+
+    /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`].
+    pub(crate) fn go_over(&mut self) {
+        self.reader.go_over();
+    }
+
+    /// Tells the reader table about all progress before a wait that is not this consumer's own; what comes before `done` has been dealt with.
+    pub(crate) fn pause(&mut self, done: u64) {
+        self.tell(done);
+    }
+
+    /// Tells the reader table how often a wait that is not this consumer's own has slept.
+    pub(crate) fn slept(&self, sleeps: u64) {
+        self.registration.slept(sleeps);
     }
 
     /// Whether the next sequence was claimed by a producer that died over it. Asks the kernel.
@@ -486,7 +511,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 
     /// What it sleeps by. Nothing, and so it naps, if it was inherited by a fork: a bit that is raised in a private page reaches nobody, and the kernel
     /// makes a page private that a futex is on, so that we would see no more of the reader table.
-    fn bell(&self) -> Option<Bell<'_>> {
+    pub(crate) fn bell(&self) -> Option<Bell<'_>> {
         let shared = &*self.shared;
         if shared.is_inherited() {
             return None;
@@ -507,7 +532,12 @@ impl<M: Message + ?Sized> Consumer<M, Registered> {
     /// # Errors
     /// Those of the checkpoint file, if there is one.
     pub fn checkpoint(&mut self) -> std::io::Result<()> {
-        self.registration.checkpoint(&self.reader, self.shared.words())
+        self.checkpoint_before(self.reader.cursor())
+    }
+
+    /// As [`Consumer::checkpoint`], for the messages before `done`.
+    pub(crate) fn checkpoint_before(&mut self, done: u64) -> std::io::Result<()> {
+        self.registration.checkpoint(&self.reader, self.shared.words(), done)
     }
 }
 
@@ -554,7 +584,7 @@ impl<R: Registration> Consumer<[u8], R> {
 
 /// What a wait was good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
+pub(crate) enum Wanted {
     /// There is something to receive, or to obey.
     Receive,
     /// The next sequence will never be a message.

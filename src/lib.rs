@@ -39,6 +39,8 @@ mod async_consumer;
 #[cfg(not(loom))]
 mod consumer;
 #[cfg(not(loom))]
+mod lanes;
+#[cfg(not(loom))]
 mod open;
 #[cfg(not(loom))]
 mod producer;
@@ -64,6 +66,7 @@ pub use {
     consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError, RegisteredBuilder},
     copy::{SlotWriter, TooLarge},
     error::Error,
+    lanes::{Lanes, LanesError, Merge, Removed},
     message::Message,
     open::{Builder, IfExists, OpenOptions, ReaderInfo, Ring},
     producer::{Producer, PublishError, SharedProducer},

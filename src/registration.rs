@@ -148,11 +148,11 @@ impl Registered {
         Ok(Self { seat: Box::new(seat), row, told: first, stride })
     }
 
-    /// Keeps where a successor is to go on: behind all that has been received.
-    pub(crate) fn checkpoint(&mut self, reader: &Reader, words: &[AtomicU64]) -> std::io::Result<()> {
-        self.tell(reader, words, reader.cursor());
-        self.row.checkpoint(self.seat.table.words(), reader.cursor());
-        self.seat.file.as_ref().map_or(Ok(()), |file| file.write(reader.cursor()))
+    /// Keeps where a successor is to go on: at `done`, before which all that has been received has been dealt with.
+    pub(crate) fn checkpoint(&mut self, reader: &Reader, words: &[AtomicU64], done: u64) -> std::io::Result<()> {
+        self.tell(reader, words, done);
+        self.row.checkpoint(self.seat.table.words(), done);
+        self.seat.file.as_ref().map_or(Ok(()), |file| file.write(done))
     }
 }
 

@@ -10,6 +10,8 @@ mod crew;
 mod fork;
 #[path = "processes/gating.rs"]
 mod gating;
+#[path = "processes/lanes.rs"]
+mod lanes;
 #[path = "processes/life.rs"]
 mod life;
 #[path = "processes/limits.rs"]
@@ -26,6 +28,7 @@ fn role() {
     match support::role::current() {
         Some((role, name)) if role == fork::ROLE => fork::run(&name),
         Some((role, argument)) if role == "author" => crew::author(&argument),
+        Some((role, argument)) if role == lanes::ROLE => lanes::run(&argument),
         Some((role, name)) if role == "half" => crew::half(&name),
         Some((role, name)) if role == "forks_busily" => fork::run_busily(&name),
         Some((_, name)) => peer::run(&name),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytemuck::Pod;
-use seqring::{IfExists, Producer, Ring, Start};
+use seqring::{Consumer, IfExists, Producer, Ring, Start, TryRecvError};
 
 use super::Bench;
 use super::row::{Beside, Row, Timed};
@@ -45,12 +45,8 @@ where
         for _ in 0..LAPS {
             let first = consumer.cursor();
             publish(&mut producer, SLOTS);
-            let mut sum = 0;
             let start = Instant::now();
-            for _ in 0..SLOTS {
-                sum += consumer.try_recv()?.iter().sum::<u64>();
-            }
-            black_box(sum);
+            let sum = black_box(receive(&mut consumer, SLOTS)?);
             elapsed += start.elapsed();
             let expected: u64 = (first..first + SLOTS as u64).map(|n| (n..n + WORDS as u64).sum::<u64>()).sum();
             ensure!(sum == expected, "the messages from {first} on add up to {sum} instead of {expected}");
@@ -89,6 +85,7 @@ where
 }
 
 /// Publishes so many messages; the words of one count up from its sequence. The stores are atomic, so none can be optimised away.
+#[inline(never)]
 pub fn publish<const WORDS: usize>(producer: &mut Producer<[u64; WORDS]>, messages: usize) -> Duration
 where
     [u64; WORDS]: Pod,
@@ -99,6 +96,20 @@ where
         producer.publish(&std::array::from_fn(|word| sequence + word as u64));
     }
     start.elapsed()
+}
+
+/// Receives so many messages, which are there, and returns the sum of their words.
+// A function of its own: among all that surrounds it, it is a matter of luck what the compiler keeps in registers.
+#[inline(never)]
+fn receive<const WORDS: usize>(consumer: &mut Consumer<[u64; WORDS]>, messages: usize) -> Result<u64, TryRecvError>
+where
+    [u64; WORDS]: Pod,
+{
+    let mut sum = 0;
+    for _ in 0..messages {
+        sum += consumer.try_recv()?.iter().sum::<u64>();
+    }
+    Ok(sum)
 }
 
 /// Nanoseconds of a sequentially consistent fence behind a store, which it has to wait for.
