@@ -49,7 +49,7 @@ pub enum Command {
     /// A reader process of the demo; started by `demo`
     #[command(hide = true)]
     DemoReader(ReaderArgs),
-    /// The second process of a benchmark; started by `bench latency` and `bench throughput`
+    /// The second process of a benchmark; started by `bench latency`, `bench throughput` and `bench wake`
     #[command(hide = true)]
     BenchPeer(PeerArgs),
     /// The writer process of a scenario; started by `bench scenario`

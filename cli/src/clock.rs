@@ -57,6 +57,12 @@ pub fn burn_cpu(nanoseconds: u64) {
     }
 }
 
+/// How often the calling thread has gone to sleep.
+pub fn thread_sleeps() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("a thread may ask for its own usage");
+    usage.voluntary_context_switches()
+}
+
 /// Seconds of CPU, user and system, that this process has used.
 pub fn process_cpu_seconds() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");

@@ -27,7 +27,7 @@ fn with<'a>(extra: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn help_is_everywhere_and_has_examples() {
-    for arguments in [vec!["--help"], vec!["bench", "scenario", "--help"], vec!["completions", "--help"]] {
+    for arguments in [vec!["--help"], vec!["bench", "scenario", "--help"], vec!["bench", "wake", "--help"], vec!["completions", "--help"]] {
         let output = run(&arguments);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
@@ -49,7 +49,9 @@ fn completions_know_the_options() {
         let output = run(&["completions", shell]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
-        assert!(text.contains("reader-burn-cpu-milliseconds"), "{shell}");
+        for option in ["reader-burn-cpu-milliseconds", "writers", "idle-seconds"] {
+            assert!(text.contains(option), "{shell}: {option}");
+        }
         assert!(!text.contains("scenario-writer") && !text.contains("scenario__writer"), "{shell} offers an internal process");
     }
 }
@@ -70,6 +72,12 @@ fn bad_usage_is_explained_and_exits_with_2() {
         (&["bench", "scenario", "steady", "--writes-per-second=0"], "at least 0.001"),
         (&["bench", "scenario", "steady", "--duration-seconds=inf"], "at most 1e9"),
         (&["bench", "scenario", "steady", "--engine=fast"], "possible values"),
+        (&["bench", "scenario", "steady", "--writers=0"], "1..=256"),
+        (&["bench", "scenario", "steady", "--writers=2"], "the locked queue has one writer; add '--engine ring'"),
+        (&["bench", "scenario", "steady", "--wait=nap"], "possible values: spin, yield, park"),
+        (&["bench", "wake", "--rounds=0"], "--rounds"),
+        (&["bench", "wake", "--idle-seconds=-1"], "use 0.01 to 86400"),
+        (&["bench", "wake", "--idle-seconds=x"], "--idle-seconds"),
         (&["completions", "tcsh"], "possible values"),
     ];
     for (arguments, expected) in cases {

@@ -32,6 +32,9 @@ fn it_tells_the_whole_story_and_its_numbers_add_up() {
         assert!(received > 0, "{line}");
         readers += 1;
     }
+    // The readers are registered: they sleep until they are woken, and the table counts it.
+    let sleeps = |line: &str| line.split_once("sleeps")?.1.split_whitespace().next()?.parse::<u64>().ok();
+    assert!(text.lines().filter_map(sleeps).any(|sleeps| sleeps > 0), "{text}");
     // Five, one of which was killed, its replacement and the late joiner.
     assert_eq!(readers, 6, "{text}");
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use support::{run, stderr};
 
 /// Every object of the JSON has exactly these.
-const FIELDS: [&str; 18] = [
+const FIELDS: [&str; 21] = [
     "duration_seconds",
     "engine",
     "latency_ns",
@@ -23,8 +23,11 @@ const FIELDS: [&str; 18] = [
     "slots",
     "stalls",
     "target_writes_per_second",
+    "wait",
     "waited_for",
     "writer_cpu_seconds",
+    "writers",
+    "writers_detail",
     "writes",
     "writes_per_second",
 ];
@@ -68,11 +71,15 @@ fn check(outcome: &Value) {
     let readers = outcome["readers_detail"].as_array().expect("an array");
     assert_eq!(readers.len() as u64, count("readers"));
     for reader in readers {
-        assert_eq!(keys(reader), ["corrupt", "duplicates", "lost", "out_of_order", "received"]);
+        assert_eq!(keys(reader), ["corrupt", "duplicates", "lost", "out_of_order", "received", "sleeps", "tombstones"]);
         let count = |name: &str| reader[name].as_u64().unwrap();
         assert_eq!(count("received") + count("lost"), writes, "{outcome}");
-        assert_eq!(count("corrupt") + count("duplicates") + count("out_of_order"), 0, "{outcome}");
+        assert_eq!(count("corrupt") + count("duplicates") + count("out_of_order") + count("tombstones"), 0, "{outcome}");
     }
+
+    let writers = outcome["writers_detail"].as_array().expect("an array");
+    assert_eq!(writers.len() as u64, count("writers"));
+    assert_eq!(writers.iter().map(|writer| writer["writes"].as_u64().unwrap()).sum::<u64>(), writes, "{outcome}");
 }
 
 #[test]
@@ -87,6 +94,8 @@ fn a_custom_scenario_with_both_engines() {
         assert_eq!(outcome["slots"], 64);
         assert_eq!(outcome["readers"], 3);
         assert_eq!(outcome["target_writes_per_second"], 500.0);
+        assert_eq!(outcome["wait"].as_str(), (engine == "ring").then_some("park"));
+        assert_eq!(outcome["writers"], 1);
         assert!(outcome["writes"].as_u64().unwrap() <= 200, "never faster than the target: {outcome}");
     }
 }
@@ -102,6 +111,41 @@ fn readers_that_gate_lose_nothing_and_the_writer_says_whom_it_waited_for() {
     let waited = ring["waited_for"].as_array().unwrap();
     assert!(!waited.is_empty() && waited.iter().all(|w| w["reader"].as_str().unwrap().starts_with("reader ")), "{ring}");
     assert!(waited.iter().all(|w| w["times"].as_u64().unwrap() > 0 && w["seconds"].as_f64().unwrap() > 0.0), "{ring}");
+}
+
+#[test]
+fn several_writers_share_the_rate_and_lose_nothing_while_readers_gate() {
+    let sizes = ["--slot-bytes=100", "--slots=64", "--readers=2", "--writes-per-second=3000", "--duration-seconds=0.5"];
+    let outcomes = outcomes(&[&sizes[..], &["--engine=ring", "--mode=gating", "--writers=3"]].concat());
+    let [ring] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+    assert_eq!(ring["writers"], 3);
+    assert!(ring["writes"].as_u64().unwrap() <= 1500, "together not faster than the target: {ring}");
+    assert!(ring["writers_detail"].as_array().unwrap().iter().all(|writer| writer["writes"].as_u64().unwrap() > 0), "{ring}");
+    assert!(ring["readers_detail"].as_array().unwrap().iter().all(|reader| reader["lost"] == 0), "{ring}");
+}
+
+#[test]
+fn several_writers_at_full_speed_overwrite_each_other_and_all_is_accounted_for() {
+    let sizes = ["--slot-bytes=4096", "--slots=4", "--readers=2", "--writes-per-second=1000000", "--duration-seconds=0.3"];
+    outcomes(&[&sizes[..], &["--engine=ring", "--writers=2"]].concat());
+}
+
+#[test]
+fn readers_wait_as_they_are_told() {
+    let sizes = ["--slot-bytes=100", "--slots=64", "--readers=2", "--writes-per-second=200", "--duration-seconds=0.3", "--engine=ring"];
+    let sleeps = |wait: &str, mode: &str| -> Vec<Option<u64>> {
+        let outcomes = outcomes(&[&sizes[..], &["--wait", wait, "--mode", mode]].concat());
+        assert_eq!((&outcomes[0]["wait"], &outcomes[0]["mode"]), (&wait.into(), &mode.into()));
+        outcomes[0]["readers_detail"].as_array().unwrap().iter().map(|reader| reader["sleeps"].as_u64()).collect()
+    };
+    for mode in ["overwrite", "gating"] {
+        // Between two messages are five milliseconds: nobody spins for that long who is to park.
+        assert!(sleeps("park", mode).iter().all(|sleeps| sleeps.is_some_and(|sleeps| sleeps > 0)));
+    }
+    for wait in ["spin", "yield"] {
+        assert_eq!(sleeps(wait, "gating"), [Some(0); 2]);
+        assert_eq!(sleeps(wait, "overwrite"), [None; 2], "free readers have no row");
+    }
 }
 
 #[test]
@@ -147,7 +191,18 @@ fn without_json_there_are_tables() {
     let details = stderr(&output);
     assert_eq!(output.status.code(), Some(0), "{details}");
     let text = String::from_utf8(output.stdout).unwrap();
-    for word in ["steady, ring engine", "steady, locked engine", "side by side", "readers, median", "out of order", "p99.9", "vs target"] {
+    for word in [
+        "steady, ring engine",
+        "steady, locked engine",
+        "side by side",
+        "readers, median",
+        "out of order",
+        "p99.9",
+        "vs target",
+        "tombstones",
+        "sleeps",
+        "readers wait",
+    ] {
         assert!(text.contains(word), "{word}: {text}");
     }
     assert!(!text.contains("reader 3"), "nine readers are summed up: {text}");

@@ -7,22 +7,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use nix::fcntl::posix_fallocate;
-use shared_memory::{Shmem, ShmemConf};
-use std::fs::File;
+use anyhow::Result;
 
+use super::page::Page;
 use super::spin::{Check, until};
 
 /// Round trips of one round.
 pub const TRIPS: u32 = 1000;
 
-/// The segment: a page, of which one line is used.
-const BYTES: usize = 4096;
-
 /// One side of a cache line that two processes bounce.
+#[derive(Debug)]
 pub struct HandOff {
-    segment: Shmem,
+    /// Of which one line is used.
+    page: Page,
     /// What the line holds when nothing is under way.
     turn: u64,
 }
@@ -34,13 +31,7 @@ impl HandOff {
     ///
     /// When the name is taken or there is no space.
     pub fn create(name: &str) -> Result<Self> {
-        let segment =
-            ShmemConf::new().os_id(name).size(BYTES).create().with_context(|| format!("cannot create the shared memory {name:?}"))?;
-        let path = format!("/dev/shm/{name}");
-        let file = File::options().write(true).open(&path).with_context(|| format!("cannot open {path}"))?;
-        // Otherwise a full /dev/shm is noticed by the first store, which is a SIGBUS.
-        posix_fallocate(file, 0, BYTES as i64).with_context(|| format!("cannot reserve {BYTES} bytes for {path}"))?;
-        Ok(Self { segment, turn: 0 })
+        Ok(Self { page: Page::create(name)?, turn: 0 })
     }
 
     /// Opens the line that the other process created.
@@ -49,9 +40,7 @@ impl HandOff {
     ///
     /// When it is not there.
     pub fn open(name: &str) -> Result<Self> {
-        let segment = ShmemConf::new().os_id(name).open().with_context(|| format!("cannot open the shared memory {name:?}"))?;
-        anyhow::ensure!(segment.len() >= BYTES, "the shared memory {name:?} has only {} bytes", segment.len());
-        Ok(Self { segment, turn: 0 })
+        Ok(Self { page: Page::open(name)?, turn: 0 })
     }
 
     /// Sends the line to and fro so many times, and returns the nanoseconds of one way.
@@ -102,17 +91,7 @@ impl HandOff {
     }
 
     fn line(&self) -> &AtomicU64 {
-        let start = self.segment.as_ptr().cast::<AtomicU64>();
-        // SAFETY: the mapping begins on a page, so `start` is aligned; it has at least `BYTES` (asked for or checked), which are initialised
-        // (a new segment is zero) and stay mapped while `self` is borrowed. Both processes access these bytes only through such references,
-        // atomically; that atomics work between processes that map the same memory is outside the language but what every platform does.
-        unsafe { &*start }
-    }
-}
-
-impl std::fmt::Debug for HandOff {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HandOff").field("segment", &self.segment.get_os_id()).field("turn", &self.turn).finish()
+        self.page.word(0)
     }
 }
 

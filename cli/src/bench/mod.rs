@@ -3,12 +3,14 @@
 mod handoff;
 pub mod latency;
 pub mod output;
+mod page;
 pub mod peer;
 mod pin;
 pub mod scenario;
 mod spin;
 mod stats;
 pub mod throughput;
+pub mod wake;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,6 +18,7 @@ use clap::Subcommand;
 use latency::LatencyArgs;
 use scenario::ScenarioArgs;
 use throughput::ThroughputArgs;
+use wake::WakeArgs;
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
@@ -26,6 +29,8 @@ pub enum BenchCommand {
     Latency(LatencyArgs),
     /// Count messages a second, beside a fence, memcpy and a bare cache line
     Throughput(ThroughputArgs),
+    /// Time waking who sleeps in another process, beside a bare futex, and what an idle sleeper uses
+    Wake(WakeArgs),
 }
 
 /// Runs a benchmark.
@@ -38,5 +43,6 @@ pub fn run(command: BenchCommand) -> Result<()> {
         BenchCommand::Scenario(args) => scenario::run(&args),
         BenchCommand::Latency(args) => latency::run(&args),
         BenchCommand::Throughput(args) => throughput::run(&args),
+        BenchCommand::Wake(args) => wake::run(&args),
     }
 }

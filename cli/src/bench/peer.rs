@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::handoff::HandOff;
 use super::spin::Check;
-use super::{latency, pin, throughput};
+use super::{latency, pin, throughput, wake};
 use crate::interrupt::Interrupt;
 
 /// What a peer is asked to do.
@@ -33,6 +33,10 @@ pub enum Task {
     Idle(throughput::idle::Task),
     /// A live consumer each of two kinds.
     Live(throughput::live::Task),
+    /// Sleep, and be woken.
+    Wake(wake::rounds::Task),
+    /// Wait for a message that never comes.
+    Doze(wake::idle::Task),
 }
 
 /// The peer, as its parent sees it. Dropping this ends it.
@@ -211,6 +215,8 @@ fn perform(task: Task, desk: &mut Desk<'_>) -> Result<()> {
         }
         Task::Flood(task) => say(&Reply::Done(throughput::flood::follow(&task, desk)?)),
         Task::Live(task) => say(&Reply::Done(throughput::live::follow(&task, desk)?)),
+        Task::Wake(task) => say(&Reply::Done(wake::rounds::follow(&task, desk)?)),
+        Task::Doze(task) => say(&Reply::Done(wake::idle::follow(&task, desk)?)),
         Task::Idle(task) => say(&Reply::Done(throughput::idle::follow(&task, desk)?)),
     }
 }

@@ -39,6 +39,9 @@ pub struct ProducerArgs {
 pub struct ReaderArgs {
     #[command(flatten)]
     rings: ProducerArgs,
+    /// What it is called in the ring's table of readers
+    #[arg(long)]
+    name: String,
     /// Take a rest now and then
     #[arg(long)]
     slow: bool,
@@ -93,7 +96,8 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
     let mut report = reporter(&args.rings.report)?;
     let start = if args.history { Start::Oldest } else { Start::Next };
     let ring = Ring::<Tick>::options().read_only(true).prefault(true).open(&args.rings.ring)?;
-    let mut consumer = ring.consumer().start(start).attach();
+    // Registered, so that it can sleep until the producer wakes it; it does not gate.
+    let mut consumer = ring.consumer().start(start).name(&args.name).attach()?;
     let mut stats = Stats { start: consumer.cursor(), ..Stats::default() };
     // A latency beyond ten seconds is not worth telling from one of ten.
     let mut latency = Histogram::<u64>::new_with_max(10_000_000_000, 3)?;
@@ -123,6 +127,7 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
                 messages: consumer.received(),
                 lost: consumer.lost(),
                 lag: consumer.lag(),
+                sleeps: sleeps(&ring, &args.name),
                 p50_ns: latency.value_at_quantile(0.5),
                 p99_ns: latency.value_at_quantile(0.99),
                 done: ended.into(),
@@ -136,6 +141,11 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// What the ring's table says about the reader `name`.
+fn sleeps(ring: &Ring<Tick>, name: &str) -> u64 {
+    ring.readers().into_iter().filter(|reader| reader.name == name && reader.is_alive).map(|reader| reader.sleeps).sum()
 }
 
 fn reporter(name: &str) -> Result<Producer<Stats>> {

@@ -9,7 +9,7 @@ use crate::bench::scenario::plan::Plan;
 use crate::bench::scenario::progress::Progress;
 use crate::bench::scenario::{check_promises, room, supervise};
 use crate::console::print;
-use crate::engine::{Engine, Mode};
+use crate::engine::{Engine, Mode, Wait};
 use crate::interrupt::Interrupt;
 
 /// Readers that take longer than the writer gives them: where the two designs differ.
@@ -23,7 +23,9 @@ fn plan(seconds: f64) -> Plan {
         duration_seconds: seconds,
         reader_burn_cpu_milliseconds: 10.0,
         verify: true,
+        writers: 1,
         mode: Mode::Overwrite,
+        wait: Wait::Park,
     }
 }
 

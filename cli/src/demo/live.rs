@@ -102,11 +102,12 @@ impl<'a> Stage<'a> {
             let report = session.name(&format!("report-{}", name.replace(' ', "-")));
             Member::start(name, ring.name(), &report, role)
         };
+        let reader = |name: &str, role: &[&str]| member(name, &[role, &["--name", name]].concat());
         let mut readers = Vec::new();
         for number in 1..=READERS {
-            readers.push(member(&format!("reader {number}"), &["demo-reader"])?);
+            readers.push(reader(&format!("reader {number}"), &["demo-reader"])?);
         }
-        readers.push(member("slow reader", &["demo-reader", "--slow"])?);
+        readers.push(reader("slow reader", &["demo-reader", "--slow"])?);
         let scene = Scene {
             producer: member("producer", &["demo-producer"])?,
             readers,
@@ -165,7 +166,7 @@ impl<'a> Stage<'a> {
 
     fn add(&mut self, name: &str, role: &[&str], what: &str) -> Result<()> {
         let report = self.session.name(&format!("report-{}", name.replace(' ', "-")));
-        let member = Member::start(name, self.ring.name(), &report, role)?;
+        let member = Member::start(name, self.ring.name(), &report, &[role, &["--name", name]].concat())?;
         let event = format!("{name} (process {}) {what}", member.process());
         self.scene.readers.push(member);
         self.tell(event);

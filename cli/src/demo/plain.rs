@@ -46,11 +46,12 @@ fn block(scene: &Scene) -> String {
     for reader in scene.readers.iter().filter(|reader| !reader.is_killed()) {
         let Some(stats) = reader.stats() else { continue };
         lines += &format!(
-            "         {:<12} {:>9} msg/s  lag {:>5}  lost {:>8}  latency p50 {:>8}, p99 {:>8}\n",
+            "         {:<12} {:>9} msg/s  lag {:>5}  lost {:>8}  sleeps {:>6}  latency p50 {:>8}, p99 {:>8}\n",
             reader.name,
             figure(reader.rate()),
             stats.lag,
             stats.lost,
+            stats.sleeps,
             nanoseconds(stats.p50_ns as f64),
             nanoseconds(stats.p99_ns as f64),
         );

@@ -70,7 +70,7 @@ fn draw(frame: &mut Frame<'_>, scene: &Scene) {
         "seqring".bold().cyan(),
         format!("  one producer, many readers, one ring of {} x {} B in shared memory", scene.slots, scene.message_bytes).into(),
     ]);
-    let says = "Readers only look: slow or dead, the producer and the others do not notice.".dim();
+    let says = "Readers sleep until the producer wakes them. None gates: slow or dead, the producer and the others do not notice.".dim();
     frame.render_widget(Paragraph::new(vec![heading, says.into()]), title);
     frame.render_widget(processes(scene), table);
 
@@ -100,7 +100,7 @@ fn draw(frame: &mut Frame<'_>, scene: &Scene) {
 }
 
 fn processes(scene: &Scene) -> Table<'_> {
-    let header = ["process", "pid", "messages/s", "lag", "lost", "p50", "p99"];
+    let header = ["process", "pid", "messages/s", "lag", "lost", "sleeps", "p50", "p99"];
     let right = |text: String| Cell::from(Line::from(text).alignment(Alignment::Right));
     let row = |member: &Member, is_reader: bool| {
         let stats = member.stats().unwrap_or_default();
@@ -114,6 +114,7 @@ fn processes(scene: &Scene) -> Table<'_> {
             right(figure(member.rate())),
             of_reader(stats.lag.to_string()),
             of_reader(stats.lost.to_string()),
+            of_reader(stats.sleeps.to_string()),
             of_reader(nanoseconds(stats.p50_ns as f64)),
             of_reader(nanoseconds(stats.p99_ns as f64)),
         ]);
@@ -132,6 +133,7 @@ fn processes(scene: &Scene) -> Table<'_> {
         Constraint::Length(11),
         Constraint::Length(7),
         Constraint::Length(10),
+        Constraint::Length(8),
         Constraint::Length(10),
         Constraint::Length(10),
     ];

@@ -47,6 +47,8 @@ pub struct Stats {
     pub wrong: u64,
     /// Messages published but not received yet.
     pub lag: u64,
+    /// How often it has fallen asleep, to be woken by the producer.
+    pub sleeps: u64,
     /// Latency since the last report, in nanoseconds; 0 if nothing was received.
     pub p50_ns: u64,
     /// As above; 99 of 100 messages were faster.

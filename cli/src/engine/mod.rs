@@ -40,6 +40,29 @@ pub enum Mode {
     Gating,
 }
 
+/// How the ring's readers wait for a message. Those of the locked queue sleep by its condition variable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Wait {
+    /// They look again and again
+    Spin,
+    /// They spin a little, then let others run between two looks
+    Yield,
+    /// They spin a little, then sleep until the writer wakes them, for which they are registered
+    #[default]
+    Park,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Spin => "spin",
+            Self::Yield => "yield",
+            Self::Park => "park",
+        })
+    }
+}
+
 /// How long a writer had to wait for a reader.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Waited {
@@ -64,8 +87,12 @@ pub struct Channel {
     pub slot_bytes: usize,
     /// Number of readers.
     pub readers: usize,
+    /// Number of writers; the locked queue has one.
+    pub writers: usize,
     /// Whether the ring's writer waits for them.
     pub mode: Mode,
+    /// How the ring's readers wait.
+    pub wait: Wait,
 }
 
 /// Keeps a queue in existence; unlinks it when dropped.
@@ -81,7 +108,7 @@ pub trait Sender {
     /// When the queue cannot be used any more.
     fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent>;
 
-    /// The readers it had to wait for, as far as the queue knows; to be asked before the readers go.
+    /// The readers that this writer and the others had to wait for, as far as the queue knows; to be asked before the readers go.
     fn waited_for(&self) -> Vec<Waited> {
         Vec::new()
     }
@@ -111,6 +138,16 @@ pub trait Receiver {
     ///
     /// When the queue cannot be used any more.
     fn receive(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<Received>;
+
+    /// Sequence numbers passed so far that never became a message, because their writer died.
+    fn tombstones(&self) -> u64 {
+        0
+    }
+
+    /// How often it has fallen asleep to be woken, where the queue knows.
+    fn sleeps(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a receiver got.

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use seqring::{CloseReason, Consumer, IfExists, Producer, PublishError, RecvTimeoutError, Registration, Ring, Start};
+use seqring::{
+    CloseReason, Consumer, IfExists, Producer, PublishError, RecvTimeoutError, Registered, Registration, Ring, Standing, Start,
+    WaitStrategy,
+};
 
-use super::{Channel, Host, Mode, Received, Receiver, Sender, Sent, Waited};
+use super::{Channel, Host, Mode, Received, Receiver, Sender, Sent, Wait, Waited};
 use crate::clock::monotonic_ns;
 
 impl Host for Ring<[u8]> {}
@@ -15,6 +18,7 @@ pub fn create(channel: &Channel) -> Result<Box<dyn Host>> {
         .slots(channel.slots)
         .slot_bytes(channel.slot_bytes)
         .readers(channel.readers)
+        .producers(channel.writers)
         .if_exists(IfExists::Error)
         .prefault(true)
         .create()?;
@@ -23,24 +27,40 @@ pub fn create(channel: &Channel) -> Result<Box<dyn Host>> {
 
 pub fn sender(channel: &Channel) -> Result<Box<dyn Sender>> {
     let ring = Ring::<[u8]>::options().prefault(true).open(&channel.name)?;
-    Ok(Box::new(RingSender { producer: ring.producer()?, ring }))
+    Ok(if channel.writers == 1 {
+        Box::new(RingSender { producer: ring.producer()?, ring })
+    } else {
+        Box::new(RingSender { producer: ring.shared_producer()?, ring })
+    })
 }
 
 pub fn receiver(channel: &Channel, row: usize) -> Result<Box<dyn Receiver>> {
     let ring = Ring::<[u8]>::options().read_only(true).prefault(true).open(&channel.name)?;
-    let consumer = ring.consumer().start(Start::Oldest);
-    Ok(match channel.mode {
-        Mode::Overwrite => Box::new(RingReceiver { consumer: consumer.attach() }),
-        Mode::Gating => Box::new(RingReceiver { consumer: consumer.name(&format!("reader {row}")).gating().attach()? }),
+    let strategy = match channel.wait {
+        Wait::Spin => WaitStrategy::Spin,
+        Wait::Yield => WaitStrategy::Yield,
+        Wait::Park => WaitStrategy::Park,
+    };
+    let free = ring.consumer().start(Start::Oldest).wait(strategy);
+    let name = format!("reader {row}");
+    Ok(match (channel.mode, channel.wait) {
+        (Mode::Gating, _) => registered(ring, free.name(&name).gating().attach()?, name),
+        // One that is to be woken leaves a note for the writer, and has a row to do so.
+        (Mode::Overwrite, Wait::Park) => registered(ring, free.name(&name).attach()?, name),
+        (Mode::Overwrite, Wait::Spin | Wait::Yield) => Box::new(RingReceiver { consumer: free.attach(), row: None }),
     })
 }
 
-struct RingSender {
-    ring: Ring<[u8]>,
-    producer: Producer<[u8]>,
+fn registered(ring: Ring<[u8]>, consumer: Consumer<[u8], Registered>, name: String) -> Box<dyn Receiver> {
+    Box::new(RingReceiver { consumer, row: Some(TableRow { ring, name }) })
 }
 
-impl Sender for RingSender {
+struct RingSender<S: Standing> {
+    ring: Ring<[u8]>,
+    producer: Producer<[u8], S>,
+}
+
+impl<S: Standing> Sender for RingSender<S> {
     fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent> {
         match self.producer.try_publish(message) {
             Ok(_) => return Ok(Sent { accepted: true, stalled: false }),
@@ -64,6 +84,13 @@ impl Sender for RingSender {
 
 struct RingReceiver<R: Registration> {
     consumer: Consumer<[u8], R>,
+    row: Option<TableRow>,
+}
+
+/// Where the ring's table of readers tells about one.
+struct TableRow {
+    ring: Ring<[u8]>,
+    name: String,
 }
 
 impl<R: Registration> Receiver for RingReceiver<R> {
@@ -77,5 +104,13 @@ impl<R: Registration> Receiver for RingReceiver<R> {
             Err(RecvTimeoutError::Closed(reason)) => bail!("the ring ended under its reader: {reason}"),
             Err(error @ RecvTimeoutError::Cancelled) => return Err(error.into()),
         })
+    }
+    fn tombstones(&self) -> u64 {
+        self.consumer.tombstones()
+    }
+
+    fn sleeps(&self) -> Option<u64> {
+        let row = self.row.as_ref()?;
+        row.ring.readers().into_iter().find(|reader| reader.name == row.name).map(|reader| reader.sleeps)
     }
 }

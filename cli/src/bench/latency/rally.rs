@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Task;
 use crate::bench::spin::{Check, until};
 use crate::clock::monotonic_ns;
-use crate::engine::{Channel, Engine, Host, Mode, Received, Receiver, Sender};
+use crate::engine::{Channel, Engine, Host, Mode, Received, Receiver, Sender, Wait};
 
 /// Which of the two processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,7 +230,9 @@ impl Queues {
             slots: task.slots,
             slot_bytes: task.payload_bytes,
             readers: 1,
+            writers: 1,
             mode: Mode::Overwrite,
+            wait: Wait::Park,
         };
         let (out, back) = (channel(out), channel(back));
         let mut created = Vec::new();

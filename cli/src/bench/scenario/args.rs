@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, ValueEnum, value_parser};
 
 use super::payload;
 use super::plan::{DEFAULT_SECONDS, Plan, Preset};
-use crate::engine::{Engine, Mode};
+use crate::engine::{Engine, Mode, Wait};
 
 const USAGE: &str = "\
 seqring bench scenario <PRESET> [OPTIONS]
@@ -17,6 +18,8 @@ Examples:
   seqring bench scenario steady
   seqring bench scenario fast --engine ring --duration-seconds 3
   seqring bench scenario slow-readers --mode gating
+  seqring bench scenario fast --engine ring --writers 4 --mode gating
+  seqring bench scenario steady --engine ring --wait spin
   seqring bench scenario all --json > scenarios.json
   seqring bench scenario all --report scenarios.html
   seqring bench scenario --slot-bytes 4096 --slots 1024 --readers 3 --writes-per-second 50000
@@ -26,11 +29,21 @@ replaces the preset's value. The ring overwrites, so a slow reader loses message
 writer keeps its pace; the locked queue is lossless, so a slow reader stalls the writer, and so
 does the ring with --mode gating.
 
+Several writers share the rate, and readers check the order of each; where nothing was lost, all
+readers must have seen one order of all. The locked queue has one writer: use --engine ring.
+
+Readers that park are registered in the ring's table, so that the writer can wake them; those
+that spin or yield are free and only look, unless they gate. With more of them than CPUs,
+latencies are those of the scheduler. A writer that waits for room sleeps, whatever --wait says.
+
 Latency is the time from just before a message is handed to the queue until a reader has
 its copy. CPU seconds count from the start signal to the end of each process.";
 
 /// Each reader is a process: more of them than this is a typing error.
 const MOST_READERS: u64 = 4096;
+
+/// A ring has no room for more.
+const MOST_WRITERS: u64 = 256;
 
 /// The options of a scenario.
 #[derive(Debug, Args)]
@@ -75,6 +88,14 @@ pub struct ScenarioArgs {
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
 
+    /// How the ring's readers wait for a message; the locked queue has a condition variable
+    #[arg(long, value_enum, default_value_t)]
+    wait: Wait,
+
+    /// Number of writer processes, which share the rate; more than one only with --engine ring
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = value_parser!(u64).range(1..=MOST_WRITERS))]
+    writers: u64,
+
     /// Tell about each process on standard error
     #[arg(long)]
     pub debug: bool,
@@ -113,6 +134,19 @@ impl ScenarioArgs {
         }
     }
 
+    /// Whether the options fit together.
+    ///
+    /// # Errors
+    ///
+    /// Which do not, for people.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        if self.writers == 1 || self.engines() == [Engine::Ring] {
+            return Ok(());
+        }
+        let reason = format!("'--writers {}' is for the ring: the locked queue has one writer; add '--engine ring'\n", self.writers);
+        Err(clap::Error::raw(ErrorKind::ArgumentConflict, reason))
+    }
+
     /// The scenarios to run, in this order.
     pub fn plans(&self) -> Vec<Plan> {
         let mut plans = self.preset.map_or_else(|| vec![blank()], Preset::plans);
@@ -138,6 +172,8 @@ impl ScenarioArgs {
         set(&mut plan.verify, self.verify.then_some(true));
         set(&mut plan.verify, self.no_verify.then_some(false));
         plan.mode = self.mode;
+        plan.wait = self.wait;
+        plan.writers = self.writers as usize;
     }
 }
 
@@ -152,7 +188,9 @@ fn blank() -> Plan {
         duration_seconds: DEFAULT_SECONDS,
         reader_burn_cpu_milliseconds: 0.0,
         verify: true,
+        writers: 1,
         mode: Mode::default(),
+        wait: Wait::default(),
     }
 }
 
@@ -211,7 +249,9 @@ mod tests {
                 duration_seconds: 0.5,
                 reader_burn_cpu_milliseconds: 100.0,
                 verify: true,
+                writers: 1,
                 mode: Mode::Overwrite,
+                wait: Wait::Park,
             }]
         );
     }
@@ -256,10 +296,24 @@ mod tests {
             "steady --duration-seconds inf",
             "steady --duration-seconds -1",
             "steady --reader-burn-cpu-milliseconds -1",
+            "steady --writers 0",
+            "steady --writers 257",
+            "steady --wait sleep",
         ] {
             let error = parse(line).unwrap_err();
             // Of the number, not of an option that nobody meant.
             assert!(error.contains("invalid value"), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn several_writers_are_for_the_ring() {
+        let check = |line| parse(line).unwrap().check();
+        check("steady --writers 2 --engine ring").unwrap();
+        check("steady --writers 1").unwrap();
+        for line in ["steady --writers 2", "steady --writers 2 --engine locked"] {
+            let error = check(line).unwrap_err().to_string();
+            assert!(error.contains("'--writers 2'") && error.contains("--engine ring"), "{error}");
         }
     }
 }

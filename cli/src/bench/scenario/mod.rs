@@ -1,8 +1,8 @@
-//! `seqring bench scenario`: one writer process, many reader processes.
+//! `seqring bench scenario`: one writer process or several, many reader processes.
 //!
 //! The command starts itself again for every process of a scenario. The parent
 //! creates the queue, tells each child its task through a pipe, starts the
-//! writer once all readers are attached, and collects what each child measured.
+//! writers once all readers are attached, and collects what each child measured.
 //! A child that loses its parent ends.
 
 mod args;
@@ -41,6 +41,7 @@ use crate::interrupt::Interrupt;
 ///
 /// When a scenario cannot be run, or it shows that the queue broke its promises.
 pub fn run(args: &ScenarioArgs) -> Result<()> {
+    args.check().unwrap_or_else(|error| error.exit());
     let interrupt = Interrupt::listen()?;
     // First, because what dead runs left may take the room that this one needs.
     let session = Session::begin()?;
@@ -94,6 +95,18 @@ pub fn check_promises(outcomes: &[Outcome]) -> Result<()> {
                 reader.duplicates,
                 reader.out_of_order
             );
+            ensure!(reader.tombstones == 0, "{run}: {} tombstones, though no writer died", reader.tombstones);
+        }
+        // Who lost nothing has received all, and in the one order that there is.
+        let whole = outcome.reader_figures.iter().enumerate().filter(|(_, reader)| reader.counts.lost == 0);
+        for pair in whole.collect::<Vec<_>>().windows(2) {
+            let [(one, first), (other, second)] = pair else { unreachable!("windows of two") };
+            ensure!(
+                first.order == second.order,
+                "{} with the {} engine: readers {one} and {other} received the same messages in different orders",
+                outcome.preset,
+                outcome.engine
+            );
         }
     }
     Ok(())
@@ -108,11 +121,16 @@ mod tests {
     use crate::engine::Engine;
 
     fn promises_of(counts: Counts) -> Result<()> {
+        promises_of_order(counts, 7)
+    }
+
+    fn promises_of_order(counts: Counts, order: u64) -> Result<()> {
         let writer = WriterFigures { writes: 10, stalls: 0, seconds: 1.0, cpu_seconds: 0.0, latest_ns: 0, waited_for: Vec::new() };
-        let reader = |counts| ReaderFigures { counts, seconds: 1.0, cpu_seconds: 0.0, latency_max_ns: 0, latencies: Vec::new() };
+        let reader =
+            |counts, order| ReaderFigures { counts, order, seconds: 1.0, cpu_seconds: 0.0, latency_max_ns: 0, latencies: Vec::new() };
         let perfect = Counts { received: 10, ..Counts::default() };
         let plan = &Preset::Steady.plans()[0];
-        check_promises(&[Outcome::new(plan, Engine::Ring, &writer, vec![reader(perfect), reader(counts)])])
+        check_promises(&[Outcome::new(plan, Engine::Ring, &[writer], vec![reader(perfect, 7), reader(counts, order)])])
     }
 
     #[test]
@@ -125,9 +143,19 @@ mod tests {
             Counts { corrupt: 1, ..fine },
             Counts { duplicates: 1, ..fine },
             Counts { out_of_order: 1, ..fine },
+            Counts { tombstones: 1, ..fine },
         ] {
             let error = promises_of(broken).unwrap_err().to_string();
             assert!(error.contains("steady") && error.contains("ring") && error.contains("reader 1"), "{error}");
         }
+    }
+
+    #[test]
+    fn whoever_lost_nothing_has_seen_the_one_order() {
+        let perfect = Counts { received: 10, ..Counts::default() };
+        promises_of_order(perfect, 7).unwrap();
+        let error = promises_of_order(perfect, 8).unwrap_err().to_string();
+        assert!(error.contains("readers 0 and 1") && error.contains("order"), "{error}");
+        promises_of_order(Counts { received: 9, lost: 1, ..perfect }, 8).unwrap();
     }
 }

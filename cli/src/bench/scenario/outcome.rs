@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::plan::Plan;
 use super::protocol::{ReaderFigures, WriterFigures};
 use super::tally::Counts;
-use crate::engine::{Engine, Mode, Waited};
+use crate::engine::{Engine, Mode, Wait, Waited};
 
 /// What one scenario with one engine measured.
 #[derive(Debug, Clone, Serialize)]
@@ -19,13 +19,17 @@ pub struct Outcome {
     pub slot_bytes: usize,
     /// Whether slow readers lose messages or hold the writer up.
     pub mode: &'static str,
+    /// How the ring's readers waited; nothing for the locked queue.
+    pub wait: Option<Wait>,
     /// Number of slots.
     pub slots: usize,
     /// Number of readers.
     pub readers: usize,
-    /// The rate the writer aimed for.
+    /// Number of writers.
+    pub writers: usize,
+    /// The rate the writers together aimed for.
     pub target_writes_per_second: f64,
-    /// How long the writer wrote, measured.
+    /// How long the writers wrote, measured.
     pub duration_seconds: f64,
     /// Messages written.
     pub writes: u64,
@@ -37,19 +41,34 @@ pub struct Outcome {
     pub mb_per_second: f64,
     /// Messages that had to wait for a reader a full lap behind.
     pub stalls: u64,
-    /// CPU seconds of the writer process.
+    /// CPU seconds of all writer processes.
     pub writer_cpu_seconds: f64,
     /// CPU seconds of all reader processes.
     pub readers_cpu_seconds: f64,
     /// From before a message was sent until a reader had its copy, over all readers.
     pub latency_ns: Latency,
-    /// The readers that the writer waited for, where the queue knows them.
+    /// The readers that writers waited for, where the queue knows them.
     pub waited_for: Vec<Waited>,
+    /// What each writer did.
+    pub writers_detail: Vec<WriterDetail>,
     /// What each reader counted.
     pub readers_detail: Vec<Counts>,
     /// What each reader measured, for the tables.
     #[serde(skip)]
     pub reader_figures: Vec<ReaderFigures>,
+}
+
+/// What one of the writers did.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct WriterDetail {
+    /// Messages written.
+    pub writes: u64,
+    /// Messages that had to wait for a reader a full lap behind.
+    pub stalls: u64,
+    /// How long it wrote.
+    pub seconds: f64,
+    /// CPU used in that time.
+    pub cpu_seconds: f64,
 }
 
 /// A distribution of latencies in nanoseconds; nothing if no message was received.
@@ -89,8 +108,10 @@ impl Latency {
 
 impl Outcome {
     /// Puts together what the processes of a run measured.
-    pub fn new(plan: &Plan, engine: Engine, writer: &WriterFigures, readers: Vec<ReaderFigures>) -> Self {
-        let writes_per_second = writer.writes as f64 / writer.seconds;
+    pub fn new(plan: &Plan, engine: Engine, writers: &[WriterFigures], readers: Vec<ReaderFigures>) -> Self {
+        let writes = writers.iter().map(|writer| writer.writes).sum();
+        let duration_seconds = writers.iter().map(|writer| writer.seconds).fold(0.0, f64::max);
+        let writes_per_second = writes as f64 / duration_seconds;
         Self {
             engine,
             preset: plan.name.clone(),
@@ -99,23 +120,31 @@ impl Outcome {
                 (Engine::Ring, Mode::Overwrite) => "overwrite",
                 (Engine::Ring, Mode::Gating) => "gating",
             },
+            wait: (engine == Engine::Ring).then_some(plan.wait),
             slot_bytes: plan.slot_bytes,
             slots: plan.slots,
             readers: plan.readers,
+            writers: writers.len(),
             target_writes_per_second: plan.writes_per_second,
-            duration_seconds: writer.seconds,
-            writes: writer.writes,
+            duration_seconds,
+            writes,
             writes_per_second,
             percent_vs_target: relative_percent(writes_per_second, plan.writes_per_second),
             mb_per_second: writes_per_second * plan.slot_bytes as f64 / 1e6,
-            stalls: writer.stalls,
-            writer_cpu_seconds: writer.cpu_seconds,
+            stalls: writers.iter().map(|writer| writer.stalls).sum(),
+            writer_cpu_seconds: writers.iter().map(|writer| writer.cpu_seconds).sum(),
             readers_cpu_seconds: readers.iter().map(|reader| reader.cpu_seconds).sum(),
             latency_ns: Latency::of(&readers),
-            waited_for: writer.waited_for.clone(),
+            waited_for: waited_for(writers),
+            writers_detail: writers.iter().map(WriterDetail::of).collect(),
             readers_detail: readers.iter().map(|reader| reader.counts).collect(),
             reader_figures: readers,
         }
+    }
+
+    /// How often readers fell asleep, where the queue knows.
+    pub fn sleeps(&self) -> Option<u64> {
+        self.readers_detail.iter().map(|counts| counts.sleeps).sum()
     }
 
     /// Of all messages that readers should have had, the percentage that was lost.
@@ -124,6 +153,26 @@ impl Outcome {
         let due = self.writes * self.readers_detail.len() as u64;
         if due == 0 { 0.0 } else { lost as f64 / due as f64 * 100.0 }
     }
+}
+
+impl WriterDetail {
+    fn of(figures: &WriterFigures) -> Self {
+        let &WriterFigures { writes, stalls, seconds, cpu_seconds, .. } = figures;
+        Self { writes, stalls, seconds, cpu_seconds }
+    }
+}
+
+/// Each writer tells how long all of them had waited for a reader when it had done: the last one knows.
+fn waited_for(writers: &[WriterFigures]) -> Vec<Waited> {
+    let mut all: Vec<Waited> = Vec::new();
+    for told in writers.iter().flat_map(|writer| &writer.waited_for) {
+        match all.iter_mut().find(|known| known.reader == told.reader) {
+            Some(known) if known.times < told.times => *known = told.clone(),
+            Some(_) => {}
+            None => all.push(told.clone()),
+        }
+    }
+    all
 }
 
 /// How far `value` is above `target`, in percent of it.
@@ -136,7 +185,14 @@ mod tests {
     use super::*;
 
     fn reader(latencies: &[(u64, u64)], latency_max_ns: u64) -> ReaderFigures {
-        ReaderFigures { counts: Counts::default(), seconds: 1.0, cpu_seconds: 0.25, latency_max_ns, latencies: latencies.to_vec() }
+        ReaderFigures {
+            counts: Counts::default(),
+            order: 0,
+            seconds: 1.0,
+            cpu_seconds: 0.25,
+            latency_max_ns,
+            latencies: latencies.to_vec(),
+        }
     }
 
     #[test]
@@ -161,11 +217,23 @@ mod tests {
             duration_seconds: 2.0,
             reader_burn_cpu_milliseconds: 0.0,
             verify: true,
+            writers: 2,
             mode: Mode::Overwrite,
+            wait: Wait::Park,
         };
-        let writer = WriterFigures { writes: 180, stalls: 3, seconds: 2.0, cpu_seconds: 0.5, latest_ns: 0, waited_for: Vec::new() };
+        let waited = |times| vec![Waited { reader: "reader 1".to_owned(), times, seconds: 0.25 }];
+        let writer = |writes, seconds, times| WriterFigures {
+            writes,
+            stalls: 3,
+            seconds,
+            cpu_seconds: 0.5,
+            latest_ns: 0,
+            waited_for: waited(times),
+        };
         let readers = vec![reader(&[], 0), reader(&[], 0)];
-        let outcome = Outcome::new(&plan, Engine::Ring, &writer, readers);
+        let outcome = Outcome::new(&plan, Engine::Ring, &[writer(100, 2.0, 5), writer(80, 1.5, 4)], readers);
+        assert_eq!((outcome.writers, outcome.writes, outcome.stalls), (2, 180, 6));
+        assert_eq!(outcome.waited_for, waited(5));
         assert!((outcome.writes_per_second - 90.0).abs() < 1e-9);
         assert!((outcome.percent_vs_target + 10.0).abs() < 1e-9);
         assert!((outcome.mb_per_second - 45.0).abs() < 1e-9);

@@ -1,12 +1,14 @@
 //! The content of a message, made and checked.
 //!
-//! `sequence u64 LE | send time u64 LE, ns on CLOCK_MONOTONIC | random bytes |
-//! CRC-32 of all before it, u32 LE`.
+//! `writer and sequence u64 LE | send time u64 LE, ns on CLOCK_MONOTONIC | random bytes |
+//! CRC-32 of all before it, u32 LE`. The first word has the writer, counted from 0, in its upper 16 bits; each writer counts its own messages.
 
 use crc32fast::Hasher;
 
 const HEAD_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
+/// Of the first word; the rest of it is the writer.
+const SEQUENCE_BITS: u32 = 48;
 
 /// The smallest message: no random bytes.
 pub const OVERHEAD_BYTES: usize = HEAD_BYTES + CRC_BYTES;
@@ -17,6 +19,7 @@ pub const OVERHEAD_BYTES: usize = HEAD_BYTES + CRC_BYTES;
 /// a buffer changes per message, so the CRC of the whole is combined from that
 /// of the head and the known one of the rest.
 pub struct Generator {
+    writer: u16,
     buffers: Vec<Buffer>,
 }
 
@@ -28,7 +31,7 @@ struct Buffer {
 
 /// How many buffers: a prime that does not divide the number of slots. So two
 /// messages that follow each other in one slot never share their random bytes, and
-/// a torn mixture of them cannot pass for whole.
+/// a torn mixture of them cannot pass for whole. (Several writers take the slots as it comes: there, most do not.)
 pub fn buffer_count(slots: usize) -> usize {
     [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59]
         .into_iter()
@@ -37,15 +40,15 @@ pub fn buffer_count(slots: usize) -> usize {
 }
 
 impl Generator {
-    /// Prepares messages of `slot_bytes` for a queue of `slots`.
+    /// Prepares messages of `slot_bytes` for a queue of `slots`, by the writer number `writer`.
     ///
     /// # Panics
     ///
     /// When `slot_bytes` is below [`OVERHEAD_BYTES`].
-    pub fn new(slot_bytes: usize, slots: usize) -> Self {
+    pub fn new(writer: u16, slot_bytes: usize, slots: usize) -> Self {
         assert!(slot_bytes >= OVERHEAD_BYTES, "{slot_bytes} bytes are too few");
         let buffers = (0..buffer_count(slots)).map(|_| Buffer::random(slot_bytes)).collect();
-        Self { buffers }
+        Self { writer, buffers }
     }
 
     /// The message number `sequence`, sent at `now_ns`.
@@ -53,7 +56,7 @@ impl Generator {
         // The remainder is below the number of buffers, so it is a `usize`.
         let index = (sequence % self.buffers.len() as u64) as usize;
         let buffer = &mut self.buffers[index];
-        buffer.stamp(sequence, now_ns);
+        buffer.stamp(u64::from(self.writer) << SEQUENCE_BITS | sequence, now_ns);
         &buffer.bytes
     }
 }
@@ -68,8 +71,8 @@ impl Buffer {
         Self { bytes, rest }
     }
 
-    fn stamp(&mut self, sequence: u64, now_ns: u64) {
-        self.bytes[..8].copy_from_slice(&sequence.to_le_bytes());
+    fn stamp(&mut self, number: u64, now_ns: u64) {
+        self.bytes[..8].copy_from_slice(&number.to_le_bytes());
         self.bytes[8..HEAD_BYTES].copy_from_slice(&now_ns.to_le_bytes());
         let mut whole = Hasher::new();
         whole.update(&self.bytes[..HEAD_BYTES]);
@@ -82,7 +85,9 @@ impl Buffer {
 /// What a message says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// Its number, from 0.
+    /// Who wrote it, from 0.
+    pub writer: u16,
+    /// Its number among the messages of its writer, from 0.
     pub sequence: u64,
     /// When it was sent, in nanoseconds on CLOCK_MONOTONIC.
     pub sent_ns: u64,
@@ -90,9 +95,15 @@ pub struct Head {
 
 /// Reads the head; `None` if the message is too short to have one.
 pub fn head(message: &[u8]) -> Option<Head> {
-    let (sequence, rest) = message.split_first_chunk()?;
+    let (number, rest) = message.split_first_chunk()?;
     let (sent_ns, _) = rest.split_first_chunk()?;
-    Some(Head { sequence: u64::from_le_bytes(*sequence), sent_ns: u64::from_le_bytes(*sent_ns) })
+    let number = u64::from_le_bytes(*number);
+    Some(Head {
+        // What is left of the word has 16 bits.
+        writer: (number >> SEQUENCE_BITS) as u16,
+        sequence: number & ((1 << SEQUENCE_BITS) - 1),
+        sent_ns: u64::from_le_bytes(*sent_ns),
+    })
 }
 
 /// Whether the CRC-32 at the end is that of all before it.
@@ -107,19 +118,19 @@ mod tests {
     #[test]
     fn messages_are_intact_and_carry_their_head() {
         for slot_bytes in [OVERHEAD_BYTES, 21, 64, 1000, 100_003] {
-            let mut generator = Generator::new(slot_bytes, 10);
-            for sequence in [0, 1, 2, 3, u64::MAX] {
+            let mut generator = Generator::new(7, slot_bytes, 10);
+            for sequence in [0, 1, 2, 3, (1 << 48) - 1] {
                 let message = generator.message(sequence, 77);
                 assert_eq!(message.len(), slot_bytes);
                 assert!(is_intact(message), "{slot_bytes} bytes, message {sequence}");
-                assert_eq!(head(message), Some(Head { sequence, sent_ns: 77 }));
+                assert_eq!(head(message), Some(Head { writer: 7, sequence, sent_ns: 77 }));
             }
         }
     }
 
     #[test]
     fn a_changed_byte_is_seen_wherever_it_is() {
-        let mut generator = Generator::new(50, 10);
+        let mut generator = Generator::new(0, 50, 10);
         let message = generator.message(5, 6).to_vec();
         for at in 0..message.len() {
             let mut changed = message.clone();
@@ -131,7 +142,7 @@ mod tests {
     #[test]
     fn a_mixture_of_two_laps_is_seen_wherever_it_is_torn() {
         for slots in [1, 3, 10, 15, 105] {
-            let mut generator = Generator::new(64, slots);
+            let mut generator = Generator::new(0, 64, slots);
             let old = generator.message(4, 1).to_vec();
             let new = generator.message(4 + slots as u64, 2).to_vec();
             for at in 1..new.len() - CRC_BYTES {

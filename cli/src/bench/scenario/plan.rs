@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::engine::Mode;
+use crate::engine::{Mode, Wait};
 
 /// Seconds a scenario runs when nothing else is asked for.
 pub const DEFAULT_SECONDS: f64 = 10.0;
@@ -43,8 +43,12 @@ pub struct Plan {
     pub reader_burn_cpu_milliseconds: f64,
     /// Whether readers check the CRC of each message.
     pub verify: bool,
+    /// Number of writer processes, which share the rate; more than one only in the ring.
+    pub writers: usize,
     /// Whether the ring's writer waits for its readers.
     pub mode: Mode,
+    /// How the ring's readers wait.
+    pub wait: Wait,
 }
 
 impl Preset {
@@ -78,7 +82,9 @@ impl Preset {
             duration_seconds: DEFAULT_SECONDS,
             reader_burn_cpu_milliseconds: 0.0,
             verify: true,
+            writers: 1,
             mode: Mode::default(),
+            wait: Wait::default(),
         }
     }
 }

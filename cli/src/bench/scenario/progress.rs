@@ -28,8 +28,9 @@ impl Progress {
         bar.set_prefix(format!("{} {engine}", plan.name));
         bar.enable_steady_tick(Duration::from_millis(100));
         if !io::stderr().is_terminal() {
-            let Plan { name, readers, .. } = plan;
-            note(format_args!("{name} with the {engine} engine: {} s, readers: {readers}", short(plan.duration_seconds)));
+            let Plan { name, readers, writers, .. } = plan;
+            let writers = if *writers == 1 { String::new() } else { format!(", writers: {writers}") };
+            note(format_args!("{name} with the {engine} engine: {} s, readers: {readers}{writers}", short(plan.duration_seconds)));
         }
         Self { bar, debug }
     }

@@ -12,12 +12,14 @@ use crate::engine::{Channel, Waited};
 /// The line that starts the measurement.
 pub const START: &str = "start";
 
-/// What the writer process has to do.
+/// What a writer process has to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct WriterTask {
     /// Where to write.
     pub channel: Channel,
-    /// The rate to aim for.
+    /// Which writer this is, counted from 0.
+    pub writer: usize,
+    /// The rate that all writers together aim for.
     pub writes_per_second: f64,
     /// How long.
     pub duration_seconds: f64,
@@ -40,9 +42,9 @@ pub struct ReaderTask {
 pub enum Report {
     /// It is attached and waits for the start signal.
     Ready,
-    /// From the writer, now and then.
+    /// From a writer, now and then.
     Progress(WriterProgress),
-    /// The writer is done.
+    /// A writer is done.
     Writer(WriterFigures),
     /// A reader is done.
     Reader(ReaderFigures),
@@ -50,8 +52,8 @@ pub enum Report {
     Failed(String),
 }
 
-/// How far the writer is.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// How far a writer is.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct WriterProgress {
     /// Nanoseconds since the first message was due.
     pub elapsed_ns: u64,
@@ -61,7 +63,18 @@ pub struct WriterProgress {
     pub stalls: u64,
 }
 
-/// What the writer measured.
+impl WriterProgress {
+    /// Of all writers.
+    pub fn sum(all: &[Self]) -> Self {
+        Self {
+            elapsed_ns: all.iter().map(|one| one.elapsed_ns).max().unwrap_or(0),
+            writes: all.iter().map(|one| one.writes).sum(),
+            stalls: all.iter().map(|one| one.stalls).sum(),
+        }
+    }
+}
+
+/// What a writer measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WriterFigures {
     /// Messages written.
@@ -74,7 +87,7 @@ pub struct WriterFigures {
     pub cpu_seconds: f64,
     /// How far a message was behind its schedule, at most.
     pub latest_ns: u64,
-    /// The readers it waited for, where the queue knows them.
+    /// The readers that it and the other writers waited for, where the queue knows them.
     pub waited_for: Vec<Waited>,
 }
 
@@ -83,6 +96,8 @@ pub struct WriterFigures {
 pub struct ReaderFigures {
     /// What it counted.
     pub counts: Counts,
+    /// Which messages it received in which order.
+    pub order: u64,
     /// From the start signal until the queue was drained.
     pub seconds: f64,
     /// CPU used in that time.

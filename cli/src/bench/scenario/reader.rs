@@ -8,7 +8,7 @@ use super::child::{self, Link};
 use super::outcome::latency_histogram;
 use super::payload;
 use super::protocol::{ReaderFigures, ReaderTask, Report};
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
 use crate::clock;
 use crate::engine::Received;
 
@@ -25,7 +25,7 @@ pub fn run(row: usize) -> Result<()> {
         let (task, link) = Link::connect::<ReaderTask>()?;
         let message_bytes = task.channel.slot_bytes;
         let mut receiver = task.channel.receiver(row)?;
-        let mut tally = Tally::new(message_bytes, task.verify);
+        let mut tally = Tally::new(message_bytes, task.verify, task.channel.writers);
         let mut latencies = latency_histogram();
         let mut latency_max_ns = 0;
         // Filled, so that its pages are there before the first message.
@@ -55,7 +55,8 @@ pub fn run(row: usize) -> Result<()> {
             }
         }
         Ok(Report::Reader(ReaderFigures {
-            counts: tally.counts(),
+            counts: Counts { tombstones: receiver.tombstones(), sleeps: receiver.sleeps(), ..tally.counts() },
+            order: tally.order(),
             seconds: (clock::monotonic_ns() - start_ns) as f64 / 1e9,
             cpu_seconds: clock::process_cpu_seconds() - cpu_before,
             latency_max_ns,

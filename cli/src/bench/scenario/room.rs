@@ -28,17 +28,18 @@ pub fn check(plan: &Plan) -> Result<()> {
         binary(shared),
         binary(u128::from(free)),
     );
-    // Each reader has room for a message, and the writer for several to send.
-    let buffers = plan.readers + payload::buffer_count(plan.slots);
+    // Each reader has room for a message, and each writer for several to send.
+    let buffers = plan.readers + plan.writers * payload::buffer_count(plan.slots);
     let all = shared + (buffers as u128) * (plan.slot_bytes as u128);
     if let Some(available) = available_memory() {
         ensure!(
             all <= u128::from(available),
-            "scenario {}: {} slots and {} readers of {} bytes need {} of memory, but {} are \
+            "scenario {}: {} slots, {} readers and {} writers of {} bytes need {} of memory, but {} are \
              available; use fewer or smaller slots, or fewer readers",
             plan.name,
             plan.slots,
             plan.readers,
+            plan.writers,
             plan.slot_bytes,
             binary(all),
             binary(u128::from(available)),

@@ -2,20 +2,20 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::fleet::Fleet;
 use super::leftovers::Session;
 use super::outcome::{Latency, Outcome};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::protocol::{ReaderFigures, ReaderTask, Report, WriterFigures, WriterTask};
+use super::protocol::{ReaderFigures, ReaderTask, Report, WriterFigures, WriterProgress, WriterTask};
 use crate::engine::{Channel, Engine};
 use crate::interrupt::Interrupt;
 
-/// Readers have the indices before it.
-fn writer_index(plan: &Plan) -> usize {
-    plan.readers
+/// Readers have the first indices, writers those behind.
+fn processes(plan: &Plan) -> usize {
+    plan.readers + plan.writers
 }
 
 /// Runs the processes of a scenario and puts together what they measured.
@@ -30,7 +30,9 @@ pub fn run(plan: &Plan, engine: Engine, session: &Session, interrupt: &Interrupt
         slots: plan.slots,
         slot_bytes: plan.slot_bytes,
         readers: plan.readers,
+        writers: plan.writers,
         mode: plan.mode,
+        wait: plan.wait,
     };
     let began = Instant::now();
     let _host = channel.create()?;
@@ -39,13 +41,13 @@ pub fn run(plan: &Plan, engine: Engine, session: &Session, interrupt: &Interrupt
     let mut fleet = start(plan, &channel)?;
     wait_until_attached(plan, &mut fleet, interrupt, progress)?;
     progress.detail(|| format!("all attached after {:.3?}", began.elapsed()));
-    // The writer last, so that no reader's CPU time misses anything.
-    for index in 0..=writer_index(plan) {
+    // The writers last, so that no reader's CPU time misses anything.
+    for index in 0..processes(plan) {
         fleet.signal_start(index)?;
     }
-    let (writer, readers) = collect(plan, &mut fleet, interrupt, progress)?;
+    let (writers, readers) = collect(plan, &mut fleet, interrupt, progress)?;
     progress.detail(|| format!("all done after {:.3?}", began.elapsed()));
-    Ok(Outcome::new(plan, engine, &writer, readers))
+    Ok(Outcome::new(plan, engine, &writers, readers))
 }
 
 fn start(plan: &Plan, channel: &Channel) -> Result<Fleet> {
@@ -54,13 +56,21 @@ fn start(plan: &Plan, channel: &Channel) -> Result<Fleet> {
     for row in 0..plan.readers {
         fleet.start(&format!("reader {row}"), &["scenario-reader", &row.to_string()], &task)?;
     }
-    let task = WriterTask { channel: channel.clone(), writes_per_second: plan.writes_per_second, duration_seconds: plan.duration_seconds };
-    fleet.start("the writer", &["scenario-writer"], &task)?;
+    for writer in 0..plan.writers {
+        let name = if plan.writers == 1 { "the writer".to_owned() } else { format!("writer {writer}") };
+        let task = WriterTask {
+            channel: channel.clone(),
+            writer,
+            writes_per_second: plan.writes_per_second,
+            duration_seconds: plan.duration_seconds,
+        };
+        fleet.start(&name, &["scenario-writer"], &task)?;
+    }
     Ok(fleet)
 }
 
 fn wait_until_attached(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, progress: &Progress) -> Result<()> {
-    let processes = plan.readers + 1;
+    let processes = processes(plan);
     for attached in 0..processes {
         progress.attached(attached, processes);
         match fleet.next_report(interrupt)? {
@@ -73,32 +83,31 @@ fn wait_until_attached(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, pr
     Ok(())
 }
 
-fn collect(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, progress: &Progress) -> Result<(WriterFigures, Vec<ReaderFigures>)> {
-    let mut writer = None;
+fn collect(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, progress: &Progress) -> Result<(Vec<WriterFigures>, Vec<ReaderFigures>)> {
+    let mut so_far = vec![WriterProgress::default(); plan.writers];
+    let mut writers: Vec<Option<WriterFigures>> = vec![None; plan.writers];
     let mut readers: Vec<Option<ReaderFigures>> = vec![None; plan.readers];
-    let mut pending = plan.readers + 1;
-    while pending > 0 {
+    while writers.iter().any(Option::is_none) || readers.iter().any(Option::is_none) {
         match fleet.next_report(interrupt)? {
-            (_, Report::Progress(so_far)) => progress.writing(so_far),
-            (index, Report::Writer(figures)) => {
+            (index, Report::Progress(of_one)) if index >= plan.readers => {
+                so_far[index - plan.readers] = of_one;
+                progress.writing(WriterProgress::sum(&so_far));
+            }
+            (index, Report::Writer(figures)) if index >= plan.readers => {
                 progress.detail(|| describe_writer(&fleet.describe(index), &figures));
-                writer = Some(figures);
-                pending -= 1;
+                writers[index - plan.readers] = Some(figures);
             }
             (index, Report::Reader(figures)) if index < plan.readers => {
                 progress.detail(|| describe_reader(&fleet.describe(index), &figures));
                 readers[index] = Some(figures);
-                pending -= 1;
             }
             (index, report) => bail!("{} reported {report:?} too late", fleet.describe(index)),
         }
-        if writer.is_some() {
-            progress.draining(plan.readers - pending, plan.readers);
+        if writers.iter().all(Option::is_some) {
+            progress.draining(readers.iter().flatten().count(), plan.readers);
         }
     }
-    let writer = writer.context("the writer did not report")?;
-    let readers: Option<Vec<_>> = readers.into_iter().collect();
-    Ok((writer, readers.context("a reader did not report")?))
+    Ok((writers.into_iter().flatten().collect(), readers.into_iter().flatten().collect()))
 }
 
 fn describe_writer(who: &str, figures: &WriterFigures) -> String {

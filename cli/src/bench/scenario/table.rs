@@ -1,11 +1,11 @@
 //! The figures as tables: a heading and rows of text, for a terminal or a page.
 
 use super::figure::{count, latency, percent, rate, seconds, short};
-use super::outcome::{Latency, Outcome, relative_percent};
+use super::outcome::{Latency, Outcome, WriterDetail, relative_percent};
 use super::plan::Plan;
 use super::protocol::ReaderFigures;
 use crate::bench::output;
-use crate::engine::{Mode, Waited};
+use crate::engine::{Mode, Wait, Waited};
 
 /// More readers than this are summed up by their minimum, median and maximum.
 const READERS_IN_FULL: usize = 8;
@@ -26,14 +26,17 @@ pub fn of_plan(plan: &Plan, outcomes: &[Outcome]) -> String {
     let mut text = format!("\n{}\n", describe(plan));
     for outcome in outcomes {
         text += &of_processes(outcome).to_string();
-        text += &waits(outcome);
+        for line in waits(outcome) {
+            text += &(line + "\n");
+        }
     }
     text + &side_by_side(outcomes).to_string()
 }
 
 /// Whom the writer waited for, a line each.
-fn waits(outcome: &Outcome) -> String {
-    let line = |w: &Waited| format!("the writer waited for {} {} times, {:.3} s in all\n", w.reader, count(w.times), w.seconds);
+pub fn waits(outcome: &Outcome) -> Vec<String> {
+    let who = if outcome.writers == 1 { "the writer" } else { "writers" };
+    let line = |w: &Waited| format!("{who} waited for {} {} times, {:.3} s in all", w.reader, count(w.times), w.seconds);
     outcome.waited_for.iter().map(line).collect()
 }
 
@@ -55,6 +58,12 @@ pub fn describe(plan: &Plan) -> String {
     );
     if plan.reader_burn_cpu_milliseconds > 0.0 {
         text += &format!(", readers burn {} ms of CPU a message", plan.reader_burn_cpu_milliseconds);
+    }
+    if plan.writers > 1 {
+        text += &format!(", by {} writers", plan.writers);
+    }
+    if plan.wait != Wait::default() {
+        text += &format!(", the ring's readers {}", plan.wait);
     }
     if plan.mode == Mode::Gating {
         text += ", the ring's readers gate";
@@ -79,26 +88,27 @@ pub fn of_processes(outcome: &Outcome) -> Table {
         "corrupt",
         "duplicated",
         "out of order",
+        "tombstones",
+        "sleeps",
         "p50",
         "p99",
         "p99.9",
         "max",
         "CPU s",
     ];
-    let mut writer = vec![
-        "writer".to_owned(),
-        count(outcome.writes),
-        seconds(outcome.duration_seconds),
-        rate(outcome.mb_per_second),
-        rate(outcome.writes_per_second),
-        percent(outcome.percent_vs_target),
-        count(outcome.stalls),
-    ];
-    writer.resize(header.len() - 1, String::new());
-    writer.push(seconds(outcome.writer_cpu_seconds));
-
     let lines: Vec<_> = outcome.reader_figures.iter().map(|r| ReaderLine::new(outcome, r)).collect();
-    let mut rows = vec![writer];
+    let mut rows: Vec<_> = outcome
+        .writers_detail
+        .iter()
+        .enumerate()
+        .map(|(index, writer)| {
+            let name = if outcome.writers == 1 { "writer".to_owned() } else { format!("writer {index}") };
+            let mut cells = of_writer(outcome, writer, name);
+            cells.resize(header.len() - 1, String::new());
+            cells.push(seconds(writer.cpu_seconds));
+            cells
+        })
+        .collect();
     if lines.len() <= READERS_IN_FULL {
         rows.extend(lines.iter().enumerate().map(|(row, line)| line.cells(format!("reader {row}"))));
     } else {
@@ -108,6 +118,21 @@ pub fn of_processes(outcome: &Outcome) -> Table {
         );
     }
     Table { title: format!("{}, {} engine", outcome.preset, outcome.engine), header: header.map(str::to_owned).to_vec(), rows }
+}
+
+/// The first cells of a writer's row: those that readers have too.
+fn of_writer(outcome: &Outcome, writer: &WriterDetail, name: String) -> Vec<String> {
+    let per_second = writer.writes as f64 / writer.seconds;
+    let target = outcome.target_writes_per_second / outcome.writers as f64;
+    vec![
+        name,
+        count(writer.writes),
+        seconds(writer.seconds),
+        rate(per_second * outcome.slot_bytes as f64 / 1e6),
+        rate(per_second),
+        percent(relative_percent(per_second, target)),
+        count(writer.stalls),
+    ]
 }
 
 /// The figures of a reader that stand in its row.
@@ -122,6 +147,8 @@ struct ReaderLine {
     corrupt: u64,
     duplicates: u64,
     out_of_order: u64,
+    tombstones: u64,
+    sleeps: Option<u64>,
     latency: Latency,
     cpu_seconds: f64,
 }
@@ -139,6 +166,8 @@ impl ReaderLine {
             corrupt: reader.counts.corrupt,
             duplicates: reader.counts.duplicates,
             out_of_order: reader.counts.out_of_order,
+            tombstones: reader.counts.tombstones,
+            sleeps: reader.counts.sleeps,
             latency: Latency::of([reader]),
             cpu_seconds: reader.cpu_seconds,
         }
@@ -169,6 +198,8 @@ impl ReaderLine {
             corrupt: count(|line| line.corrupt),
             duplicates: count(|line| line.duplicates),
             out_of_order: count(|line| line.out_of_order),
+            tombstones: count(|line| line.tombstones),
+            sleeps: time(|line| line.sleeps),
             latency: Latency {
                 p50: time(|line| line.latency.p50),
                 p99: time(|line| line.latency.p99),
@@ -192,6 +223,8 @@ impl ReaderLine {
             count(self.corrupt),
             count(self.duplicates),
             count(self.out_of_order),
+            count(self.tombstones),
+            known(self.sleeps),
             latency(self.latency.p50),
             latency(self.latency.p99),
             latency(self.latency.p999),
@@ -204,8 +237,20 @@ impl ReaderLine {
 /// A figure of a run: its name and how it is written.
 type Figure = (&'static str, fn(&Outcome) -> String);
 
+/// How readers wait.
+fn waiting(run: &Outcome) -> String {
+    run.wait.map_or("-".to_owned(), |wait| wait.to_string())
+}
+
+/// A number that not every queue knows.
+fn known(number: Option<u64>) -> String {
+    number.map_or("-".to_owned(), count)
+}
+
 /// What is compared between engines.
-const FIGURES: [Figure; 16] = [
+const FIGURES: [Figure; 20] = [
+    ("writers", |run| run.writers.to_string()),
+    ("readers wait", waiting),
     ("slots written", |run| count(run.writes)),
     ("seconds", |run| seconds(run.duration_seconds)),
     ("MB/s", |run| rate(run.mb_per_second)),
@@ -217,11 +262,13 @@ const FIGURES: [Figure; 16] = [
     ("corrupt", |run| count(run.readers_detail.iter().map(|r| r.corrupt).sum())),
     ("duplicated", |run| count(run.readers_detail.iter().map(|r| r.duplicates).sum())),
     ("out of order", |run| count(run.readers_detail.iter().map(|r| r.out_of_order).sum())),
+    ("tombstones", |run| count(run.readers_detail.iter().map(|r| r.tombstones).sum())),
+    ("sleeps", |run| known(run.sleeps())),
     ("latency p50", |run| latency(run.latency_ns.p50)),
     ("latency p99", |run| latency(run.latency_ns.p99)),
     ("latency p99.9", |run| latency(run.latency_ns.p999)),
     ("latency max", |run| latency(run.latency_ns.max)),
-    ("CPU s, writer / readers", |run| format!("{} / {}", seconds(run.writer_cpu_seconds), seconds(run.readers_cpu_seconds))),
+    ("CPU s, writers / readers", |run| format!("{} / {}", seconds(run.writer_cpu_seconds), seconds(run.readers_cpu_seconds))),
 ];
 
 /// One column per engine.
@@ -242,29 +289,37 @@ pub fn all_runs(outcomes: &[Outcome]) -> Table {
     let header = [
         "scenario",
         "engine",
+        "mode",
+        "writers",
+        "wait",
         "slots/s",
         "vs target",
         "MB/s",
         "stalls",
         "lost",
         "corrupt",
+        "sleeps",
         "p50",
         "p99",
         "p99.9",
         "max",
-        "writer CPU s",
+        "writers CPU s",
         "readers CPU s",
     ];
     let rows = outcomes.iter().map(|run| {
         vec![
             run.preset.clone(),
             run.engine.to_string(),
+            run.mode.to_owned(),
+            run.writers.to_string(),
+            waiting(run),
             rate(run.writes_per_second),
             percent(run.percent_vs_target),
             rate(run.mb_per_second),
             count(run.stalls),
             format!("{:.2} %", run.lost_percent()),
             count(run.readers_detail.iter().map(|reader| reader.corrupt).sum()),
+            known(run.sleeps()),
             latency(run.latency_ns.p50),
             latency(run.latency_ns.p99),
             latency(run.latency_ns.p999),

@@ -16,8 +16,12 @@ pub struct Counts {
     /// Received, intact, and received before.
     pub duplicates: u64,
     /// Received, intact, for the first time, but not where the queue said or
-    /// after one with a higher number.
+    /// after one of the same writer with a higher number.
     pub out_of_order: u64,
+    /// Sequence numbers that the queue said never became a message, because their writer died.
+    pub tombstones: u64,
+    /// How often it fell asleep to be woken, where the queue knows.
+    pub sleeps: Option<u64>,
 }
 
 /// Judges each message of a stream.
@@ -26,29 +30,38 @@ pub struct Tally {
     message_bytes: usize,
     verify: bool,
     counts: Counts,
-    seen: Seen,
+    /// Of each writer.
+    seen: Vec<Seen>,
+    /// The queue's number of the next message is not below this.
+    next: u64,
+    order: u64,
 }
 
 impl Tally {
-    /// For messages of this many bytes, with or without a look at their CRC.
-    pub fn new(message_bytes: usize, verify: bool) -> Self {
-        Self { message_bytes, verify, counts: Counts::default(), seen: Seen::default() }
+    /// For messages of this many bytes by this many writers, with or without a look at their CRC.
+    pub fn new(message_bytes: usize, verify: bool, writers: usize) -> Self {
+        let seen = std::iter::repeat_with(Seen::default).take(writers).collect();
+        Self { message_bytes, verify, counts: Counts::default(), seen, next: 0, order: 0 }
     }
 
     /// Counts a message that the queue delivered as the number `position`.
     pub fn received(&mut self, message: &[u8], position: u64) {
         self.counts.received += 1;
         let intact = message.len() == self.message_bytes && (!self.verify || payload::is_intact(message));
-        let Some(head) = payload::head(message).filter(|_| intact) else {
+        let Some(head) = payload::head(message).filter(|head| intact && usize::from(head.writer) < self.seen.len()) else {
             self.counts.corrupt += 1;
             return;
         };
-        match self.seen.insert(head.sequence) {
+        // A lone writer's numbers are those of the queue; those of several only rise with them.
+        let expected = if self.seen.len() == 1 { head.sequence == position } else { head.sequence <= position };
+        match self.seen[usize::from(head.writer)].insert(head.sequence) {
             Order::Again => self.counts.duplicates += 1,
             Order::Late => self.counts.out_of_order += 1,
-            Order::Next if head.sequence != position => self.counts.out_of_order += 1,
+            Order::Next if !expected || position < self.next => self.counts.out_of_order += 1,
             Order::Next => {}
         }
+        self.next = position + 1;
+        self.order = mix(mix(self.order, head.writer.into()), head.sequence);
     }
 
     /// Counts messages that were overwritten before they could be read.
@@ -56,10 +69,21 @@ impl Tally {
         self.counts.lost += messages;
     }
 
+    /// A number that is the same for two readers that received the same messages in the same order, and hardly ever for others.
+    pub fn order(&self) -> u64 {
+        self.order
+    }
+
     /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
+}
+
+/// Folds `value` into `digest`, so that the order matters.
+fn mix(digest: u64, value: u64) -> u64 {
+    // The odd number is 2^64 over the golden ratio: neighbours end up far from each other.
+    (digest.rotate_left(23) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1)
 }
 
 /// How a sequence number relates to those before it.
@@ -108,8 +132,8 @@ mod tests {
     use crate::bench::scenario::payload::Generator;
 
     fn counts(stream: &[(u64, u64)]) -> Counts {
-        let mut generator = Generator::new(32, 10);
-        let mut tally = Tally::new(32, true);
+        let mut generator = Generator::new(0, 32, 10);
+        let mut tally = Tally::new(32, true, 1);
         for &(sequence, position) in stream {
             tally.received(generator.message(sequence, 1), position);
         }
@@ -136,8 +160,8 @@ mod tests {
 
     #[test]
     fn damage_counts_as_corrupt_and_nothing_else() {
-        let mut generator = Generator::new(32, 10);
-        let mut tally = Tally::new(32, true);
+        let mut generator = Generator::new(0, 32, 10);
+        let mut tally = Tally::new(32, true, 1);
         let mut message = generator.message(0, 1).to_vec();
         message[20] ^= 1;
         tally.received(&message, 0);
@@ -149,11 +173,38 @@ mod tests {
 
     #[test]
     fn without_verification_only_the_head_counts() {
-        let mut generator = Generator::new(32, 10);
-        let mut tally = Tally::new(32, false);
+        let mut generator = Generator::new(0, 32, 10);
+        let mut tally = Tally::new(32, false, 1);
         let mut message = generator.message(0, 1).to_vec();
         message[20] ^= 1;
         tally.received(&message, 0);
         assert_eq!(tally.counts(), Counts { received: 1, ..Counts::default() });
+    }
+
+    /// The tally of messages `(writer, sequence, position)` by two writers.
+    fn two_writers(stream: &[(u16, u64, u64)]) -> Tally {
+        let mut tally = Tally::new(32, true, 2);
+        for &(writer, sequence, position) in stream {
+            tally.received(Generator::new(writer, 32, 10).message(sequence, 1), position);
+        }
+        tally
+    }
+
+    #[test]
+    fn each_of_several_writers_has_its_order() {
+        let fine = two_writers(&[(0, 0, 0), (1, 0, 1), (1, 1, 2), (0, 1, 3), (1, 5, 9)]);
+        assert_eq!(fine.counts(), Counts { received: 5, ..Counts::default() });
+        // Late, there before, not where it can be, after one that the queue said was later.
+        let wrong = two_writers(&[(0, 3, 3), (0, 2, 4), (0, 3, 5), (1, 9, 6), (1, 10, 2)]);
+        assert_eq!(wrong.counts(), Counts { received: 5, duplicates: 1, out_of_order: 3, ..Counts::default() });
+        let unknown = two_writers(&[(2, 0, 0)]);
+        assert_eq!(unknown.counts(), Counts { received: 1, corrupt: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn two_orders_of_the_same_messages_differ() {
+        let one = two_writers(&[(0, 0, 0), (1, 0, 1)]);
+        assert_eq!(one.order(), two_writers(&[(0, 0, 0), (1, 0, 1)]).order());
+        assert_ne!(one.order(), two_writers(&[(1, 0, 0), (0, 0, 1)]).order());
     }
 }

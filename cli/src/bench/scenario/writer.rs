@@ -1,4 +1,4 @@
-//! The writer process of a scenario.
+//! A writer process of a scenario.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,13 +23,13 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub fn run() -> Result<()> {
     child::run(|| {
         let (task, link) = Link::connect::<WriterTask>()?;
-        let mut generator = Generator::new(task.channel.slot_bytes, task.channel.slots);
+        let mut generator = Generator::new(u16::try_from(task.writer)?, task.channel.slot_bytes, task.channel.slots);
         let mut sender = task.channel.sender()?;
         clock::ask_for_precise_sleep();
         link.wait_for_start()?;
 
         let cpu_before = clock::process_cpu_seconds();
-        let schedule = Schedule::starting_now(task.writes_per_second, task.duration_seconds);
+        let schedule = Schedule::starting_now(&task);
         let counters = Arc::new(Counters::default());
         report_progress(schedule.start_ns, &counters)?;
         let mut latest_ns = 0;
@@ -69,19 +69,23 @@ pub fn run() -> Result<()> {
 struct Schedule {
     start_ns: u64,
     end_ns: u64,
+    /// Of the first message behind the start.
+    offset_ns: f64,
     interval_ns: f64,
 }
 
 impl Schedule {
-    fn starting_now(per_second: f64, duration_seconds: f64) -> Self {
+    /// Several writers take turns.
+    fn starting_now(task: &WriterTask) -> Self {
         let start_ns = clock::monotonic_ns();
-        let end_ns = start_ns + (duration_seconds * 1e9) as u64;
-        Self { start_ns, end_ns, interval_ns: 1e9 / per_second }
+        let end_ns = start_ns + (task.duration_seconds * 1e9) as u64;
+        let turn_ns = 1e9 / task.writes_per_second;
+        Self { start_ns, end_ns, offset_ns: turn_ns * task.writer as f64, interval_ns: turn_ns * task.channel.writers as f64 }
     }
 
     /// `None` when the message is due after the end.
     fn due_ns(&self, sequence: u64) -> Option<u64> {
-        let due_ns = self.start_ns + (sequence as f64 * self.interval_ns) as u64;
+        let due_ns = self.start_ns + (self.offset_ns + sequence as f64 * self.interval_ns) as u64;
         (due_ns < self.end_ns).then_some(due_ns)
     }
 }
@@ -118,10 +122,12 @@ mod tests {
 
     #[test]
     fn the_schedule_is_absolute_and_ends() {
-        let schedule = Schedule { start_ns: 1_000, end_ns: 1_000 + 1_000_000_000, interval_ns: 1e9 / 24.0 };
+        let schedule = Schedule { start_ns: 1_000, end_ns: 1_000 + 1_000_000_000, offset_ns: 0.0, interval_ns: 1e9 / 24.0 };
         assert_eq!(schedule.due_ns(0), Some(1_000));
         assert_eq!(schedule.due_ns(12), Some(1_000 + 500_000_000));
         assert!(schedule.due_ns(23).is_some());
         assert_eq!(schedule.due_ns(24), None);
+        let second = Schedule { offset_ns: 5e8, ..schedule };
+        assert_eq!(second.due_ns(0), Some(1_000 + 500_000_000));
     }
 }

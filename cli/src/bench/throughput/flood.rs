@@ -17,7 +17,7 @@ use crate::bench::handoff::TRIPS;
 use crate::bench::output::Bar;
 use crate::bench::peer::{self, Desk};
 use crate::clock::monotonic_ns;
-use crate::engine::{Channel, Engine, Mode, Received};
+use crate::engine::{Channel, Engine, Mode, Received, Wait};
 
 /// Slots of each queue: what a builder of rings gives who does not ask.
 const SLOTS: usize = 1024;
@@ -52,7 +52,7 @@ impl Task {
     fn new(bench: &Bench<'_>, engine: Engine, mode: Mode, payload_bytes: usize, burst: u64) -> Self {
         let name = bench.session.name(&format!("flood-{engine}-{payload_bytes}"));
         Self {
-            channel: Channel { engine, name, slots: SLOTS, slot_bytes: payload_bytes, readers: 1, mode },
+            channel: Channel { engine, name, slots: SLOTS, slot_bytes: payload_bytes, readers: 1, writers: 1, mode, wait: Wait::Park },
             rounds: WARM_UP + bench.rounds,
             burst,
         }

@@ -30,8 +30,8 @@ pub fn render(plans: &[Plan], outcomes: &[Outcome]) -> Result<String> {
             body {
                 h1 { "seqring scenarios" }
                 p {
-                    "One writer process streams through shared memory to many reader processes: the lock-free "
-                    "ring, which overwrites, beside a lossless queue under a readers-writer lock. Every figure "
+                    "One writer process, or several, streams through shared memory to many reader processes: the lock-free "
+                    "ring, which overwrites or gates, beside a lossless queue under a readers-writer lock. Every figure "
                     "was measured by the process it belongs to."
                 }
                 dl {
@@ -62,6 +62,7 @@ pub fn render(plans: &[Plan], outcomes: &[Outcome]) -> Result<String> {
                     @for run in &runs {
                         h3 { (run.engine) " engine" }
                         (markup(&table::of_processes(run)))
+                        @for line in table::waits(run) { p { (line) } }
                     }
                 }
             }
