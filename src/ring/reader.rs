@@ -97,6 +97,11 @@ impl Reader {
     /// Goes to `start`. Counts nothing as lost or skipped.
     pub fn seek(&mut self, words: &[AtomicU64], start: Start) {
         let head = self.synced_head(words);
+        if self.protected < u64::MAX {
+            // Whoever waited for us has overwritten nothing from the cursor on, either, and will not by what it was allowed so far. A cursor
+            // ahead of the head has kept nobody waiting.
+            self.protected = self.protected.max(self.cursor.min(head));
+        }
         self.go_to(match start {
             Start::Next => head,
             Start::Newest => head.saturating_sub(1),
@@ -269,11 +274,14 @@ impl Reader {
         let target = match self.on_lag {
             OnLag::Oldest => oldest + slots / 8,
             OnLag::Newest => head.saturating_sub(1),
-            OnLag::Stay => return TryRecvError::Lagged(oldest.max(at_least) - self.cursor),
+            OnLag::Stay => oldest,
         };
         // Never beyond what is still there for certain: that is no loss.
         let target = if self.cursor < self.protected { target.min(self.protected) } else { target };
         let lost = target.max(at_least) - self.cursor;
+        if self.on_lag == OnLag::Stay {
+            return TryRecvError::Lagged(lost);
+        }
         self.lost += lost;
         self.go_to(self.cursor + lost);
         TryRecvError::Lagged(lost)

@@ -269,3 +269,29 @@ fn the_newest_message_is_copied_once() {
     });
     assert_eq!((newest, copies), (Ok(20), 1));
 }
+
+#[test]
+fn a_protected_reader_jumps_over_nothing_that_is_safe() {
+    for on_lag in [OnLag::Oldest, OnLag::Newest, OnLag::Stay] {
+        let ring = Fixture::new(8);
+        let mut writer = ring.writer();
+        ring.publish(&mut writer, 20);
+        let mut reader = ring.reader(Start::Sequence(3), on_lag);
+        reader.protect(14);
+        // Message 11 is gone; what lies between it and the promise may be jumped over, whatever the policy says about the rest.
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 3 is still there") };
+        assert!((12 - 3..=14 - 3).contains(&lost), "{on_lag:?}: {lost}");
+        // The promise covers what it has gone past since, as nobody has overwritten what lies behind that.
+        reader.seek(&ring.words, Start::Sequence(17));
+        reader.seek(&ring.words, Start::Sequence(15));
+        ring.publish(&mut writer, 5);
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 15 is still there") };
+        assert_eq!(lost, 17 - 15, "{on_lag:?}");
+        // But not what was never published: what it was to wait for, it has not gone past.
+        reader.seek(&ring.words, Start::Sequence(1000));
+        reader.seek(&ring.words, Start::Sequence(18));
+        ring.publish(&mut writer, 5);
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 18 is still there") };
+        assert!((22 - 18..=25 - 18).contains(&lost), "{on_lag:?}: {lost}");
+    }
+}

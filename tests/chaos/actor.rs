@@ -1,5 +1,6 @@
 //! A process in a role, as the director sees it.
 
+use std::fs;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
@@ -67,6 +68,15 @@ impl Actor {
         let back = line.progress < self.line.progress || line.epoch < self.line.epoch;
         assert!(!back, "{} {} went from {:?} back to {line:?}", self.role.name, self.id(), self.line);
         self.line = line;
+    }
+
+    /// Whether it sleeps until somebody wakes it, by the kernel's word; it may be awake by now.
+    pub fn is_asleep(&self) -> bool {
+        let id = self.id();
+        let number = |text: String| text.split(' ').next().and_then(|number| number.parse::<libc::c_long>().ok());
+        let sleeps = |thread: fs::DirEntry| Some(number(fs::read_to_string(thread.path().join("syscall")).ok()?) == Some(libc::SYS_futex));
+        let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+        threads.map(sleeps).all(|sleeps| sleeps == Some(true))
     }
 
     /// SIGKILL; [`Actor::bury`] waits for its end.

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::order;
+
 const WORD: usize = size_of::<u64>();
 const LINE: usize = 4;
 const MAX_PLACES: usize = 64;
@@ -47,6 +49,7 @@ impl Board {
         let path = std::env::temp_dir().join(format!("seqring.{name}.board"));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         file.set_len((CHRONICLE * WORD) as u64)?;
+        order::create(&path)?;
         Ok(Self { file, path, owned: true })
     }
 
@@ -118,6 +121,7 @@ impl Drop for Board {
     fn drop(&mut self) {
         if self.owned {
             let _ = fs::remove_file(&self.path);
+            order::remove(&self.path);
         }
     }
 }

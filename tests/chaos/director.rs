@@ -9,16 +9,14 @@ use seqring::Ring;
 use crate::actor::Actor;
 use crate::board::{Board, Phase};
 use crate::leaks::{Holdings, expect_rows_of_the_living};
+use crate::order;
 use crate::random::Random;
 use crate::report::Report;
 use crate::roles::{self, Kind, SLOTS, Scene};
 use crate::stage::Part;
 use crate::support::role::PATIENCE;
 
-/// How long a dead consumer may keep the producer waiting before it counts as a hang. It takes milliseconds; the rest is for a machine that has
-/// other things to do.
-const HANG: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_micros(300);
+const POLL: Duration = Duration::from_millis(1);
 /// Victims of a round, at most.
 const MOST_VICTIMS: usize = 4;
 /// So many kills into the life of a ring, its survivors hold what they will ever hold.
@@ -29,7 +27,11 @@ const WARM: u64 = 30;
 pub struct Director<'a> {
     ring: String,
     board: Board,
-    rows: usize,
+    scene: Scene,
+    /// How many processes have entered so far.
+    entries: u64,
+    /// How many of its producers were killed.
+    dead_producers: u64,
     random: Random,
     actors: Vec<Actor>,
     /// Those of the last round.
@@ -44,7 +46,9 @@ impl<'a> Director<'a> {
         let mut director = Self {
             ring: ring.into(),
             board,
-            rows: roles::rows(scene),
+            scene,
+            entries: 0,
+            dead_producers: 0,
             random: Random(seed),
             actors: Vec::new(),
             victims: BTreeSet::new(),
@@ -87,12 +91,18 @@ impl<'a> Director<'a> {
         self.all_get_further();
         expect_rows_of_the_living(&ring, &self.actors);
         self.board.set_phase(Phase::Close);
-        let Self { actors, board, .. } = self;
+        let Self { actors, board, scene, dead_producers, report, .. } = self;
         for actor in actors {
             actor.finish(&board);
         }
         assert_eq!(ring.readers(), [], "all have left");
-        self.report.messages += ring.head();
+        // All live gating readers have compared what they saw with what was seen before them.
+        let (known, tombstones) = order::count(board.path(), ring.head());
+        let most = if roles::producers(scene) > 1 { dead_producers } else { 0 };
+        assert!(tombstones <= most, "{tombstones} claims without a message, of {dead_producers} killed producers");
+        report.messages += ring.head();
+        report.compared += known;
+        report.tombstones += tombstones;
     }
 
     /// Kills some actors at some moment, and restarts them.
@@ -106,18 +116,19 @@ impl<'a> Director<'a> {
         self.strike(&victims);
         self.victims.clone_from(&victims);
         let reached = self.reached();
-        let producers_live = victims.iter().all(|index| self.actors[*index].role.kind != Kind::Publishes);
+        let producers_died = victims.iter().any(|index| self.actors[*index].role.kind == Kind::Publishes);
         let gates_died = victims.iter().any(|index| self.actors[*index].role.kind == Kind::Gates);
         let epoch = self.actors.iter().map(|actor| actor.line.epoch).max().unwrap_or_default();
 
         // Every other time, see the others through the change.
         let see_through = self.random.one_in(2);
-        if see_through && gates_died && producers_live && self.publishes() {
-            // Before others take the rows of the dead: the producer has to let them go to get a lap further.
-            self.wait_until("the producer goes on behind a death", HANG, |actors| {
+        if see_through && (gates_died || producers_died) && self.publishes() {
+            // Before others take the rows of the dead: a producer has to let gating readers go to get a lap further, and the claims of other producers.
+            self.wait_until("a producer goes on behind a death", PATIENCE, |actors| {
                 actors.iter().any(|actor| actor.role.kind == Kind::Publishes && actor.line.progress > reached + 2 * SLOTS as u64)
             });
-            self.report.evictions.add(started.elapsed());
+            let report = if gates_died { &mut self.report.evictions } else { &mut self.report.burials };
+            report.add(started.elapsed());
         }
         if self.random.one_in(4) {
             let absence = self.random.below(10_000);
@@ -128,8 +139,8 @@ impl<'a> Director<'a> {
             let Actor { role, is_veteran, .. } = self.actors[*index];
             self.actors[*index] = self.start(role, is_veteran, *index);
         }
-        if see_through && !producers_live && epoch > 0 {
-            self.wait_until("everybody goes on behind a restart of the producer", PATIENCE, |actors| {
+        if see_through && producers_died && epoch > 0 {
+            self.wait_until("everybody goes on behind a restart of a producer", PATIENCE, |actors| {
                 actors.iter().all(|actor| actor.line.progress > reached && actor.line.epoch > epoch)
             });
             self.report.takeovers.add(started.elapsed());
@@ -158,9 +169,11 @@ impl<'a> Director<'a> {
     fn strike(&mut self, victims: &BTreeSet<usize>) {
         let apart = self.random.one_in(2);
         for index in victims {
+            self.report.asleep += u64::from(self.actors[*index].is_asleep());
             self.actors[*index].kill();
             let victim = &self.actors[*index];
             *self.report.killed.entry(victim.role.name).or_default() += 1;
+            self.dead_producers += u64::from(victim.role.kind == Kind::Publishes);
             if apart {
                 thread::sleep(Duration::from_micros(self.random.below(2_000)));
             }
@@ -176,7 +189,16 @@ impl<'a> Director<'a> {
     }
 
     fn start(&mut self, role: &'static roles::Role, is_veteran: bool, place: usize) -> Actor {
-        let part = Part { ring: self.ring.clone(), board: self.board.path().into(), rows: self.rows, place, seed: self.random.next() };
+        self.entries += 1;
+        let part = Part {
+            ring: self.ring.clone(),
+            board: self.board.path().into(),
+            rows: roles::rows(self.scene),
+            producers: roles::producers(self.scene),
+            entry: self.entries,
+            place,
+            seed: self.random.next(),
+        };
         Actor::start(role, is_veteran, &self.board, &part)
     }
 

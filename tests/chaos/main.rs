@@ -8,6 +8,7 @@ mod board;
 mod director;
 mod leaks;
 mod message;
+mod order;
 mod random;
 mod report;
 mod roles;
@@ -77,7 +78,7 @@ fn survivors_go_on() {
     // Every role is in a scene that was played.
     if report.kills() >= KILLS && report.rings >= SCENES.len() as u64 {
         let all = roles::all().all(|role| report.killed.contains_key(role.name));
-        let covered = all && !report.evictions.is_empty() && !report.takeovers.is_empty() && report.early > 0;
+        let covered = all && !report.evictions.is_empty() && !report.burials.is_empty() && !report.takeovers.is_empty() && report.early > 0;
         assert!(covered, "the kills did not cover the ground");
     }
 }

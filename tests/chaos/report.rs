@@ -13,10 +13,18 @@ pub struct Report {
     pub killed: BTreeMap<&'static str, u64>,
     /// Of those, how many before they had found the ring.
     pub early: u64,
+    /// How many in their sleep, in which others were to wake them; 0 where the kernel does not tell.
+    pub asleep: u64,
     pub rings: u64,
     pub messages: u64,
+    /// Sequences that were received by readers that gate, in one order.
+    pub compared: u64,
+    /// Of those, how many never were messages.
+    pub tombstones: u64,
     /// From the death of gating readers until the producer was more than a lap further.
     pub evictions: Times,
+    /// From the death of one of several producers until another was more than a lap further.
+    pub burials: Times,
     /// From the start of a dead producer's successor until everybody had a message of it.
     pub takeovers: Times,
     /// The longest call of each producer, of those that came to publish.
@@ -31,10 +39,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { killed, early, rings, messages, evictions, takeovers, calls } = self;
-        writeln!(f, "{} kills, {early} of them before the victim had found the ring: {killed:?}", self.kills())?;
-        writeln!(f, "rings: {rings}, messages: {messages}")?;
+        let Self { killed, early, asleep, rings, messages, compared, tombstones, evictions, burials, takeovers, calls } = self;
+        writeln!(f, "{} kills, {early} of them before the victim had found the ring, {asleep} in its sleep: {killed:?}", self.kills())?;
+        writeln!(
+            f,
+            "rings: {rings}, messages: {messages}; {compared} of them in one order for all who gate, {tombstones} of which are tombstones"
+        )?;
         writeln!(f, "a producer is a lap behind the death of gating readers after: {evictions}")?;
+        writeln!(f, "another producer is a lap behind the death of one after:     {burials}")?;
         writeln!(f, "all have a message of a new producer after its start after:   {takeovers}")?;
         write!(f, "the longest call of a producer's life:                        {calls}")
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use seqring::WaitStrategy;
 use serde::{Deserialize, Serialize};
 
 use crate::board::{Board, Line, Phase};
@@ -14,6 +15,10 @@ pub struct Part {
     pub board: PathBuf,
     /// Rows that the reader table is to have.
     pub rows: usize,
+    /// How many producers the ring is for.
+    pub producers: usize,
+    /// Which process it is of all that play on this ring: no other has this number, not even in the same place.
+    pub entry: u64,
     /// Its line on the board.
     pub place: usize,
     pub seed: u64,
@@ -24,6 +29,8 @@ pub struct Stage {
     pub ring: String,
     pub board: Board,
     pub rows: usize,
+    pub producers: usize,
+    pub entry: u64,
     pub random: Random,
     place: usize,
     line: Line,
@@ -32,7 +39,8 @@ pub struct Stage {
 impl Stage {
     pub fn enter(part: Part) -> Self {
         let board = Board::open(&part.board).unwrap_or_else(|error| panic!("no board at {}: {error}", part.board.display()));
-        Self { ring: part.ring, board, rows: part.rows, random: Random(part.seed), place: part.place, line: Line::default() }
+        let Part { ring, rows, producers, entry, place, seed, .. } = part;
+        Self { ring, board, rows, producers, entry, random: Random(seed), place, line: Line::default() }
     }
 
     /// Writes down how far it is.
@@ -49,5 +57,10 @@ impl Stage {
 
     pub fn is_over(&self) -> bool {
         self.board.phase() == Phase::Close
+    }
+
+    /// A way to wait: most sleep until they are woken, so that sleepers are among the killed. Many who do not would leave no processor to others.
+    pub fn wait_strategy(&mut self) -> WaitStrategy {
+        if self.random.one_in(8) { WaitStrategy::Yield } else { WaitStrategy::Park }
     }
 }

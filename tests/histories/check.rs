@@ -10,7 +10,7 @@
 
 use crate::gate;
 use crate::history::{Counters, Event, History, Outcome, Read, Reason, Span, Written};
-use crate::plan::{Call, From, Policy};
+use crate::plan::{Call, From, Policy, Standing};
 
 /// What a history can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +166,7 @@ impl<'a> Count<'a> {
 struct Checker<'a> {
     slots: u64,
     on_lag: Policy,
+    gates: bool,
     timeline: &'a Timeline,
     published: Count<'a>,
     filled: Count<'a>,
@@ -184,6 +185,7 @@ impl<'a> Checker<'a> {
         Self {
             slots: history.slots,
             on_lag: read.on_lag,
+            gates: read.standing == Standing::Gating,
             timeline,
             published: Count::new(&timeline.published),
             filled: Count::new(&timeline.filled),
@@ -328,6 +330,8 @@ impl<'a> Checker<'a> {
         // And the other way round: with what was published before the call, the next message cannot be older than this.
         let oldest = (published + 1).saturating_sub(slots);
         let least = match self.on_lag {
+            // Who gates jumps over nothing that it is owed, whatever the policy: only what was certainly overwritten must be left behind.
+            _ if self.gates => published.saturating_sub(slots),
             Policy::Oldest => oldest + slots / 8,
             Policy::Newest => published.saturating_sub(1),
             Policy::Stay => oldest,

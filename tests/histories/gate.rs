@@ -5,7 +5,7 @@
 
 use crate::check::{Rule, Timeline, Violation, by};
 use crate::history::{Event, History, Outcome, Read, Refusal, Span};
-use crate::plan::{From, Policy, Standing};
+use crate::plan::{From, Standing};
 
 /// Checks what gating adds to the rules; returns what the history breaks.
 pub fn check(history: &History, timeline: &Timeline) -> Vec<Violation> {
@@ -40,7 +40,6 @@ struct Gate<'a> {
 impl Gate<'_> {
     /// One reader's pass over what it is owed.
     fn reader(&self, read: &Read, mut broken: impl FnMut(Rule, Option<usize>, String)) {
-        let slots = self.history.slots;
         let begun = |now| count(&self.timeline.filled, |time| time <= now);
         // The oldest message that can be owed. Where it starts is the head, if it has asked for that; otherwise the head at its joining is known by
         // its bound only.
@@ -53,14 +52,8 @@ impl Gate<'_> {
             if let Outcome::Lagged(n) = event.outcome {
                 // `latest` skips before it looks.
                 let first = cursor.saturating_add(event.after.skipped.saturating_sub(skipped));
-                // The first is found overwritten, and so was owed to nobody. What comes behind it may still be there; the policy jumps over it.
-                let jump = match read.on_lag {
-                    Policy::Stay => Some(1),
-                    Policy::Oldest => Some(1 + slots / 8),
-                    Policy::Newest => None,
-                };
-                let end = jump.map(|jump| owed.saturating_add(jump));
-                if first >= owed || end.is_some_and(|end| first.saturating_add(n) > end) {
+                // What is lost was owed to nobody, and no policy jumps over what is.
+                if first >= owed || first.saturating_add(n) > owed {
                     broken(
                         Rule::Lossless,
                         Some(index),

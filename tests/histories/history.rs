@@ -98,4 +98,6 @@ pub struct Counters {
     pub received: u64,
     pub lost: u64,
     pub skipped: u64,
+    /// Of rings of several producers only.
+    pub tombstones: u64,
 }

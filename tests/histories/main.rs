@@ -66,9 +66,47 @@ proptest! {
     }
 }
 
+/// The same for several producers.
+fn expect_one_order(history: &shared::History) -> Result<(), TestCaseError> {
+    let broken = shared::check::check(history);
+    let shown: Vec<String> = broken.iter().take(5).map(|broken| format!("{broken:?}")).collect();
+    prop_assert!(broken.is_empty(), "{} violations, the first:\n{}", broken.len(), shown.join("\n"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn threads_see_one_order_of_several_producers(plan in shared::run::plans(12, false)) {
+        expect_one_order(&shared::run::threads(&plan))?;
+    }
+
+    #[test]
+    fn threads_that_gate_lose_nothing_of_several_producers(plan in shared::run::plans(8, true)) {
+        expect_one_order(&shared::run::threads(&plan))?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(25))]
+
+    #[test]
+    fn processes_see_one_order_of_several_producers(plan in shared::run::plans(12, false)) {
+        expect_one_order(&shared::run::processes(&plan))?;
+    }
+
+    #[test]
+    fn processes_that_gate_lose_nothing_of_several_producers(plan in shared::run::plans(8, true)) {
+        expect_one_order(&shared::run::processes(&plan))?;
+    }
+}
+
 #[test]
 fn role() {
-    if let Some((role, argument)) = support::role::current() {
-        run::child(&role, &argument);
+    match support::role::current() {
+        Some((role, argument)) if role.starts_with("crew-") => shared::run::child(&role, &argument),
+        Some((role, argument)) => run::child(&role, &argument),
+        None => {}
     }
 }

@@ -161,13 +161,62 @@ pub fn plans(steps: usize) -> impl Strategy<Value = Plan> {
 /// leaves, and waits only when it has received all there is.
 pub fn gating_plans(steps: usize) -> impl Strategy<Value = Plan> {
     let standings = prop_oneof![2 => Just(Standing::Gating), 1 => Just(Standing::Free), 1 => Just(Standing::Registered)];
-    let readings = (readings(Just(Standing::Gating), 3), vec(readings(standings, 3), 0..=3)).prop_map(|(gating, mut others)| {
+    // One gates from the head on or from what is older, mostly in the middle of things: there its jump behind what it has missed must end before
+    // what it is owed.
+    let old = prop_oneof![2 => froms(), 1 => Just(From::Oldest), 1 => (0..300u64).prop_map(From::Sequence)];
+    let gating = (readings(Just(Standing::Gating), 3), old).prop_map(|(gating, start)| Reading { start, ..gating });
+    let readings = (gating, vec(readings(standings, 3), 0..=3)).prop_map(|(gating, mut others)| {
         others.push(gating);
         others
     });
     // Batches of many laps, for consumers to join in the middle of.
     let publishing = prop_oneof![5 => publishes(), 1 => (200..800u64).prop_map(Publish::Batch)];
     plans_with(steps, publishing, readings)
+}
+
+/// Plans for consumers of several producers, and for the first of these. None seeks or leaves, and none stays where it has lost something.
+pub fn shared_plans(steps: usize, gating: bool) -> impl Strategy<Value = Plan> {
+    let standings = if gating {
+        vec![Standing::Gating, Standing::Gating, Standing::Free, Standing::Registered]
+    } else {
+        vec![Standing::Free, Standing::Registered]
+    };
+    let shapes = prop_oneof![
+        Just(Shape::Word),
+        Just(Shape::Line),
+        Just(Shape::Block),
+        (8..=64usize).prop_map(Shape::Bytes),
+        (1000..=4200usize).prop_map(Shape::Bytes)
+    ];
+    let slots = prop_oneof![Just(1usize), 2..=8usize, 9..=64usize];
+    let readings = vec(readings(proptest::sample::select(standings), 1), 1..=3).prop_map(|mut readings| {
+        for reading in &mut readings {
+            reading.start = From::Next;
+            reading.leaves = false;
+            if reading.on_lag == Policy::Stay {
+                reading.on_lag = Policy::Oldest;
+            }
+            reading.calls.retain(|call| !matches!(call, Call::Seek(_)));
+        }
+        readings
+    });
+    (shapes, slots, vec(shared_publishes(), 1..steps), readings).prop_map(|(shape, slots, publishing, readings)| Plan {
+        shape,
+        slots,
+        publishing,
+        readings,
+    })
+}
+
+/// What one of several producers does.
+pub fn shared_publishes() -> impl Strategy<Value = Publish> {
+    prop_oneof![
+        4 => (1..100u64).prop_map(Publish::Single),
+        2 => (1..50u64).prop_map(Publish::Try),
+        1 => (1..20u64, 0..300u64).prop_map(|(count, micros)| Publish::Timeout(count, micros)),
+        2 => (1..50u64).prop_map(Publish::Built),
+        3 => (0..300u64).prop_map(Publish::Pause),
+    ]
 }
 
 fn plans_with(

@@ -158,14 +158,14 @@ impl Traffic for Bytes {
 
 /// The clock, between fences: what was stored before is visible to all by then, and what is loaded afterwards is loaded
 /// after it. Without them a store that waits in a processor's buffer would look like a broken rule.
-fn clock() -> u64 {
+pub fn clock() -> u64 {
     fence(Ordering::SeqCst);
     let now = monotonic_ns();
     fence(Ordering::SeqCst);
     now
 }
 
-fn timed<R>(call: impl FnOnce() -> R) -> (R, Span) {
+pub fn timed<R>(call: impl FnOnce() -> R) -> (R, Span) {
     let invoked = clock();
     let result = call();
     (result, Span { invoked, returned: clock() })
@@ -382,8 +382,13 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         let first = consumer.cursor().wrapping_sub(messages.len() as u64);
         let identify = |(hint, message)| T::identify(message, self.slot_bytes, hint);
         let outcome = failure.unwrap_or_else(|| Outcome::Messages((first..).zip(&messages).map(identify).collect()));
-        let after =
-            Counters { cursor: consumer.cursor(), received: consumer.received(), lost: consumer.lost(), skipped: consumer.skipped() };
+        let after = Counters {
+            cursor: consumer.cursor(),
+            received: consumer.received(),
+            lost: consumer.lost(),
+            skipped: consumer.skipped(),
+            tombstones: consumer.tombstones(),
+        };
         self.read.events.push(Event { call, span, outcome: outcome.clone(), after });
         Some(outcome)
     }

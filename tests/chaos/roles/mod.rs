@@ -1,5 +1,6 @@
 //! The roles, a file each. To add one, write its file and put its [`Role`] into a scene.
 
+mod crew;
 mod free;
 mod gating;
 mod guest;
@@ -44,12 +45,23 @@ pub type Scene = &'static [&'static Role];
 /// A sole producer and every kind of reader.
 static SOLE_PRODUCER: [&Role; 4] = [&producer::ROLE, &gating::ROLE, &free::ROLE, &guest::ROLE];
 
-pub static SCENES: [Scene; 1] = [&SOLE_PRODUCER];
+/// Several producers, and the same readers.
+static SEVERAL_PRODUCERS: [&Role; 4] = [&crew::ROLE, &gating::ROLE, &free::ROLE, &guest::ROLE];
+
+pub static SCENES: [Scene; 2] = [&SOLE_PRODUCER, &SEVERAL_PRODUCERS];
 
 /// Rows of the reader table: as many as can be taken at a time, so that a leak of one is found at the next joining.
 pub fn rows(scene: Scene) -> usize {
-    let registered = scene.iter().filter(|role| matches!(role.kind, Kind::Registers | Kind::Gates));
-    registered.map(|role| role.mortals + role.veterans).sum()
+    number(scene, |kind| matches!(kind, Kind::Registers | Kind::Gates))
+}
+
+/// How many producers the ring is for: as many as there can be at a time, for the same reason.
+pub fn producers(scene: Scene) -> usize {
+    number(scene, |kind| kind == Kind::Publishes)
+}
+
+fn number(scene: Scene, of_kind: impl Fn(Kind) -> bool) -> usize {
+    scene.iter().filter(|role| of_kind(role.kind)).map(|role| role.mortals + role.veterans).sum()
 }
 
 pub fn all() -> impl Iterator<Item = &'static Role> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use seqring::{Full, IfExists, Producer, PublishError, Ring};
 
-use crate::message::{SLOT_BYTES, message};
+use crate::message::{Id, SLOT_BYTES, message};
 use crate::roles::{Kind, Role, SLOTS, gating};
 use crate::stage::Stage;
 
@@ -17,6 +17,7 @@ fn play(stage: &mut Stage) {
     let ring = ring.if_exists(IfExists::Attach).persistent(true).create();
     let ring = ring.unwrap_or_else(|error| panic!("the producer cannot start: {error}"));
     let mut producer = ring.producer().unwrap_or_else(|error| panic!("the producer cannot produce: {error}"));
+    producer.wait(stage.wait_strategy());
     let author = ring.epoch();
     // Before the first message, for whoever receives that looks it up.
     stage.board.set_first_of(author, producer.next_sequence());
@@ -39,12 +40,12 @@ fn play(stage: &mut Stage) {
 /// Publishes something, in one of the ways there are: a kill can come between their steps.
 fn publish(stage: &mut Stage, producer: &mut Producer<[u8]>, author: u64) {
     let first = producer.next_sequence();
-    let bytes = message(first, author);
+    let bytes = message(Id { author, number: first });
     let published = match stage.random.below(6) {
         0 => producer.publish_with(|slot| bytes.chunks(1000).try_for_each(|piece| slot.write(piece))).map_err(PublishError::from).map(drop),
         1 => {
             let last = first + 1 + stage.random.below(2 * SLOTS as u64);
-            producer.publish_batch((first..last).map(|sequence| message(sequence, author))).map_err(PublishError::from).map(drop)
+            producer.publish_batch((first..last).map(|number| message(Id { author, number }))).map_err(PublishError::from).map(drop)
         }
         2 => producer.try_publish(&bytes).map(drop),
         3 => producer.publish_timeout(&bytes, Duration::from_millis(1)).map(drop),

@@ -34,6 +34,10 @@ pub enum Rule {
     LossJustified,
     /// Nothing is received that was overwritten before the call.
     Expired,
+    /// A reader that gates loses nothing.
+    Lossless,
+    /// Nothing is overwritten before all readers that gate have gone past it.
+    Overwrite,
     /// The end is told after the last message, and when all producers have ended.
     Close,
     /// Every reader comes to the end.
@@ -116,12 +120,29 @@ impl Order<'_> {
             let forward = clock <= event.span.invoked && event.span.invoked <= event.span.returned;
             require(broken, Rule::WellFormed, forward, || format!("{event:?} behind {clock}"));
             clock = event.span.returned;
+            if seen.gating {
+                self.gated(now.cursor, event, broken);
+            }
             let expected = self.event(seen.on_lag, now, event, broken);
             require(broken, Rule::Conservation, event.after == expected, || format!("not {expected:?}: {event:?}"));
             now = event.after;
         }
         let ended = matches!(seen.events.last(), Some(Event { outcome: Outcome::Closed, .. }));
         require(broken, Rule::Completion, ended, || "the last event is not the end of the ring".into());
+    }
+
+    /// Checks that this event of a reader that gates, whose cursor was at `cursor`, lost nothing, and that it was waited for.
+    fn gated(&self, cursor: u64, event: &Event, broken: &mut Vec<Broken>) {
+        let lost = matches!(event.outcome, Outcome::Lagged(_));
+        require(broken, Rule::Lossless, !lost, || format!("it was owed all from {cursor} on: {event:?}"));
+        // Claims are written in any order, so look at some.
+        let over = self.messages.range(cursor.saturating_add(self.history.slots)..).take(self.history.producers.len());
+        let early = over
+            .filter_map(|(at, id)| Some((at, self.call(*id)?)))
+            .find(|(_, call)| call.sequence.is_some() && call.span.returned < event.span.invoked);
+        require(broken, Rule::Overwrite, early.is_none(), || {
+            format!("{early:?} was written while {cursor} had not been received: {event:?}")
+        });
     }
 
     /// What the counters should be behind an event.

@@ -246,3 +246,10 @@ fn end_before_its_time() {
     });
     expect(Rule::Completion, |history| drop(history.readers[0].events.pop()));
 }
+
+#[test]
+fn loss_and_overwriting_under_a_reader_that_gates() {
+    for rule in [Rule::Lossless, Rule::Overwrite] {
+        expect_in(run(3, 2, 3, 0, 1), rule, |history| history.readers[0].gating = true);
+    }
+}

@@ -3,10 +3,13 @@
 //! Each producer numbers its messages, and a payload tells both numbers. The sequences are the ring's: a call returns which one its message got, except
 //! the last call of a producer that was killed, which may have published or have left a tombstone or nothing. What consumers saw decides.
 
-mod check;
+pub mod check;
 mod corrupt;
 mod model;
+mod record;
+pub mod run;
 
+pub use crate::history::Counters;
 use crate::history::Span;
 use crate::plan::Policy;
 
@@ -47,6 +50,8 @@ pub struct Call {
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub on_lag: Policy,
+    /// Whether the producers wait for it.
+    pub gating: bool,
     pub attach: Span,
     /// Cursor behind the attachment, at the head.
     pub cursor: u64,
@@ -63,19 +68,10 @@ pub struct Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Whose payloads; `None` for a payload that is nobody's. Tombstones lie before the first of them and nowhere else, which is sure
-    /// of events with one message: a batch that comes upon a tombstone has to be recorded as two.
+    /// Whose payloads; `None` for a payload that is nobody's. Tombstones lie before the first of them and nowhere else: a batch
+    /// ends where it comes upon one.
     Messages(Vec<Option<Id>>),
     Empty,
     Lagged(u64),
     Closed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    pub cursor: u64,
-    pub received: u64,
-    pub lost: u64,
-    pub skipped: u64,
-    pub tombstones: u64,
 }

@@ -58,8 +58,12 @@ pub fn run(seed: u64, slots: u64, producers: usize, deaths: usize, readers: usiz
     let attach = Span { invoked: 0, returned: 0 };
     // Who stays would do so for ever.
     let policies = [Policy::Oldest, Policy::Newest];
-    let mut seen: Vec<_> =
-        policies.iter().cycle().take(readers).map(|on_lag| Seen { on_lag: *on_lag, attach, cursor: 0, events: vec![] }).collect();
+    let mut seen: Vec<_> = policies
+        .iter()
+        .cycle()
+        .take(readers)
+        .map(|on_lag| Seen { on_lag: *on_lag, gating: false, attach, cursor: 0, events: vec![] })
+        .collect();
     let mut calling: Vec<Option<Receiving>> = vec![None; readers];
     let done = |seen: &Seen| matches!(seen.events.last(), Some(Event { outcome: Outcome::Closed, .. }));
     while !seen.iter().all(done) {
