@@ -56,7 +56,7 @@ struct Known(Option<usize>);
 impl Drop for Known {
     fn drop(&mut self) {
         if let Some(key) = self.0 {
-            Reactor::get().deregister(key);
+            Reactor::deregister(key);
         }
     }
 }

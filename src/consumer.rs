@@ -143,8 +143,8 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     /// Go on where the last consumer of this name left off, if the reader table still knows: the one that ended or was killed must have been
     /// attached with this too. Otherwise the start is what [`RegisteredBuilder::start`] says.
     ///
-    /// What was received but perhaps not dealt with comes again: at least the message that was received last, at most 32 of them,
-    /// or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
+    /// What was received but perhaps not dealt with comes again: at least the message that was received last, at most 32 of them (or all of
+    /// the last [`Consumer::recv_batch`]), or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
     pub fn resume(mut self) -> Self {
         self.wishes.resume = true;
         self
@@ -371,7 +371,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             }
             Err(error) => {
                 self.tell(self.reader.cursor());
-                Err(error)
+                Err(self.registration.judge(error))
             }
         }
     }
@@ -396,7 +396,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 self.tell(self.reader.cursor());
                 patience = patience.begun();
                 if self.wait(patience)? == Wanted::GoOver {
-                    self.reader.go_over();
+                    self.go_over();
+                    patience = go_on(patience)?;
                     continue;
                 }
             }
@@ -442,14 +443,17 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         if self.has_next() {
             return Some(Ok(Wanted::Receive));
         }
-        if !matches!(roused, Roused::Ready) && self.is_at_orphan() {
+        if matches!(roused, Roused::Check | Roused::Timeout) && self.is_at_orphan() {
             return Some(Ok(Wanted::GoOver));
         }
         let ended = self.reader.ended(self.shared.words());
         // Behind the look at the end, which shows what was wanted before it: who was evicted, and then the ring closed, learns of the first.
-        if self.registration.is_ordered() || self.registration.is_evicted() {
+        if self.registration.is_ordered() {
             // What is wanted is the business of the receive that follows.
             return Some(Ok(Wanted::Receive));
+        }
+        if self.registration.is_evicted() {
+            return Some(Err(CloseReason::Evicted));
         }
         if let Some(reason) = ended {
             return Some(Err(reason));
@@ -462,9 +466,14 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         !self.reader.must_wait(self.shared.words())
     }
 
-    /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`].
+    /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`], and over those like it that follow.
     pub(crate) fn go_over(&mut self) {
-        self.reader.go_over();
+        for _ in 0..self.shared.header.geometry.producers {
+            self.reader.go_over();
+            if !self.is_at_orphan() {
+                return;
+            }
+        }
     }
 
     /// Tells the reader table about all progress before a wait that is not this consumer's own; what comes before `done` has been dealt with.

@@ -50,7 +50,8 @@ pub struct Producer<M: Message + ?Sized, S: Standing = Sole> {
 /// publication. What a producer was about to publish when it died is missing, and is counted by consumers as a tombstone, apart from losses
 /// ([`Consumer::tombstones`](crate::Consumer::tombstones)).
 ///
-/// A producer that is stopped in the middle of a message, and lives, holds up the others when they have come round to its slot.
+/// A producer that is stopped in the middle of a message, and lives, holds up the others when they have come round to its slot, in all of
+/// their calls: also in `try_publish` and beyond the timeout of `publish_timeout`.
 pub type SharedProducer<M> = Producer<M, Several>;
 
 /// Why a message was not published.

@@ -1,6 +1,7 @@
 //! One thread of this process that sleeps for all tasks which wait for messages, and wakes them.
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -53,13 +54,14 @@ pub(crate) struct Reactor {
     bell: AtomicU64,
 }
 
+static FIRST: OnceLock<&'static Reactor> = OnceLock::new();
+
 impl Reactor {
     /// The one of this process, started when it is first asked for.
     ///
     /// # Panics
     /// If the system has no thread for it.
     pub(crate) fn get() -> &'static Self {
-        static FIRST: OnceLock<&'static Reactor> = OnceLock::new();
         let process = process::id();
         let mut reactor = FIRST.get_or_init(Self::start);
         while reactor.process != process {
@@ -92,9 +94,16 @@ impl Reactor {
         }
     }
 
-    /// Forgets a task.
-    pub(crate) fn deregister(&self, key: usize) {
-        self.entries().retain(|entry| entry.interest.key != key);
+    /// Forgets a task, if this process has any.
+    pub(crate) fn deregister(key: usize) {
+        let process = process::id();
+        let mut reactor = FIRST.get();
+        while let Some(other) = reactor.filter(|reactor| reactor.process != process) {
+            reactor = other.child.get();
+        }
+        if let Some(reactor) = reactor {
+            reactor.entries().retain(|entry| entry.interest.key != key);
+        }
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -127,7 +136,8 @@ impl Reactor {
         // Wakers are the runtime's code, and may come back here.
         drop(entries);
         for entry in due {
-            entry.interest.waker.wake();
+            // A waker is the runtime's code. If it panics, the others are woken all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| entry.interest.waker.wake()));
         }
     }
 }

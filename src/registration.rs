@@ -82,6 +82,8 @@ pub(crate) mod private {
         fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
         /// Whether the producer has given up on the consumer.
         fn is_evicted(&self) -> bool;
+        /// Why nothing was received, if `error` is what the ring says.
+        fn judge(&self, error: TryRecvError) -> TryRecvError;
         /// The reader table, if the consumer has it mapped for writing on its own account.
         fn table(&self) -> Option<&[AtomicU64]>;
         /// Tells the table how often the consumer has slept.
@@ -109,6 +111,11 @@ impl Hooks for Free {
         false
     }
 
+    #[inline(always)]
+    fn judge(&self, error: TryRecvError) -> TryRecvError {
+        error
+    }
+
     fn table(&self) -> Option<&[AtomicU64]> {
         None
     }
@@ -125,8 +132,8 @@ impl Registered {
         let geometry = shared.header.geometry;
         let table = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
         let file = wishes.checkpoint_file.map(|path| checkpoint::File::new(path, shared.header.instance));
-        let (row, resumed) = take_row(shared, &table, &geometry, &wishes.name, wishes.resume)?;
-        let resumed = match (&file, resumed) {
+        let (row, checkpoint) = take_row(shared, &table, &geometry, &wishes.name, wishes.resume)?;
+        let resumed = match (&file, checkpoint) {
             (Some(file), None) if wishes.resume => file.read().map_err(|e| Error::io(&shared.name, "read the checkpoint file", e))?,
             (_, resumed) => resumed,
         };
@@ -134,14 +141,14 @@ impl Registered {
         // Bounds what the memory or the file says.
         reader.seek(shared.words(), start);
         let start = (start != Start::Next).then(|| reader.cursor());
-        let joiner = Joiner { name: &wishes.name, pid: process::id().into(), gating: wishes.gating, start };
+        let joiner = Joiner { name: &wishes.name, pid: process::id().into(), gating: wishes.gating, start, checkpoint };
         let Joined { row, first, head } = Row::join(shared.words(), table.words(), row, joiner);
         reader.seek(shared.words(), Start::Sequence(first));
         if wishes.gating {
             reader.protect(head);
         }
         let seat = Seat { table, row: row.index(), slots: geometry.slots as u64, gating: wishes.gating, resumable: wishes.resume, file };
-        if wishes.resume {
+        if wishes.resume && checkpoint.is_none() {
             row.checkpoint(seat.table.words(), first);
         }
         let stride = (geometry.slots as u64 / 8).clamp(1, LONGEST_STRIDE);
@@ -164,7 +171,9 @@ fn take_row(shared: &Shared, table: &Segment, geometry: &Geometry, name: &str, r
     let words = table.words();
     let rows = 0..geometry.readers;
     let (kept, rest): (Vec<_>, Vec<_>) = rows.partition(|row| ring::is_kept(words, *row));
-    let (ours, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|row| resume && ring::checkpoint(words, *row, name).is_some());
+    let (mut ours, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|row| resume && ring::checkpoint(words, *row, name).is_some());
+    // The one that has come furthest, if several of the name have been.
+    ours.sort_by_key(|row| std::cmp::Reverse(ring::checkpoint(words, *row, name)));
     for row in ours.into_iter().chain(rest).chain(kept) {
         if lock(&row)? {
             hit(Step::JoinLock);
@@ -215,6 +224,13 @@ impl Hooks for Registered {
 
     fn is_evicted(&self) -> bool {
         self.row.is_evicted(self.seat.table.words())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn judge(&self, error: TryRecvError) -> TryRecvError {
+        // A producer that was killed between evicting and telling has not told.
+        if error == TryRecvError::Empty && self.is_evicted() { TryRecvError::Closed(CloseReason::Evicted) } else { error }
     }
 
     fn table(&self) -> Option<&[AtomicU64]> {

@@ -206,6 +206,11 @@ impl<E, R: FnMut(u64) -> Result<u64, E>> Surroundings<E> for Around<'_, R> {
     }
 
     fn wait(&mut self) {
+        // In a child the others stand still, as they were at the fork.
+        assert!(
+            !self.desk.file.is_inherited(),
+            "the ring was opened before a fork and belongs to the parent process: open it again in this one"
+        );
         if self.backoff.is_completed() {
             thread::sleep(POLL);
         } else {

@@ -38,6 +38,10 @@ enum Role {
     RoomMaker,
     /// One of several producers.
     Member,
+    /// A consumer that is to go on where another was.
+    Resumer,
+    /// A producer that evicts, and nothing else.
+    Evictor,
 }
 
 fn roles(step: Step) -> &'static [Role] {
@@ -63,6 +67,8 @@ fn role() {
             "Waker" => wake(&name),
             "RoomMaker" => make_room(&name),
             "Member" => publish_among_others(&name),
+            "Resumer" => resume(&name),
+            "Evictor" => evict(&name),
             "stale" => leave_stale(&name),
             "doomed" => doomed(&name),
             other => panic!("there is no role {other:?}"),
@@ -92,6 +98,7 @@ fn killed_at_every_step() {
                         Role::Waker => kill_a_waker(&case, times),
                         Role::RoomMaker => kill_a_room_maker(&case),
                         Role::Member => kill_a_member(&case, step),
+                        Role::Resumer | Role::Evictor => unreachable!("they have tests of their own"),
                     });
                     assert!(outcome.is_ok(), "the survivors of a {role:?} killed at {case} are not well; see above");
                 }
@@ -281,6 +288,51 @@ fn kill_a_member(case: &str, step: Step) {
     assert_eq!(messages.len() as u64 + tombstones, ring.head());
     let expected = u64::from(matches!(step, Step::ClaimHead | Step::ClaimBury));
     assert_eq!(tombstones, expected, "killed at {case}");
+}
+
+// --- Windows that the steps alone do not show ---
+
+/// Joins to be resumed.
+fn resume(name: &str) {
+    let ring = ring(name);
+    drop(ring.consumer().name("risk").resume().attach());
+}
+
+#[test]
+fn a_checkpoint_outlives_a_joiner_that_dies() {
+    for case in ["join.field:1", "join.field:5", "join.provisional", "join.state", "join.cursor"] {
+        let name = Name::new("failpoint-checkpoint");
+        let ring = ring(&name);
+        let mut producer = ring.producer().unwrap();
+        let mut consumer = ring.consumer().start(Start::Next).name("risk").resume().attach().unwrap();
+        publish(&mut producer);
+        consumer.recv().unwrap();
+        consumer.checkpoint().unwrap();
+        drop(consumer);
+        publish(&mut producer);
+        publish(&mut producer);
+        expect_death(&mut start(Role::Resumer, case, &name), case);
+        assert_eq!(ring.consumer().name("risk").resume().attach().unwrap().cursor(), 1, "behind a death at {case}");
+    }
+}
+
+/// Evicts a consumer.
+fn evict(name: &str) {
+    let ring = ring(name);
+    let mut producer = ring.producer().expect("the ring has none");
+    assert!(producer.evict(0));
+}
+
+#[test]
+fn who_is_evicted_learns_it_though_its_producer_dies_over_it() {
+    for case in ["vacate.row", "order.row"] {
+        let name = Name::new("failpoint-evicted");
+        let ring = ring(&name);
+        let mut consumer = ring.consumer().name("evicted").gating().attach().unwrap();
+        expect_death(&mut start(Role::Evictor, case, &name), case);
+        assert_eq!(consumer.try_recv(), Err(TryRecvError::Closed(CloseReason::Evicted)), "behind a death at {case}");
+        assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::Evicted)), "behind a death at {case}");
+    }
 }
 
 // --- Producers ---

@@ -190,7 +190,7 @@ impl Ring {
 
     /// A consumer that takes row `index` of the reader table, to gate from the head on.
     pub fn join(&self, index: usize) -> Member {
-        let joiner = Joiner { name: "", pid: 0, gating: true, start: None };
+        let joiner = Joiner { name: "", pid: 0, gating: true, start: None, checkpoint: None };
         let Joined { row, first, head } = Row::join(&self.words, self.table(), index, joiner);
         let mut follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
         follower.reader.protect(head);
@@ -199,7 +199,7 @@ impl Ring {
 
     /// A consumer that takes row `index` of the reader table, and does not gate.
     pub fn join_freely(&self, index: usize) -> Member {
-        let joiner = Joiner { name: "", pid: 0, gating: false, start: None };
+        let joiner = Joiner { name: "", pid: 0, gating: false, start: None, checkpoint: None };
         let Joined { row, first, .. } = Row::join(&self.words, self.table(), index, joiner);
         Member { follower: self.follower(Start::Sequence(first), OnLag::Oldest), row }
     }

@@ -216,7 +216,7 @@ fn waker_killed_and_time_passes() {
 fn waker_killed_and_succeeded() {
     explore("bell::waker_killed_and_succeeded", Bound::Preemptions, &SLEEPER, |outcomes| {
         killed_waker(outcomes, |ring, bell| {
-            drop(ring.writer());
+            ring.writer();
             bell.futex().wake_all();
         });
     });

@@ -5,7 +5,6 @@
 #![cfg(loom)]
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use loom::thread;
 use loom_tests::{Bound, Gate, Outcomes, Ring, explore, payload};

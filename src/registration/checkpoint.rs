@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The checkpoint of a consumer of one segment. A checkpoint of another segment, as of an earlier ring of the name, counts for nothing.
 #[derive(Debug)]
@@ -34,8 +35,10 @@ impl File {
 
     /// Keeps `sequence`. Whoever is killed meanwhile leaves the one before.
     pub(super) fn write(&self, sequence: u64) -> io::Result<()> {
+        // A name that no other thread or process has at this moment.
+        static WRITTEN: AtomicU64 = AtomicU64::new(0);
         let mut written = self.path.clone().into_os_string();
-        written.push(format!(".{}", std::process::id()));
+        written.push(format!(".{}-{}", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
         fs::write(&written, format!("{:016x} {sequence}\n", self.instance))?;
         fs::rename(written, &self.path)
     }

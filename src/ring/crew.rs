@@ -18,10 +18,10 @@
 //! by any producer that meets them; consumers, which write nothing, go over those that they can prove.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, OPEN, Place, ROW_ANNOUNCE, STATE};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE};
 use crate::ring::{head, table};
 use crate::slot::{self, abandon, bury, earliest_pending, is_done, is_pending};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// One of several producers.
 #[derive(Debug)]
@@ -30,8 +30,10 @@ pub struct Member {
     row: usize,
     /// It claims nothing at or beyond this before its next look at the reader table.
     limit: u64,
-    /// A claim that was pending when this producer had written the message behind it. If it still is at the next, it may be an orphan.
-    suspect: Option<u64>,
+    /// All claims before this one have been seen to be done.
+    done: u64,
+    /// Whether that one was pending already when this producer had written its last message. If it still is at the next, it may be an orphan.
+    suspicious: bool,
 }
 
 /// What a [`Member`] asks its surroundings.
@@ -59,7 +61,7 @@ impl Member {
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
-        Self { geometry, row, limit: 0, suspect: None }
+        Self { geometry, row, limit: 0, done: head(words), suspicious: false }
     }
 
     /// Publishes one message, written by `fill`, which gets its sequence too, and returns that; behind it, `wake` is called.
@@ -84,12 +86,13 @@ impl Member {
             }
         }
         let mut claimed = Claimed { slot, sequence, announcement: self.announcement(words), published: false };
-        slot::write(slot, sequence, |body| fill(body, sequence))?;
-        claimed.published = true;
+        let written = slot::write(slot, sequence, |body| fill(body, sequence));
+        claimed.published = written.is_ok();
         drop(claimed);
-        wake();
         self.look_back(words, sequence, surroundings);
-        Ok(sequence)
+        // Also for a tombstone: there may be messages behind it.
+        wake();
+        written.map(|()| sequence)
     }
 
     /// Says that no message will follow, if this is the last living producer, and withdraws. The caller holds the lock that all
@@ -115,6 +118,7 @@ impl Member {
         let announcement = self.announcement(words);
         let mut next = head(words);
         loop {
+            assert!(next < MAX_SEQUENCE, "the head of the ring says {next}: it is corrupt, or all sequences are used up");
             if next >= self.limit {
                 // What we announced and have not got is nobody's business while we wait. Release: as (3), for our last message.
                 announcement.store(0, Ordering::Release);
@@ -122,11 +126,11 @@ impl Member {
                 next = head(words);
                 continue;
             }
-            // Release (1): pairs with the acquire in `is_orphan`. Who sees a later claim of ours sees the ready stamp of the last; without it,
+            // Release (1): pairs with the acquire fences in `is_orphan`. Who sees a later claim of ours sees the ready stamp of the last; without it,
             // our last message could be taken for an orphan.
             announcement.store(next + 1, Ordering::Release);
             hit(Step::ClaimAnnounce);
-            // Release (2): pairs with the acquire of the head in `is_orphan`. Who sees the claim sees the announcement; without it, a
+            // Release (2): pairs with the acquire fences in `is_orphan`. Who sees the claim sees the announcement; without it, a
             // claim of the living could be taken for an orphan.
             match words[HEAD].compare_exchange(next, next + 1, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
@@ -137,14 +141,23 @@ impl Member {
         Ok(next)
     }
 
-    /// Looks whether the claim before ours has been left behind by a producer that died. A slow one is not bothered: only what is still
+    /// Looks whether claims before ours have been left behind by producers that died. A slow one is not bothered: only what is still
     /// pending at our next message is looked into, as that takes system calls.
     fn look_back<E>(&mut self, words: &[AtomicU64], sequence: u64, surroundings: &mut impl Surroundings<E>) {
-        let pending = |sequence: &u64| is_pending(Place::of(&self.geometry, *sequence).slot(words), *sequence);
-        if let Some(suspect) = self.suspect.filter(pending) {
-            resolve(words, &self.geometry, suspect, |row| row == self.row || surroundings.is_alive(row));
+        let pending = |sequence: u64| is_pending(Place::of(&self.geometry, sequence).slot(words), sequence);
+        let was = self.done;
+        // What is a lap behind is done, as our slot was free.
+        self.done = self.done.max((sequence + 1).saturating_sub(self.geometry.slots as u64));
+        while self.done <= sequence && !pending(self.done) {
+            self.done += 1;
         }
-        self.suspect = sequence.checked_sub(1).filter(pending);
+        if self.done > sequence {
+            self.suspicious = false;
+        } else if self.suspicious && self.done == was {
+            resolve(words, &self.geometry, self.done, |row| row == self.row || surroundings.is_alive(row));
+        } else {
+            self.suspicious = true;
+        }
     }
 }
 
@@ -165,7 +178,7 @@ impl Drop for Claimed<'_> {
             // The message failed, or panicked.
             abandon(self.slot, self.sequence);
         }
-        // Release (3): pairs with the acquire in `is_orphan`. Who misses our announcement sees that the message is ready; without
+        // Release (3): pairs with the acquire fences in `is_orphan`. Who misses our announcement sees that the message is ready; without
         // it, it could be taken for an orphan.
         self.announcement.store(0, Ordering::Release);
         hit(Step::ClaimDone);
@@ -174,20 +187,23 @@ impl Drop for Claimed<'_> {
 
 /// Whether `sequence` was claimed by a producer that has died, and will never be a message.
 pub fn is_orphan(words: &[AtomicU64], geometry: &Geometry, sequence: u64, mut is_alive: impl FnMut(usize) -> bool) -> bool {
-    // Acquire: pairs with (2), through all claims that followed.
-    if words[HEAD].load(Ordering::Acquire) <= sequence {
+    // Relaxed loads and fences: consumers ask this too, whose memory is read-only.
+    if words[HEAD].load(Ordering::Relaxed) <= sequence {
         return false;
     }
-    let announced = |row: usize| announcement(words, geometry, row).load(Ordering::Acquire) == sequence + 1;
+    // Acquire: pairs with (2), through all claims that followed.
+    fence(Ordering::Acquire);
+    let announced = |row: usize| announcement(words, geometry, row).load(Ordering::Relaxed) == sequence + 1;
     if (0..geometry.producers).any(|row| announced(row) && is_alive(row)) {
         return false;
     }
-    // Behind the announcements, which are withdrawn behind the ready stamp.
+    // Acquire: pairs with (1) and (3). The announcements are withdrawn behind the ready stamp.
+    fence(Ordering::Acquire);
     is_pending(Place::of(geometry, sequence).slot(words), sequence)
 }
 
 /// Gives tombstones to what is pending in the slot of `sequence`, up to that, as far as it is orphans. Returns whether it gave any.
-fn resolve(words: &[AtomicU64], geometry: &Geometry, sequence: u64, is_alive: impl FnMut(usize) -> bool) -> bool {
+pub fn resolve(words: &[AtomicU64], geometry: &Geometry, sequence: u64, is_alive: impl FnMut(usize) -> bool) -> bool {
     let slot = Place::of(geometry, sequence).slot(words);
     let slots = geometry.slots as u64;
     // The earliest first: over a claim whose slot is still in use a lap before, no tombstone may be written.

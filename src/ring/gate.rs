@@ -51,8 +51,8 @@ pub fn look(table: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, 
         hit(Step::LookRoster);
     }
     let oldest_unread = slowest.map_or(next, |slowest| slowest.cursor.min(next));
-    // At most `next` and a lap, so there is no overflow.
-    let limit = oldest_unread + slots;
+    // At most `next` and a lap.
+    let limit = oldest_unread.saturating_add(slots);
     match slowest {
         Some(slowest) if next >= limit => Err(slowest),
         _ => Ok(limit),

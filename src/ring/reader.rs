@@ -1,6 +1,6 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::layout::{CLOSED, Geometry, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
+use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
 use crate::ring::{crew, head};
 use crate::slot::{Miss, is_pending, read};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -11,7 +11,7 @@ pub enum Start {
     /// The next message to be published.
     #[default]
     Next,
-    /// The message published last, if there is one.
+    /// The message published last, if there is one. Among several producers it may still be on its way, or never come.
     Newest,
     /// The oldest message still in the ring. If the producer is busy, it may be overwritten before it is read; that
     /// is reported like any other loss.
@@ -137,7 +137,9 @@ impl Reader {
 
     /// Whether the next sequence is such a one, though nobody has marked it as that; see [`crew::is_orphan`].
     pub fn is_at_orphan(&self, words: &[AtomicU64], is_alive: impl FnMut(usize) -> bool) -> bool {
-        self.geometry.producers > 1 && crew::is_orphan(words, &self.geometry, self.cursor, is_alive)
+        // Further ahead than this no honest head is while a claim is open.
+        let open = self.cursor.saturating_add((self.geometry.slots + MAX_PRODUCERS) as u64);
+        self.geometry.producers > 1 && head(words) <= open && crew::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
     /// Receives the next message if it can be had; otherwise changes nothing and leaves the reason to the next
@@ -153,8 +155,9 @@ impl Reader {
     pub fn latest<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         for _ in 0..LATEST_TRIES {
             let head = self.synced_head(words);
-            // Where there are several producers, the newest claims may not be messages yet, or never.
-            let candidates = (self.cursor.max(head.saturating_sub(self.geometry.producers as u64))..head).rev();
+            // Where there are several producers, the newest claims may not be messages yet, as many as there are producers, or never.
+            let mut pending = 0;
+            let candidates = (self.cursor.max(head.saturating_sub(self.geometry.slots as u64))..head).rev();
             for newest in candidates.chain([self.cursor]) {
                 match read(Place::of(&self.geometry, newest).slot(words), newest, &mut take) {
                     Ok(taken) => {
@@ -162,7 +165,9 @@ impl Reader {
                         self.go_to(newest);
                         return Ok(self.received_one(taken));
                     }
-                    Err(Miss::NotYet | Miss::Tombstone) => {}
+                    Err(Miss::NotYet) if pending < self.geometry.producers => pending += 1,
+                    Err(Miss::NotYet) => break,
+                    Err(Miss::Tombstone) => {}
                     // A whole lap since the head was read: there is a newer one.
                     Err(Miss::Lapped) => break,
                 }

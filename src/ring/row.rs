@@ -34,6 +34,8 @@ pub struct Joiner<'a> {
     pub gating: bool,
     /// The sequence it would like to start at; the head if it has no wish.
     pub start: Option<u64>,
+    /// The checkpoint that it takes over from the row's last owner, if that was of its name.
+    pub checkpoint: Option<u64>,
 }
 
 /// A row that we own.
@@ -81,7 +83,11 @@ impl Row {
         };
         // Before the state: who gives orders to us has seen it. What comes late for the last owner is looked at and found to be nothing.
         let orders = row[ROW_ORDERS].load(Ordering::Relaxed);
-        for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_CHECKPOINT, ROW_SLEEPS, ROW_SYNC, ROW_WAITS, ROW_WAITED] {
+        // First, and only if it is another's: who dies over its joining has not lost it.
+        if joiner.checkpoint.is_none() {
+            put(ROW_CHECKPOINT, 0);
+        }
+        for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_SLEEPS, ROW_SYNC, ROW_WAITS, ROW_WAITED] {
             put(word, 0);
         }
         put(ROW_PID, joiner.pid);

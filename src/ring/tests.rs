@@ -211,7 +211,7 @@ fn corrupt_words_never_overflow_or_loop() {
 /// Registers a consumer in row `index`.
 fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
     let table = table(&ring.words, &ring.geometry);
-    let Joined { row, first, .. } = Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start });
+    let Joined { row, first, .. } = Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start, checkpoint: None });
     (row, first)
 }
 

@@ -6,7 +6,7 @@ use crate::ring::bell;
 use crate::sync::AtomicU64;
 use crate::wait::futex;
 
-/// Ends the blocking calls of one consumer or producer, from any thread of the process.
+/// Ends the blocking calls of one consumer, from any thread of the process.
 ///
 /// The waiting thread sleeps on the bell *and* on the word in here, so that a cancellation between its last look and its sleep is not missed, and
 /// nothing in the segment is needed for it: a consumer that may only read can be cancelled too. On kernels before 5.16 a thread sleeps on one word

@@ -1,9 +1,10 @@
 //! Several producers of one ring, in several processes.
 
 use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use seqring::{CloseReason, Consumer, IfExists, RecvTimeoutError, Registration, Ring, Start};
+use seqring::{CloseReason, Consumer, IfExists, RecvTimeoutError, Registration, Ring, Start, TryRecvError};
 
 use crate::support::role::{Child, PATIENCE, hear, say};
 use crate::support::{Name, expect_error};
@@ -233,4 +234,92 @@ fn rows_are_given_back_and_kinds_are_kept_apart() {
     for producers in [0, 257] {
         expect_error(Ring::<u64>::builder(&single).producers(producers).create().map(drop), "InvalidArgument", &single);
     }
+}
+
+/// Overwrites a word of a ring's memory, as a fault would.
+fn put<M: seqring::Message + ?Sized>(ring: &Ring<M>, offset: u64, value: u64) {
+    let file = std::fs::File::options().write(true).open(ring.path()).unwrap();
+    file.write_all_at(&value.to_ne_bytes(), offset).unwrap();
+}
+
+/// Where the head is, in bytes.
+const HEAD: u64 = 384;
+
+/// What `call` returns; a panic counts as an end. Fails if it hangs.
+#[track_caller]
+fn expect_end<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).ok()));
+    end.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} hangs"))
+}
+
+#[test]
+fn corrupt_memory_keeps_nobody() {
+    let ring = |purpose: &str| {
+        let name = Name::new(&format!("crew-corrupt-{purpose}"));
+        let ring = Ring::<u64>::builder(&name).slots(8).producers(2).create().unwrap();
+        (name, ring)
+    };
+    let (_name, headless) = ring("head");
+    let mut producer = headless.shared_producer().unwrap();
+    (0..8).for_each(|n| assert_eq!(producer.publish(&n), n));
+    put(&headless, HEAD, u64::MAX);
+    assert_eq!(expect_end("publish with a corrupt head", move || producer.publish(&8)), None, "there is no such sequence");
+
+    let (_name, ahead) = ring("ahead");
+    let _producer = ahead.shared_producer().unwrap();
+    let mut consumer = ahead.consumer().attach();
+    put(&ahead, HEAD, 1 << 61);
+    let received = expect_end("recv_timeout with a corrupt head", move || consumer.recv_timeout(Duration::from_millis(30)));
+    assert_eq!(received, Some(Err(RecvTimeoutError::Timeout)));
+
+    let (_name, stamped) = ring("stamp");
+    let mut producer = stamped.shared_producer().unwrap();
+    (0..16).for_each(|n| assert_eq!(producer.publish(&n), n));
+    // The stamp of slot 0; a slot has 16 bytes here. No stamp is a multiple of four.
+    put(&stamped, stamped.segment_bytes() - 8 * 16, 20);
+    assert_eq!(expect_end("publish with a corrupt stamp", move || producer.publish(&16)), Some(16));
+}
+
+/// A claim that is left behind by a producer that died, here by hand, is found by whoever goes on, before anybody is harmed.
+#[test]
+fn an_orphan_does_not_harm_who_polls() {
+    for gating in [true, false] {
+        let name = Name::new(&format!("crew-polling-{gating}"));
+        let ring = Ring::<u64>::builder(&name).slots(8).producers(3).create().unwrap();
+        let mut consumer = ring.consumer().name("polls");
+        if gating {
+            consumer = consumer.gating();
+        }
+        let mut consumer = consumer.attach().unwrap();
+        let (mut leaving, mut staying) = (ring.shared_producer().unwrap(), ring.shared_producer().unwrap());
+        put(&ring, HEAD, 1);
+        assert_eq!(leaving.publish(&1), 1);
+        drop(leaving);
+        let (mut sent, mut received) = (1, 0);
+        for _ in 0..100_000 {
+            sent += u64::from(staying.try_publish(&sent).is_ok());
+            match consumer.try_recv() {
+                Ok(_) => received += 1,
+                Err(TryRecvError::Empty) => {}
+                Err(error) => panic!("polled behind every message, and yet: {error}"),
+            }
+            if received == 50 {
+                break;
+            }
+        }
+        assert_eq!((received, consumer.lost(), consumer.tombstones()), (50, 0, 1), "{sent} were sent");
+    }
+}
+
+#[test]
+fn the_latest_is_found_behind_any_number_of_tombstones() {
+    let name = Name::new("crew-latest");
+    let ring = Ring::<[u8]>::builder(&name).slots(64).slot_bytes(8).producers(2).create().unwrap();
+    let mut producer = ring.shared_producer().unwrap();
+    let mut consumer = ring.consumer().attach();
+    (0..10).for_each(|n: u8| assert_eq!(producer.publish(&[n]), Ok(n.into())));
+    (0..5).for_each(|_| assert_eq!(producer.publish_with(|_| Err(())), Err(())));
+    assert_eq!(consumer.latest(), Ok(vec![9]));
+    assert_eq!((consumer.received(), consumer.skipped()), (1, 9));
 }

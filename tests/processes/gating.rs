@@ -217,3 +217,15 @@ fn rows_say_who_and_how_far() {
     assert_eq!((info.cursor, info.lag, info.received + info.lost), (20, 0, 20));
     assert_eq!((info.received, info.lost), (consumer.received(), consumer.lost()));
 }
+
+#[test]
+fn a_slow_consumer_is_evicted_within_a_timeout_that_is_hardly_longer() {
+    let name = Name::new("evict-timeout");
+    let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
+    let mut slow = ring.consumer().name("slow").gating().attach().unwrap();
+    let mut producer = ring.producer().unwrap();
+    producer.evict_after(Some(Duration::from_millis(40)));
+    (0..8).for_each(|n| assert_eq!(producer.publish(&n), n));
+    assert_eq!(producer.publish_timeout(&8, PATIENCE), Ok(8));
+    assert_eq!(slow.recv(), Err(RecvError::Closed(CloseReason::Evicted)));
+}
