@@ -88,7 +88,7 @@ impl Model {
             From::Newest => self.head.saturating_sub(1),
             From::Oldest => self.head.saturating_sub(self.slots),
             From::Sequence(sequence) => sequence.into(),
-            From::Far(sequence) => sequence.min(1 << 62),
+            From::Far(sequence) => sequence.min((1 << 62) - 1),
         }
     }
 

@@ -106,7 +106,7 @@ impl Reader {
             Start::Next => head,
             Start::Newest => head.saturating_sub(1),
             Start::Oldest => head.saturating_sub(self.geometry.slots as u64),
-            Start::Sequence(sequence) => sequence.min(MAX_SEQUENCE),
+            Start::Sequence(sequence) => sequence,
         });
     }
 
@@ -168,8 +168,12 @@ impl Reader {
                     Err(Miss::NotYet) if pending < self.geometry.producers => pending += 1,
                     Err(Miss::NotYet) => break,
                     Err(Miss::Tombstone) => {}
-                    // A whole lap since the head was read: there is a newer one.
-                    Err(Miss::Lapped) => break,
+                    // A whole lap since the head was read: there is a newer one, and this one is jumped over at least.
+                    Err(Miss::Lapped) => {
+                        self.skipped += newest - self.cursor;
+                        self.go_to(newest);
+                        break;
+                    }
                 }
             }
             if self.must_wait(words) {
@@ -247,6 +251,8 @@ impl Reader {
 
     /// Goes to `sequence` without receiving anything.
     fn go_to(&mut self, sequence: u64) {
+        // Below the end of all sequences, from which on stamps would begin anew.
+        let sequence = sequence.min(MAX_SEQUENCE - 1);
         self.unreceived = sequence.wrapping_sub(self.received());
         self.cursor = sequence;
         self.place = Place::of(&self.geometry, sequence);
