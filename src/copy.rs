@@ -235,8 +235,12 @@ pub struct TooLarge {
 
 impl core::fmt::Display for TooLarge {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "a message of {} bytes does not fit into slots of {} bytes: \
-             split it, or create the ring with larger slot_bytes", self.bytes, self.slot_bytes)
+        write!(
+            f,
+            "a message of {} bytes does not fit into slots of {} bytes: \
+             split it, or create the ring with larger slot_bytes",
+            self.bytes, self.slot_bytes
+        )
     }
 }
 
@@ -265,7 +269,10 @@ mod tests {
                 let mut back = vec![0xAA; 3];
                 load_vec(granularity, &shared, bytes, &mut back);
                 assert_eq!(back, source, "{granularity:?}, {bytes} bytes");
-                assert!(shared[bytes.div_ceil(WORD)..].iter().all(|w| w.load(Ordering::Relaxed) == 0), "{granularity:?}, {bytes} bytes: wrote past the end");
+                assert!(
+                    shared[bytes.div_ceil(WORD)..].iter().all(|w| w.load(Ordering::Relaxed) == 0),
+                    "{granularity:?}, {bytes} bytes: wrote past the end"
+                );
             }
         }
     }

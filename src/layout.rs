@@ -278,8 +278,12 @@ impl Geometry {
             return out_of_range("slots", 0, "a ring needs at least 1 slot");
         }
         if payload_bytes == 0 {
-            return out_of_range("slot_bytes", 0, "a slot holds at least 1 byte \
-                 (and message types must not be empty)");
+            return out_of_range(
+                "slot_bytes",
+                0,
+                "a slot holds at least 1 byte \
+                 (and message types must not be empty)",
+            );
         }
         if readers == 0 || readers > MAX_READERS {
             return out_of_range("readers", readers as u64, "a ring has room for 1 to 4096 registered consumers");
@@ -464,8 +468,12 @@ impl Header {
     pub fn read(words: &[AtomicU64]) -> Result<Self, Refused> {
         let available = words.len() as u64 * WORD as u64;
         if words.len() < TEXT_WORD {
-            return Ok(out_of_range("segment size in bytes", available, "a header alone takes 1024 bytes; \
-                 the file is truncated or not a seqring segment")?);
+            return Ok(out_of_range(
+                "segment size in bytes",
+                available,
+                "a header alone takes 1024 bytes; \
+                 the file is truncated or not a seqring segment",
+            )?);
         }
         // Relaxed and a fence, not load(Acquire): on a read-only mapping only relaxed loads are defined.
         let magic = words[MAGIC].load(Ordering::Relaxed);
@@ -482,8 +490,12 @@ impl Header {
         }
         let segment_bytes = field(SEGMENT_BYTES);
         if segment_bytes != available || segment_bytes > MAX_SEGMENT_BYTES {
-            return Ok(out_of_range("segment size in the header", segment_bytes, "it differs from the size of the file, \
-                 or is beyond 2^46 bytes")?);
+            return Ok(out_of_range(
+                "segment size in the header",
+                segment_bytes,
+                "it differs from the size of the file, \
+                 or is beyond 2^46 bytes",
+            )?);
         }
         let kind = match field(KIND) {
             1 => Kind::Fixed,

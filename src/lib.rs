@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The models see rooms that nobody else does.
+#![cfg_attr(loom, allow(missing_docs))]
 
 #[cfg(all(not(loom), not(target_os = "linux")))]
 compile_error!("seqring needs Linux: it relies on /dev/shm and on open-file-description locks");
@@ -16,16 +18,26 @@ mod failpoint;
 
 // Rooms, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
 // public modules; for everybody else they are private.
-macro_rules! protocol_rooms {
-    ($($room:ident)*) => {$(
-        #[cfg(loom)]
-        #[allow(missing_docs)]
-        pub mod $room;
-        #[cfg(not(loom))]
-        mod $room;
-    )*};
-}
-protocol_rooms!(sync layout copy slot ring);
+#[cfg(not(loom))]
+mod copy;
+#[cfg(loom)]
+pub mod copy;
+#[cfg(not(loom))]
+mod layout;
+#[cfg(loom)]
+pub mod layout;
+#[cfg(not(loom))]
+mod ring;
+#[cfg(loom)]
+pub mod ring;
+#[cfg(not(loom))]
+mod slot;
+#[cfg(loom)]
+pub mod slot;
+#[cfg(not(loom))]
+mod sync;
+#[cfg(loom)]
+pub mod sync;
 
 #[cfg(not(loom))]
 mod error;

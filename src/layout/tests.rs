@@ -49,11 +49,25 @@ fn the_documented_table_is_the_layout() {
         ("ROW_CURSOR", ROW_CURSOR),
         ("ROW_RECEIVED", ROW_RECEIVED),
         ("ROW_LOST", ROW_LOST),
-        ("ROW_LONGEST_LAG", ROW_LONGEST_LAG), ("ROW_CHECKPOINT", ROW_CHECKPOINT), ("ROW_SLEEPS", ROW_SLEEPS), ("ROW_PID", ROW_PID), ("ROW_STATE", ROW_STATE), ("ROW_ORDERS", ROW_ORDERS), ("ROW_SYNC", ROW_SYNC), ("ROW_NAME_BYTES", ROW_NAME_BYTES), ("ROW_NAME", ROW_NAME), ("ROW_WAITS", ROW_WAITS), ("ROW_WAITED", ROW_WAITED)];
+        ("ROW_LONGEST_LAG", ROW_LONGEST_LAG),
+        ("ROW_CHECKPOINT", ROW_CHECKPOINT),
+        ("ROW_SLEEPS", ROW_SLEEPS),
+        ("ROW_PID", ROW_PID),
+        ("ROW_STATE", ROW_STATE),
+        ("ROW_ORDERS", ROW_ORDERS),
+        ("ROW_SYNC", ROW_SYNC),
+        ("ROW_NAME_BYTES", ROW_NAME_BYTES),
+        ("ROW_NAME", ROW_NAME),
+        ("ROW_WAITS", ROW_WAITS),
+        ("ROW_WAITED", ROW_WAITED),
+    ];
     let documented: Vec<(&str, usize)> = table("Reader table").iter().map(|row| (row[1], row[0].parse().unwrap())).collect();
     assert_eq!(documented, rows);
     let prose = include_str!("../../docs/layout.md");
-    assert!(prose.contains(&format!("Word {BELL} of the table is the bell")) && prose.contains(&format!("word {ROOM} the one by which producers sleep")));
+    assert!(
+        prose.contains(&format!("Word {BELL} of the table is the bell"))
+            && prose.contains(&format!("word {ROOM} the one by which producers sleep"))
+    );
     assert!(prose.contains(&format!("word {ROSTER} of the table")) && prose.contains(&format!("begins at word {ROWS} of the table")));
 
     let slot: Vec<(&str, &str)> = table("Slots").iter().map(|row| (row[0], row[1])).collect();

@@ -84,7 +84,17 @@ const LATEST_TRIES: usize = 64;
 impl Reader {
     /// A reader that starts at `start`.
     pub fn new(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag) -> Self {
-        let mut reader = Self { geometry, on_lag, cursor: 0, place: Place::of(&geometry, 0), unreceived: 0, lost: 0, skipped: 0, tombstones: 0, protected: u64::MAX };
+        let mut reader = Self {
+            geometry,
+            on_lag,
+            cursor: 0,
+            place: Place::of(&geometry, 0),
+            unreceived: 0,
+            lost: 0,
+            skipped: 0,
+            tombstones: 0,
+            protected: u64::MAX,
+        };
         reader.seek(words, start);
         reader
     }

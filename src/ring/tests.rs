@@ -12,7 +12,8 @@ struct Fixture {
 
 impl Fixture {
     fn new(slots: usize) -> Self {
-        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes: 8, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
+        let geometry =
+            Geometry::plan(Kind::Fixed, Sizes { payload_bytes: 8, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
         Self { words: zeroed(geometry.end_word()), geometry }
     }
 
@@ -56,7 +57,10 @@ fn starts_are_where_they_say() {
         let published_before = writer.next();
         ring.publish(&mut writer, published - published_before);
         let cursor = |start| ring.reader(start, OnLag::Oldest).cursor();
-        assert_eq!((cursor(Start::Next), cursor(Start::Newest), cursor(Start::Oldest), cursor(Start::Sequence(3))), (next, newest, oldest, 3));
+        assert_eq!(
+            (cursor(Start::Next), cursor(Start::Newest), cursor(Start::Oldest), cursor(Start::Sequence(3))),
+            (next, newest, oldest, 3)
+        );
     }
 }
 
@@ -211,7 +215,8 @@ fn corrupt_words_never_overflow_or_loop() {
 /// Registers a consumer in row `index`.
 fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
     let table = table(&ring.words, &ring.geometry);
-    let Joined { row, first, .. } = Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start, checkpoint: None });
+    let Joined { row, first, .. } =
+        Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start, checkpoint: None });
     (row, first)
 }
 
