@@ -79,21 +79,32 @@ impl Actor {
         threads.map(sleeps).all(|sleeps| sleeps == Some(true))
     }
 
-    /// SIGKILL; [`Actor::bury`] waits for its end.
+    /// SIGKILL; [`Actor::mourn`] waits for its end.
     pub fn kill(&mut self) {
         self.process.kill().expect("a child that was not waited for can be killed");
     }
 
-    /// Returns when the process is gone and the kernel has released what it held.
-    pub fn bury(&mut self, board: &Board) {
-        let status = self.process.wait().expect("a child can be waited for");
-        assert!(status.code().is_none(), "{} {} ended before it was killed: {status}", self.role.name, self.id());
+    /// Returns when the process has ended and the kernel has released what it held.
+    ///
+    /// It is not reaped yet. That can keep the kernel busy for two seconds, if a thread was ending while somebody looked at `/proc`, and would be taken
+    /// for time that the survivors have waited.
+    pub fn mourn(&mut self, board: &Board) {
+        let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
+        // SAFETY: the call writes into `info`, which lives through it and is never read; it concerns a child that was not reaped.
+        let ended = unsafe { libc::waitid(libc::P_PID, self.id(), info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) };
+        assert_eq!(ended, 0, "a child can be waited for: {}", std::io::Error::last_os_error());
         self.is_dead = true;
         self.read(board);
     }
 
+    /// Reaps the process, which has ended.
+    pub fn bury(&mut self) {
+        let status = self.process.wait().expect("a child can be waited for");
+        assert!(status.code().is_none(), "{} {} ended before it was killed: {status}", self.role.name, self.id());
+    }
+
     /// Expects it to end well by itself.
-    pub fn finish(mut self, board: &Board) {
+    pub fn finish(&mut self, board: &Board) {
         let started = Instant::now();
         loop {
             self.read(board);

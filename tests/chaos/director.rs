@@ -92,8 +92,9 @@ impl<'a> Director<'a> {
         expect_rows_of_the_living(&ring, &self.actors);
         self.board.set_phase(Phase::Close);
         let Self { actors, board, scene, dead_producers, report, .. } = self;
-        for actor in actors {
+        for mut actor in actors {
             actor.finish(&board);
+            report.call(actor.line.longest);
         }
         assert_eq!(ring.readers(), [], "all have left");
         // All live gating readers have compared what they saw with what was seen before them.
@@ -129,6 +130,9 @@ impl<'a> Director<'a> {
             });
             let report = if gates_died { &mut self.report.evictions } else { &mut self.report.burials };
             report.add(started.elapsed());
+        }
+        for index in &victims {
+            self.actors[*index].bury();
         }
         if self.random.one_in(4) {
             let absence = self.random.below(10_000);
@@ -180,11 +184,9 @@ impl<'a> Director<'a> {
         }
         for index in victims {
             let victim = &mut self.actors[*index];
-            victim.bury(&self.board);
+            victim.mourn(&self.board);
             self.report.early += u64::from(!victim.has_begun());
-            if victim.line.longest > 0 {
-                self.report.calls.add(Duration::from_nanos(victim.line.longest));
-            }
+            self.report.call(victim.line.longest);
         }
     }
 

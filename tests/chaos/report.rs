@@ -35,6 +35,13 @@ impl Report {
     pub fn kills(&self) -> u64 {
         self.killed.values().sum()
     }
+
+    /// A producer's longest call took so many nanoseconds; 0 of who made none.
+    pub fn call(&mut self, longest: u64) {
+        if longest > 0 {
+            self.calls.add(Duration::from_nanos(longest));
+        }
+    }
 }
 
 impl fmt::Display for Report {
