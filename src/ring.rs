@@ -3,7 +3,6 @@
 //! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped segment, over
 //! heap memory in unit tests, and over loom's atomics in the models.
 
-#[cfg_attr(not(any(test, loom)), allow(dead_code))] // until the consumer and the producer ring
 pub mod bell;
 pub mod crew;
 mod gate;
@@ -12,8 +11,8 @@ mod row;
 mod writer;
 
 pub use gate::Blocker;
-pub use row::{Description, Joined, Joiner, Order, Row, checkpoint, describe, evict, is_kept, sync, vacate, waited};
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
+pub use row::{Description, Joined, Joiner, Order, Row, checkpoint, describe, evict, is_kept, name_of, sync, vacate, waited};
 pub use writer::{Writer, look};
 
 use crate::layout::{Geometry, HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};

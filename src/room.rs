@@ -52,72 +52,78 @@ pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Opt
     let table = shared.table();
     let geometry = &shared.header.geometry;
     let look = || ring::look(shared.words(), geometry, next);
-    let full = |blocker: Blocker| Full { reader: ring::describe(table, blocker.row).name, lag: next.saturating_sub(blocker.cursor) };
     shared.expect_ours();
     let mut seen = look();
-    let Err(first) = seen else { return seen.map_err(full) };
-    // In the middle of a batch: who is waited for may sleep until it is told of the messages before.
-    shared.wake_consumers(Barrier::Full);
+    if seen.is_err() {
+        // In the middle of a batch: who is waited for may sleep until it is told of the messages before.
+        shared.wake_consumers(Barrier::Full);
+    }
     let end = patience.end();
     let bell = Bell { word: shared.room(), access: Access::Raise(Barrier::Full) };
-    let mut blocker = first;
-    let mut since = Instant::now();
-    // When the consumer that holds us up is to be evicted.
-    let due = |since: Instant| evict_after.and_then(|patience| since.checked_add(patience));
-    let mut waiting = waiter.start(end.into_iter().chain(due(since)).min());
+    // One consumer after the other, each for as long as it is the slowest.
     loop {
-        let roused = match patience {
-            Patience::None => Roused::Timeout,
-            _ => waiting.until(&[bell], || {
-                seen = look();
-                matches!(seen, Err(slowest) if (slowest.row, slowest.state) == (blocker.row, blocker.state))
-            }),
-        };
-        let now = Instant::now();
-        let is_due = due(since).is_some_and(|due| now >= due);
-        let slowest = match seen {
-            Ok(limit) => {
-                ring::waited(table, blocker.row, (now - since).as_nanos() as u64);
-                return Ok(limit);
-            }
-            Err(slowest) => slowest,
-        };
-        let gone = if (slowest.row, slowest.state) != (blocker.row, blocker.state) {
-            false
-        } else if !shared.is_reader_alive(blocker.row) {
-            // Nobody rings for a death.
-            ring::vacate(table, blocker.row, blocker.state, FREE);
-            true
-        } else if is_due && patience != Patience::None {
-            ring::vacate(table, blocker.row, blocker.state, EVICTED);
-            shared.wake_consumers(Barrier::Full);
-            true
-        } else {
-            // It may stand before the claim of a producer that died.
-            if geometry.producers > 1 && crew::resolve(shared.words(), geometry, blocker.cursor, |row| shared.is_member_alive(row)) {
-                shared.wake_consumers(Barrier::Full);
-            }
-            if roused == Roused::Timeout {
-                if patience != Patience::None {
-                    ring::waited(table, blocker.row, (now - since).as_nanos() as u64);
-                }
-                return Err(full(slowest));
-            }
-            blocker = slowest;
-            continue;
-        };
-        // Another holds us up now, or nobody.
-        if patience != Patience::None {
-            ring::waited(table, blocker.row, (now - since).as_nanos() as u64);
-        }
-        if gone {
-            seen = look();
-        }
-        blocker = match seen {
+        let blocker = match seen {
             Ok(limit) => return Ok(limit),
             Err(slowest) => slowest,
         };
-        since = now;
-        waiting = waiter.start(end.into_iter().chain(due(since)).min());
+        let since = Instant::now();
+        let due = evict_after.and_then(|patience| since.checked_add(patience));
+        let mut waiting = waiter.start(end.into_iter().chain(due).min());
+        let outcome = loop {
+            let roused = match patience {
+                Patience::None => Roused::Timeout,
+                _ => waiting.until(&[bell], || {
+                    seen = look();
+                    seen.is_err_and(|slowest| slowest.is_same(&blocker))
+                }),
+            };
+            let slowest = match seen {
+                Err(slowest) if slowest.is_same(&blocker) => slowest,
+                _ => break Outcome::Free,
+            };
+            if !shared.is_reader_alive(blocker.row) {
+                break Outcome::Gone(FREE);
+            }
+            if patience != Patience::None && due.is_some_and(|due| Instant::now() >= due) {
+                break Outcome::Gone(EVICTED);
+            }
+            // It may stand before the claim of a producer that died.
+            if geometry.producers > 1 && crew::resolve(shared.words(), geometry, slowest.cursor, |row| shared.is_member_alive(row)) {
+                shared.wake_consumers(Barrier::Full);
+            }
+            if roused == Roused::Timeout {
+                break Outcome::Timeout(slowest);
+            }
+        };
+        if patience != Patience::None {
+            ring::waited(table, blocker.row, since.elapsed().as_nanos() as u64);
+        }
+        match outcome {
+            Outcome::Free => continue,
+            Outcome::Gone(state) => {
+                ring::vacate(table, blocker.row, blocker.state, state);
+                if state == EVICTED {
+                    shared.wake_consumers(Barrier::Full);
+                }
+            }
+            Outcome::Timeout(slowest) => {
+                if let Some(reader) = ring::name_of(table, slowest.row, slowest.state) {
+                    return Err(Full { reader, lag: next.saturating_sub(slowest.cursor) });
+                }
+                // It has gone this very moment.
+            }
+        }
+        seen = look();
     }
+}
+
+/// What waiting for one consumer has come to.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    /// It is not, or no longer, the one to be waited for.
+    Free,
+    /// It has died, or is given up on, which its row's state is to say.
+    Gone(u64),
+    /// It still stands there, and the patience is at its end.
+    Timeout(Blocker),
 }

@@ -190,7 +190,12 @@ impl Ring {
 
     /// A consumer that takes row `index` of the reader table, to gate from the head on.
     pub fn join(&self, index: usize) -> Member {
-        let joiner = Joiner { name: "", pid: 0, gating: true, start: None, checkpoint: None };
+        self.join_as(index, "", None)
+    }
+
+    /// As [`Ring::join`], under a name, and starting there.
+    pub fn join_as(&self, index: usize, name: &str, start: Option<u64>) -> Member {
+        let joiner = Joiner { name, pid: 0, gating: true, start, checkpoint: None };
         let Joined { row, first, head } = Row::join(&self.words, self.table(), index, joiner);
         let mut follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
         follower.reader.protect(head);
@@ -207,6 +212,11 @@ impl Ring {
     /// Frees the row of `blocker`, which is dead; returns whether it still had it.
     pub fn bury(&self, blocker: Blocker) -> bool {
         ring::vacate(self.table(), blocker.row, blocker.state, FREE)
+    }
+
+    /// The name of `blocker`, if it still has its row.
+    pub fn name_of(&self, blocker: Blocker) -> Option<String> {
+        ring::name_of(self.table(), blocker.row, blocker.state)
     }
 
     /// Evicts `blocker`, which lives; returns whether it still had its row.

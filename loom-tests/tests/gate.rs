@@ -220,6 +220,40 @@ fn dead_while_joined() {
     });
 }
 
+/// A consumer has died; the producer says whom it waits for while another takes the row.
+#[test]
+fn named_while_joined() {
+    explore(
+        "gate::named_while_joined",
+        Bound::Preemptions,
+        &["named the dead", "named the next", "named nobody", "not blocked"],
+        |outcomes| {
+            let ring = Ring::with_readers(1, 1);
+            let mut writer = ring.writer();
+            drop(ring.join_as(0, "dead", None));
+            ring.try_publish(&mut writer).expect("the ring is empty");
+            let looking = {
+                let (ring, outcomes) = (ring.clone(), outcomes.clone());
+                thread::spawn(move || {
+                    let Err(blocker) = ring.look(writer.next()) else { return outcomes.saw("not blocked") };
+                    // States count the owners.
+                    let (expected, outcome) = if blocker.state >> 8 == 1 { ("dead", "named the dead") } else { ("next", "named the next") };
+                    match ring.name_of(blocker) {
+                        Some(name) => {
+                            assert_eq!(name, expected);
+                            outcomes.saw(outcome);
+                        }
+                        None => outcomes.saw("named nobody"),
+                    }
+                })
+            };
+            let member = ring.join_as(0, "next", Some(0));
+            looking.join().unwrap();
+            drop(member);
+        },
+    );
+}
+
 /// A consumer dies behind `step` of joining, and another takes its row, while a producer publishes and evicts the dead one.
 fn died_joining(name: &'static str, step: Step, outcomes: &[&'static str]) {
     // Before the roster reaches the row, no look does.

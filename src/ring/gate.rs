@@ -16,6 +16,13 @@ pub struct Blocker {
     pub cursor: u64,
 }
 
+impl Blocker {
+    /// Whether it is the same consumer, wherever that is by now.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.row, self.state) == (other.row, other.state)
+    }
+}
+
 /// Looks at the reader table before message `next`: the sequence that bounds what may be written without another look, or the
 /// slowest consumer, if that is to be waited for.
 ///

@@ -81,6 +81,14 @@ impl Row {
             row[word].store(value, Ordering::Relaxed);
             hit(Step::JoinField);
         };
+        let gate = row[ROW_STATE].load(Ordering::Relaxed);
+        if gate & 0xFF == GATING && joiner.checkpoint.is_none() {
+            // Its owner is dead, as we hold the lock, and what it has not read is not ours to keep.
+            vacate(table, index, gate, FREE);
+        }
+        // Release: pairs with the acquire fence in `name_of`: who reads of our name sees that the row is no longer its last owner's. And, as in
+        // `advance`, for the last owner: who sees our cursor, its copies are done.
+        fence(Ordering::Release);
         // Before the state: who gives orders to us has seen it. What comes late for the last owner is looked at and found to be nothing.
         let orders = row[ROW_ORDERS].load(Ordering::Relaxed);
         // First, and only if it is another's: who dies over its joining has not lost it.
@@ -98,14 +106,15 @@ impl Row {
             padded[..chunk.len()].copy_from_slice(chunk);
             put(ROW_NAME + offset, u64::from_ne_bytes(padded));
         }
-        // Release: as in `advance`, for the row's last owner. A producer that still sees its state may see our cursor.
-        row[ROW_CURSOR].store(joiner.start.unwrap_or_else(|| head(words)), Ordering::Release);
+        // Relaxed: a producer that still sees the last owner's state may see our cursor, but the fence above has released what that one copied.
+        row[ROW_CURSOR].store(joiner.start.unwrap_or_else(|| head(words)), Ordering::Relaxed);
         hit(Step::JoinProvisional);
         let owners = (row[ROW_STATE].load(Ordering::Relaxed) >> 8).wrapping_add(1);
         let state = owners << 8 | if joiner.gating { GATING } else { JOINED };
-        // A swap, so that what the last owner released when it left is released with our state too. Relaxed: a producer that sees the
-        // row taken and not its cursor is bound by an older look, as below.
-        row[ROW_STATE].swap(state, Ordering::Relaxed);
+        // A swap, so that what the last owner released when it left is released with our state too. Release: pairs with the acquire load of
+        // the state in `gate::look`. A producer that waits for us finds our name here. (One that sees the row taken and not its cursor is bound
+        // by an older look, as below.)
+        row[ROW_STATE].swap(state, Ordering::Release);
         hit(Step::JoinState);
         enlist(table, index);
         hit(Step::JoinRoster);
@@ -281,15 +290,22 @@ pub fn waited(table: &[AtomicU64], index: usize, nanoseconds: u64) {
     hit(Step::WaitTime);
 }
 
+/// Name of the consumer that has row `index`, if that is still the one whose state word is `state`.
+pub fn name_of(table: &[AtomicU64], index: usize, state: u64) -> Option<String> {
+    let name = name(row_words(table, index));
+    // Acquire: pairs with the release fence in `Row::join`. If any of the name is the next owner's, the state is no longer this one's; without
+    // it, a consumer would be named that nobody has waited for.
+    fence(Ordering::Acquire);
+    (row_words(table, index)[ROW_STATE].load(Ordering::Relaxed) == state).then_some(name)
+}
+
 /// What row `index` says about its consumer.
 pub fn describe(table: &[AtomicU64], index: usize) -> Description {
     let row = row_words(table, index);
     let get = |word: usize| row[word].load(Ordering::Relaxed);
-    let mut name: Vec<u8> = row[ROW_NAME..ROW_WAITS].iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
-    name.truncate(get(ROW_NAME_BYTES) as usize);
     Description {
         state: get(ROW_STATE) & 0xFF,
-        name: String::from_utf8_lossy(&name).into_owned(),
+        name: name(row),
         pid: get(ROW_PID),
         cursor: get(ROW_CURSOR),
         received: get(ROW_RECEIVED),
@@ -299,6 +315,14 @@ pub fn describe(table: &[AtomicU64], index: usize) -> Description {
         waits: get(ROW_WAITS),
         waited: get(ROW_WAITED),
     }
+}
+
+fn name(row: &[AtomicU64]) -> String {
+    let bytes = row[ROW_NAME_BYTES].load(Ordering::Relaxed).min(MAX_READER_NAME_BYTES as u64) as usize;
+    let words = row[ROW_NAME..].iter().take(bytes.div_ceil(WORD));
+    let mut name: Vec<u8> = words.flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    name.truncate(bytes);
+    String::from_utf8_lossy(&name).into_owned()
 }
 
 /// The fields of a row; each is from some moment of its own.
