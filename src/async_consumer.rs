@@ -8,13 +8,14 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use crate::consumer::{Consumer, Lagged, RecvError};
+use crate::consumer::{Consumer, Lagged, RecvError, Wanted};
 use crate::error::Error;
 use crate::message::Message;
 use crate::reactor::{Interest, Reactor};
 use crate::registration::{Free, Registration};
-use crate::ring::{CloseReason, TryRecvError};
+use crate::ring::TryRecvError;
 use crate::segment::Segment;
+use crate::wait::Roused;
 
 /// A consumer whose tasks wait without blocking their thread, in any runtime; made by [`Consumer::into_async`].
 ///
@@ -85,13 +86,15 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
                 Err(TryRecvError::Empty) => {}
             }
             let (expected, relies) = self.consumer.prepare_to_sleep();
-            let died = !self.consumer.shared().is_producer_alive();
-            // Behind both: the last message may have come before the producer's death, and none may come unseen from here on.
-            if self.consumer.is_roused() || self.consumer.goes_over() {
-                continue;
-            }
-            if died {
-                return Poll::Ready(Err(RecvError::Closed(CloseReason::ProducerDied)));
+            // Behind that: none may come unseen from here on.
+            match self.consumer.outcome(Roused::Check) {
+                Some(Ok(Wanted::Receive)) => continue,
+                Some(Ok(Wanted::GoOver)) => {
+                    self.consumer.go_over();
+                    continue;
+                }
+                Some(Err(reason)) => return Poll::Ready(Err(RecvError::Closed(reason))),
+                None => {}
             }
             // The page is this consumer's alone, and stays where it is as long as the reactor knows of it.
             let key = Arc::as_ptr(&self.bell).addr();

@@ -301,11 +301,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// # Errors
     /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the call.
     pub fn latest(&mut self) -> Result<M::Owned, TryRecvError> {
-        self.obey()?;
-        let payload_bytes = self.shared.header.geometry.payload_bytes;
-        let newest = self.reader.latest(self.shared.words(), |body| M::take(body, payload_bytes));
-        self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
-        newest.map(M::accept)
+        self.take_latest(M::take).map(M::accept)
     }
 
     /// Makes it a consumer for asynchronous code.
@@ -376,6 +372,14 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
+    fn take_latest<T>(&mut self, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, TryRecvError> {
+        self.obey()?;
+        let payload_bytes = self.shared.header.geometry.payload_bytes;
+        let newest = self.reader.latest(self.shared.words(), |body| take(body, payload_bytes));
+        self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
+        newest
+    }
+
     /// Does what the producer wants of a registered consumer.
     #[inline(always)]
     fn obey(&mut self) -> Result<(), TryRecvError> {
@@ -384,7 +388,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 
     /// Tells the reader table about all progress; what comes before `done` has been dealt with.
     #[inline(always)]
-    fn tell(&mut self, done: u64) {
+    pub(crate) fn tell(&mut self, done: u64) {
         self.registration.tell(&self.reader, self.shared.words(), done);
     }
 
@@ -476,11 +480,6 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Tells the reader table about all progress before a wait that is not this consumer's own; what comes before `done` has been dealt with.
-    pub(crate) fn pause(&mut self, done: u64) {
-        self.tell(done);
-    }
-
     /// Tells the reader table how often a wait that is not this consumer's own has slept.
     pub(crate) fn slept(&self, sleeps: u64) {
         self.registration.slept(sleeps);
@@ -501,16 +500,6 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
         self.bell().map_or_else(|| (peek(self.shared.bell()), false), |bell| bell.prepare())
-    }
-
-    /// Goes over the next sequence, if it was claimed by a producer that died over it.
-    #[cfg(feature = "async")]
-    pub(crate) fn goes_over(&mut self) -> bool {
-        let orphan = self.is_at_orphan();
-        if orphan {
-            self.reader.go_over();
-        }
-        orphan
     }
 
     #[cfg(feature = "async")]
@@ -583,11 +572,7 @@ impl<R: Registration> Consumer<[u8], R> {
     /// # Errors
     /// As [`Consumer::latest`]; the content of the vector is unspecified then.
     pub fn latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
-        self.obey()?;
-        let payload_bytes = self.shared.header.geometry.payload_bytes;
-        let newest = self.reader.latest(self.shared.words(), |body| take_bytes(body, payload_bytes, message));
-        self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
-        newest
+        self.take_latest(|body, payload_bytes| take_bytes(body, payload_bytes, message))
     }
 }
 

@@ -362,7 +362,7 @@ impl<M: Message + ?Sized, R: Registration> Lanes<M, R> {
                     // A producer that waits for one of the consumers must see how far it is before the two wait for each other. (The silent
                     // lanes have told theirs when they were looked at.)
                     for lane in lanes.iter_mut().filter(|lane| lane.held.is_some()) {
-                        lane.consumer.pause(lane.delivered());
+                        lane.consumer.tell(lane.delivered());
                     }
                     return Look::Nothing { until };
                 }

@@ -17,12 +17,12 @@ use crate::layout::{
 };
 use crate::message::{Format, Message};
 use crate::producer::{Producer, SharedProducer};
-use crate::ring::bell::{self, Barrier};
+use crate::ring::bell::Barrier;
 use crate::ring::{self, Writer};
 use crate::segment::{Role, Segment, path};
 use crate::standing::{Several, Sole};
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::{futex, wake};
+use crate::wait::{wake_regardless, wake_sleepers};
 
 /// Slots of a ring whose creator does not say.
 const DEFAULT_SLOTS: usize = 1024;
@@ -101,15 +101,13 @@ impl Shared {
     /// Wakes the consumers that sleep, behind what they sleep for.
     #[inline(always)]
     pub(crate) fn wake_consumers(&self, barrier: Barrier) {
-        if bell::is_raised(self.bell(), barrier) {
-            wake(self.bell());
-        }
+        wake_sleepers(self.bell(), barrier);
     }
 
-    /// Wakes the consumers that sleep, asked or not: a producer may have been killed between lowering the bit and waking.
-    fn wake_all_consumers(&self) {
-        let _ = bell::ring(self.bell());
-        futex::wake_all(self.bell());
+    /// Whether another ring has taken the name. Only for who holds [`Role::Producer`], as all do who replace a ring: if the state says so and the
+    /// name still means this segment, who was replacing it died over that, and the ring is open to be continued.
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.words()[STATE].load(Ordering::Relaxed) == SUPERSEDED && !self.segment.is_named()
     }
 
     /// Whether all of the segment is mapped for writing.
@@ -271,18 +269,14 @@ impl<M: Message + ?Sized> Ring<M> {
             return Err(exists());
         }
         let refused = match shared.segment.try_lock(Role::Producer) {
-            // Who replaces a segment holds this lock meanwhile: behind it, the state tells. If the name still means this
-            // segment, who was replacing it died over that, and the ring is open to be continued.
-            Ok(true) if words[STATE].load(Ordering::Relaxed) == SUPERSEDED && !shared.segment.is_named() => {
-                Error::Superseded { name: shared.name.clone() }
-            }
+            Ok(true) if shared.is_superseded() => Error::Superseded { name: shared.name.clone() },
             Ok(true) => {
                 hit(Step::ResumeLock);
                 words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
                 hit(Step::ResumePid);
                 let writer = Writer::resume(words, shared.header.geometry);
                 let producer = Producer::new(shared.clone(), Sole::new(shared.clone(), writer));
-                shared.wake_all_consumers();
+                wake_regardless(shared.bell());
                 return Ok(producer);
             }
             Ok(false) => {
@@ -306,7 +300,7 @@ impl<M: Message + ?Sized> Ring<M> {
             return Err(Error::ProducerKind { name: shared.name.clone(), producers: 1 });
         }
         let producer = Producer::new(shared.clone(), Several::join(shared)?);
-        shared.wake_all_consumers();
+        wake_regardless(shared.bell());
         Ok(producer)
     }
 
@@ -805,10 +799,7 @@ impl Stale {
         if let Some(header) = &header {
             ring::supersede(words);
             hit(Step::ReplaceState);
-            let bell = &ring::table(words, &header.geometry)[BELL];
-            // Behind a fence, so that who has raised the bit and not seen the state does not sleep.
-            let _ = bell::is_raised(bell, Barrier::Full) && bell::ring(bell);
-            futex::wake_all(bell);
+            wake_regardless(&ring::table(words, &header.geometry)[BELL]);
         }
         self.segment.unlink().map(|_| hit(Step::ReplaceName)).map_err(|error| {
             // It keeps its name, so it has not been superseded.

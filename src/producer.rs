@@ -14,11 +14,11 @@ use crate::layout::{BELL, Granularity};
 use crate::message::{Message, fixed_payload, variable_payload};
 use crate::open::Shared;
 use crate::ring;
-use crate::ring::bell::{Barrier, is_raised};
+use crate::ring::bell::Barrier;
 use crate::room::{Full, room, room_at_last};
 use crate::standing::{Several, Sole, Standing};
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::{self, HELD_UP_CHECK, Patience, WaitStrategy, Waiter, barrier};
+use crate::wait::{HELD_UP_CHECK, Patience, WaitStrategy, Waiter, barrier, wake_sleepers};
 
 /// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was created for several.
 ///
@@ -90,8 +90,7 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
     pub(crate) fn new(shared: Arc<Shared>, standing: S) -> Self {
         let payload_bytes = shared.header.geometry.payload_bytes;
         let word = shared.header.geometry.table_word + BELL;
-        let bell =
-            if shared.header.parkable { Rope { word, pull: Pull::of(barrier::register()) } } else { Rope { word, pull: Pull::Never } };
+        let bell = Rope { word, barrier: shared.header.parkable.then(barrier::register) };
         let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
         Self { standing, shared, payload_bytes, evict_after: None, bell, waiter, _message: PhantomData }
     }
@@ -146,44 +145,18 @@ impl<M: Message + ?Sized> Producer<M> {
     }
 }
 
-/// Where the bell is by which consumers sleep, and how to look at it.
+/// Where the bell is by which consumers sleep, and what stands between a message and the look at it; nothing, if nobody may sleep.
 #[derive(Debug, Clone, Copy)]
 struct Rope {
     word: usize,
-    pull: Pull,
-}
-
-/// What stands between a message and the look at the bell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pull {
-    /// A light barrier.
-    Light,
-    /// A fence.
-    Fenced,
-    /// Nobody may sleep.
-    Never,
-}
-
-impl Pull {
-    fn of(barrier: Barrier) -> Self {
-        match barrier {
-            Barrier::Light => Self::Light,
-            Barrier::Full => Self::Fenced,
-        }
-    }
+    barrier: Option<Barrier>,
 }
 
 /// Wakes the consumers that sleep, behind a message.
 #[inline(always)]
 fn wake(words: &[AtomicU64], bell: Rope) {
-    let word = &words[bell.word];
-    let raised = match bell.pull {
-        Pull::Light => is_raised(word, Barrier::Light),
-        Pull::Fenced => is_raised(word, Barrier::Full),
-        Pull::Never => false,
-    };
-    if raised {
-        wait::wake(word);
+    if let Some(barrier) = bell.barrier {
+        wake_sleepers(&words[bell.word], barrier);
     }
 }
 

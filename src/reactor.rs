@@ -12,7 +12,7 @@ use crate::layout::BELL;
 use crate::ring::bell::{self, Barrier};
 use crate::segment::Segment;
 use crate::sync::AtomicU64;
-use crate::wait::{IDLE_CHECK, futex, wake};
+use crate::wait::{IDLE_CHECK, futex, wake_sleepers};
 
 /// What the thread sleeps at most where nobody rings for one of the tasks.
 const NAP: Duration = Duration::from_millis(1);
@@ -89,9 +89,7 @@ impl Reactor {
         entries.retain(|entry| entry.interest.key != interest.key);
         entries.push(Entry { interest, until });
         drop(entries);
-        if bell::is_raised(&self.bell, Barrier::Full) {
-            wake(&self.bell);
-        }
+        wake_sleepers(&self.bell, Barrier::Full);
     }
 
     /// Forgets a task, if this process has any.

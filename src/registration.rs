@@ -10,11 +10,11 @@ use crate::failpoint::{Step, hit};
 use crate::layout::{Geometry, ROOM};
 use crate::open::Shared;
 use crate::registration::private::Hooks;
-use crate::ring::bell::{self, Barrier};
+use crate::ring::bell::Barrier;
 use crate::ring::{self, CloseReason, Joined, Joiner, Order, Reader, Row, Start, TryRecvError};
 use crate::segment::{Role, Segment};
 use crate::sync::AtomicU64;
-use crate::wait::wake;
+use crate::wait::wake_sleepers;
 
 /// Cursors are published at least every this many messages; more often would only make the line travel.
 const LONGEST_STRIDE: u64 = 32;
@@ -50,7 +50,6 @@ pub struct Registered {
 struct Seat {
     /// The table, mapped for writing, on an open file of its own that holds the row's lock.
     table: Segment,
-    row: usize,
     slots: u64,
     gating: bool,
     resumable: bool,
@@ -147,7 +146,7 @@ impl Registered {
         if wishes.gating {
             reader.protect(head);
         }
-        let seat = Seat { table, row: row.index(), slots: geometry.slots as u64, gating: wishes.gating, resumable: wishes.resume, file };
+        let seat = Seat { table, slots: geometry.slots as u64, gating: wishes.gating, resumable: wishes.resume, file };
         if wishes.resume && checkpoint.is_none() {
             row.checkpoint(seat.table.words(), first);
         }
@@ -263,26 +262,18 @@ fn tell(seat: &Seat, row: Row, words: &[AtomicU64], [told, cursor, done, receive
 
 /// Wakes a producer that sleeps until there is room, behind what has made some. A fence each time, but few times.
 fn ring_for_room(table: &[AtomicU64]) {
-    if bell::is_raised(&table[ROOM], Barrier::Full) {
-        wake(&table[ROOM]);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        // A forked child has a copy, and must not leave for its parent.
-        if self.table.is_ours() {
-            self.table.unlock(Role::Reader(self.row));
-            hit(Step::LeaveLock);
-        }
-    }
+    wake_sleepers(&table[ROOM], Barrier::Full);
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        if self.seat.table.is_ours() {
-            self.row.leave(self.seat.table.words());
-            ring_for_room(self.seat.table.words());
+        let table = &self.seat.table;
+        // A forked child has a copy, and must not leave for its parent.
+        if table.is_ours() {
+            self.row.leave(table.words());
+            ring_for_room(table.words());
+            table.unlock(Role::Reader(self.row.index()));
+            hit(Step::LeaveLock);
         }
     }
 }

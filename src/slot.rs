@@ -132,20 +132,16 @@ pub fn bury(slot: &[AtomicU64], sequence: u64) {
     }
 }
 
-/// The first message that is not done in this slot, as its stamp says, of those of `sequence`'s place in a ring of `slots` slots. Beyond `sequence`
-/// if that is done, and not otherwise.
-pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> u64 {
+/// The first message that is not done in this slot, up to `sequence`, of those that come into it in a ring of `slots` slots. Corrupt stamps yield
+/// any.
+pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> Option<u64> {
     let stamp = slot[SLOT_STAMP].load(Ordering::Relaxed);
-    if stamp >= ready(sequence) {
-        return sequence.saturating_add(slots);
-    }
     let in_slot = stamp / 4;
     match stamp % 4 {
-        _ if stamp == 0 => sequence % slots,
-        1 => in_slot,
-        // Nobody writes that.
-        0 => sequence,
-        _ => in_slot.saturating_add(slots).min(sequence),
+        _ if stamp >= ready(sequence) => None,
+        _ if stamp == 0 => Some(sequence % slots),
+        2 | 3 => Some(in_slot.saturating_add(slots)),
+        _ => Some(in_slot),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether a producer is the only one of its ring, or one of several.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 
 use crate::error::Error;
 use crate::failpoint::{Step, hit};
-use crate::layout::{PRODUCER_PID, ROW_PRODUCER_PID, STATE, SUPERSEDED};
+use crate::layout::{PRODUCER_PID, ROW_PRODUCER_PID};
 use crate::open::Shared;
 use crate::ring::crew::{Member, Surroundings};
 use crate::ring::{self, Writer};
@@ -113,16 +114,12 @@ impl Several {
         let io = |doing: &'static str| move |error| Error::io(&shared.name, doing, error);
         let file = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
         let mut desk = Desk { file, row: usize::MAX };
-        let patience = Instant::now() + PATIENCE;
-        while !desk.file.try_lock(Role::Producer).map_err(io("lock the segment"))? {
-            if Instant::now() >= patience {
-                return Err(Error::InUse { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) });
-            }
-            thread::sleep(POLL);
+        if !desk.lock().map_err(io("lock the segment"))? {
+            return Err(Error::InUse { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) });
         }
         hit(Step::ResumeLock);
-        // From here on the lock goes with the file, if we fail. As in `Ring::producer`: it tells whether the ring has been replaced.
-        if words[STATE].load(Ordering::Relaxed) == SUPERSEDED && !shared.segment.is_named() {
+        // From here on the lock goes with the file, if we fail.
+        if shared.is_superseded() {
             return Err(Error::Superseded { name: shared.name.clone() });
         }
         for row in 0..geometry.producers {
@@ -145,6 +142,17 @@ impl Several {
 }
 
 impl Desk {
+    /// Takes the lock that all hold who join or close; returns whether it could be had. Who has it is quick, or dead and without the lock.
+    fn lock(&self) -> io::Result<bool> {
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            match self.file.try_lock(Role::Producer) {
+                Ok(false) if Instant::now() < patience => thread::sleep(POLL),
+                taken => return taken,
+            }
+        }
+    }
+
     /// Whether the producer that has row `row` lives.
     fn is_alive(&self, row: usize) -> bool {
         row == self.row || self.file.is_locked_elsewhere(Role::Member(row)).unwrap_or(true)
@@ -169,15 +177,9 @@ impl Write for Several {
     }
 
     fn close(&mut self, words: &[AtomicU64]) {
-        // Who joins or closes at this moment is quick, or dead and without the lock.
-        let patience = Instant::now() + PATIENCE;
-        while !self.desk.file.try_lock(Role::Producer).unwrap_or(false) {
-            if Instant::now() >= patience {
-                return;
-            }
-            thread::sleep(POLL);
+        if self.desk.lock().unwrap_or(false) {
+            self.member.close(words, |row| self.desk.is_alive(row));
         }
-        self.member.close(words, |row| self.desk.is_alive(row));
     }
 
     fn release(&mut self) {

@@ -19,7 +19,7 @@ pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, Roused, Waiter}
 
 use std::time::{Duration, Instant};
 
-use crate::ring::bell;
+use crate::ring::bell::{self, Barrier};
 use crate::sync::AtomicU64;
 
 /// How a blocking call waits for the other side.
@@ -70,13 +70,27 @@ impl Patience {
     }
 }
 
-/// Wakes all who sleep for the calling side, behind `bell::is_raised`.
+/// Wakes all who sleep by `word`, behind what they wait for.
+#[inline(always)]
+pub(crate) fn wake_sleepers(word: &AtomicU64, barrier: Barrier) {
+    if bell::is_raised(word, barrier) {
+        wake(word);
+    }
+}
+
 #[cold]
 #[inline(never)]
-pub(crate) fn wake(word: &AtomicU64) {
+fn wake(word: &AtomicU64) {
     if bell::ring(word) {
         futex::wake_all(word);
     }
+}
+
+/// Wakes all who sleep by `word`, asked or not: who was to wake them may have been killed between lowering the bit and waking.
+pub(crate) fn wake_regardless(word: &AtomicU64) {
+    // Behind a fence, so that who raises the bit and does not see what it waits for does not fall asleep, either.
+    let _ = bell::is_raised(word, Barrier::Full) && bell::ring(word);
+    futex::wake_all(word);
 }
 
 #[cfg(test)]

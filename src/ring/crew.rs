@@ -207,12 +207,9 @@ pub fn resolve(words: &[AtomicU64], geometry: &Geometry, sequence: u64, is_alive
     let slot = Place::of(geometry, sequence).slot(words);
     let slots = geometry.slots as u64;
     // The earliest first: over a claim whose slot is still in use a lap before, no tombstone may be written.
-    let mut earliest = earliest_pending(slot, sequence, slots);
-    if earliest > sequence {
-        // It is done.
-        return false;
-    }
-    if (sequence - earliest) % slots != 0 || (sequence - earliest) / slots > MAX_PRODUCERS as u64 {
+    let Some(mut earliest) = earliest_pending(slot, sequence, slots) else { return false };
+    let laps = sequence.checked_sub(earliest).filter(|ahead| ahead % slots == 0).map(|ahead| ahead / slots);
+    if laps.is_none_or(|laps| laps > MAX_PRODUCERS as u64) {
         // No such claim belongs here, and as many cannot be open: memory is corrupt, and must not keep us.
         earliest = sequence;
     }

@@ -2,7 +2,7 @@
 
 use crate::failpoint::{Step, hit};
 use crate::layout::{FREE, GATING, Geometry, ROSTER, ROW_CURSOR, ROW_STATE, ROW_SYNC};
-use crate::ring::row::{roster_rows, row_words};
+use crate::ring::row::row_words;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The consumer that a producer has to wait for.
@@ -36,7 +36,8 @@ pub fn look(table: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, 
     let roster = table[ROSTER].load(Ordering::Acquire);
     let mut slowest: Option<Blocker> = None;
     let mut taken = 0;
-    for index in 0..roster_rows(roster, table) {
+    // Bounded, whatever corrupt memory says.
+    for index in 0..geometry.readers.min(roster as usize & 0xFFFF) {
         let row = row_words(table, index);
         // Acquire: pairs with the release in `vacate`. What a consumer that has left received, it has copied.
         let state = row[ROW_STATE].load(Ordering::Acquire);

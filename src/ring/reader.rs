@@ -201,7 +201,7 @@ impl Reader {
 
     /// Goes on at `sequence`, if that is ahead, at the producer's wish; returns how many messages are lost by that.
     pub fn forced_to(&mut self, sequence: u64) -> u64 {
-        let lost = sequence.min(MAX_SEQUENCE).saturating_sub(self.cursor);
+        let lost = sequence.min(MAX_SEQUENCE - 1).saturating_sub(self.cursor);
         if lost > 0 {
             self.lost += lost;
             self.go_to(self.cursor + lost);

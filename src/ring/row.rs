@@ -17,12 +17,6 @@ pub fn row_words(table: &[AtomicU64], index: usize) -> &[AtomicU64] {
     &table[ROWS + index * ROW..ROWS + (index + 1) * ROW]
 }
 
-/// How many rows, from the first, may be taken, as the roster says.
-pub fn roster_rows(roster: u64, table: &[AtomicU64]) -> usize {
-    // Bounded by the table, whatever corrupt memory says.
-    (roster as usize & 0xFFFF).min((table.len() - ROWS) / ROW)
-}
-
 /// What a consumer brings along when it registers.
 #[derive(Debug, Clone, Copy)]
 pub struct Joiner<'a> {

@@ -8,8 +8,8 @@ use seqring::Ring;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{History, Read, Written};
-use crate::plan::{Plan, Shape};
-use crate::record::{Bytes, Traffic, Words, read, write};
+use crate::plan::Plan;
+use crate::record::{Traffic, read, write};
 use crate::support::Name;
 use crate::support::role::{self, Child};
 
@@ -17,13 +17,14 @@ use crate::support::role::{self, Child};
 macro_rules! with_traffic {
     ($plan:expr, $function:ident($($argument:expr),*)) => {
         match $plan.shape {
-            Shape::Word => $function::<Words<1>>($($argument),*),
-            Shape::Line => $function::<Words<6>>($($argument),*),
-            Shape::Block => $function::<Words<64>>($($argument),*),
-            Shape::Bytes(_) => $function::<Bytes>($($argument),*),
+            $crate::plan::Shape::Word => $function::<$crate::record::Words<1>>($($argument),*),
+            $crate::plan::Shape::Line => $function::<$crate::record::Words<6>>($($argument),*),
+            $crate::plan::Shape::Block => $function::<$crate::record::Words<64>>($($argument),*),
+            $crate::plan::Shape::Bytes(_) => $function::<$crate::record::Bytes>($($argument),*),
         }
     };
 }
+pub(crate) use with_traffic;
 
 /// Runs `plan` with one thread for the producer and one for each consumer.
 pub fn threads(plan: &Plan) -> History {

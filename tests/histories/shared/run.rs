@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::history::Span;
 use crate::plan::{self, Plan, Publish, Reading, Shape};
-use crate::record::{Bytes, Traffic, Words, clock, read};
+use crate::record::{Traffic, clock, read};
+use crate::run::with_traffic;
 use crate::shared::record::{Author, Crew, Journal, Told, builder};
 use crate::shared::{History, Produced};
 use crate::support::Name;
@@ -57,18 +58,6 @@ pub fn plans(steps: usize, gating: bool) -> impl Strategy<Value = CrewPlan> {
     (plan::shared_plans(steps, gating), others, kills).prop_map(|(base, others, kills)| CrewPlan { base, others, kills })
 }
 
-/// Calls a function of a [`Crew`] with the type that a plan asks for.
-macro_rules! with_crew {
-    ($plan:expr, $function:ident($($argument:expr),*)) => {
-        match $plan.shape {
-            Shape::Word => $function::<Words<1>>($($argument),*),
-            Shape::Line => $function::<Words<6>>($($argument),*),
-            Shape::Block => $function::<Words<64>>($($argument),*),
-            Shape::Bytes(_) => $function::<Bytes>($($argument),*),
-        }
-    };
-}
-
 /// The journals of a run, which go with it.
 struct Journals(PathBuf);
 
@@ -107,7 +96,7 @@ struct Part {
 
 /// Runs `plan` with a thread for each consumer and for each producer that is not killed.
 pub fn threads(plan: &CrewPlan) -> History {
-    with_crew!(plan.base, threads_of(plan))
+    with_traffic!(plan.base, threads_of(plan))
 }
 
 fn threads_of<T: Crew>(plan: &CrewPlan) -> History {
@@ -155,7 +144,7 @@ fn threads_of<T: Crew>(plan: &CrewPlan) -> History {
 
 /// Runs `plan` with a process for each producer and each consumer.
 pub fn processes(plan: &CrewPlan) -> History {
-    with_crew!(plan.base, processes_of(plan))
+    with_traffic!(plan.base, processes_of(plan))
 }
 
 fn processes_of<T: Crew>(plan: &CrewPlan) -> History {
@@ -269,9 +258,9 @@ fn heard<T: for<'a> Deserialize<'a>>(line: &str) -> T {
 pub fn child(role: &str, argument: &str) {
     let part: Part = heard(argument);
     match role {
-        "crew-author" => with_crew!(part.plan.base, author(&part)),
-        "crew-doomed" => with_crew!(part.plan.base, doomed(&part)),
-        "crew-reader" => with_crew!(part.plan.base, reader(&part)),
+        "crew-author" => with_traffic!(part.plan.base, author(&part)),
+        "crew-doomed" => with_traffic!(part.plan.base, doomed(&part)),
+        "crew-reader" => with_traffic!(part.plan.base, reader(&part)),
         other => panic!("no role is called {other:?}"),
     }
 }
