@@ -124,10 +124,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than loads to see it.
+    // `|body| take(body)`, as in `Consumer`: what calls a `&mut take` may be compiled out of reach.
     #[inline(always)]
+    #[allow(clippy::redundant_closure)]
     pub fn try_read<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         loop {
-            match read(self.place.slot(words), self.cursor, &mut take) {
+            match read(self.place.slot(words), self.cursor, |body| take(body)) {
                 Ok(taken) => return Ok(self.received_one(taken)),
                 Err(Miss::NotYet) => return Err(self.not_yet(words)),
                 Err(Miss::Lapped) => return Err(self.lapped(words)),
