@@ -1,17 +1,43 @@
-//! `cargo xtask bench`: criterion inside one process, then the command's benches across processes.
+//! `cargo xtask bench`: seqring beside its peers, or what the other benches measure.
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::command;
 use crate::workspace::Workspace;
 
+/// The workspace of the comparison, apart from this one because it pulls in the competitors.
+pub const PEERS: &str = "benches/peers/Cargo.toml";
+
+/// The competitors that are crates: each is a feature of the same name, so that one that does not build does not keep the others out.
+const CRATES: [&str; 4] = ["ringfire", "photon-ring", "iceoryx2", "disruptor"];
+
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run one group of benches instead of all
-    #[arg(long, value_enum)]
-    pub only: Option<Group>,
-    /// Handed on to the benches; they differ in what they take, so this needs --only
+    /// Write the rows of the comparison as JSON to this file
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+    /// Write a page with plots of the comparison to this file
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+    /// Fewer rounds of the comparison
+    #[arg(long)]
+    pub quick: bool,
+    /// Only these benches of the comparison, with commas between: latency, throughput, fan-out, wake-up, memory, start
+    #[arg(long, value_name = "BENCH")]
+    pub only: Option<String>,
+    /// Only these systems, with commas between
+    #[arg(long, value_name = "SYSTEM")]
+    pub systems: Option<String>,
+    /// Instead of the comparison, run one of the other benches
+    #[arg(long, value_enum, conflicts_with_all = ["json", "html", "quick", "only", "systems"])]
+    pub group: Option<Group>,
+    /// Short for --group criterion
+    #[arg(long, conflicts_with_all = ["json", "html", "quick", "only", "systems", "group"])]
+    pub criterion: bool,
+    /// Handed on to the bench of --group
     #[arg(last = true)]
     pub pass: Vec<String>,
 }
@@ -26,27 +52,77 @@ pub enum Group {
     Throughput,
 }
 
-/// Runs the chosen groups, or all of them.
+/// Runs the comparison, or the chosen group.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    if args.only.is_none() && !args.pass.is_empty() {
-        bail!("{:?} cannot be handed to all benches at once; say --only criterion, latency or throughput", args.pass.join(" "));
-    }
-    let wanted = |group| args.only.is_none_or(|only| only == group);
-    if wanted(Group::Criterion) {
-        let mut bench = command::cargo(workspace, ["bench", "--package", "seqring"]);
-        if !args.pass.is_empty() {
-            bench.arg("--").args(&args.pass);
+    let group = if args.criterion { Some(Group::Criterion) } else { args.group };
+    match group {
+        None if !args.pass.is_empty() => bail!("{:?} can only be handed to the bench of --group", args.pass.join(" ")),
+        None => peers(workspace, args),
+        Some(Group::Criterion) => {
+            let mut bench = command::cargo(workspace, ["bench", "--package", "seqring"]);
+            if !args.pass.is_empty() {
+                bench.arg("--").args(&args.pass);
+            }
+            command::run(&mut bench)
         }
-        command::run(&mut bench)?;
+        Some(Group::Latency) => of_command(workspace, "latency", &args.pass),
+        Some(Group::Throughput) => of_command(workspace, "throughput", &args.pass),
     }
-    for (group, name) in [(Group::Latency, "latency"), (Group::Throughput, "throughput")] {
-        if wanted(group) {
-            command::run(
-                command::cargo(workspace, ["run", "--quiet", "--release"])
-                    .args(["--package", "seqring-cli", "--", "bench", name, "--json"])
-                    .args(&args.pass),
-            )?;
+}
+
+fn of_command(workspace: &Workspace, name: &str, pass: &[String]) -> Result<()> {
+    command::run(
+        command::cargo(workspace, ["run", "--quiet", "--release"])
+            .args(["--package", "seqring-cli", "--", "bench", name, "--json"])
+            .args(pass),
+    )
+}
+
+/// Builds the comparison with every competitor that builds, and runs it.
+fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
+    let mut features: Vec<&str> = CRATES.to_vec();
+    let mut missing = Vec::new();
+    if command::run(&mut cargo_peers(workspace, "build", &features)).is_err() {
+        // Which of them is it?
+        features.retain(|feature| {
+            let builds = command::run(&mut cargo_peers(workspace, "check", &[feature])).is_ok();
+            if !builds {
+                missing.push(format!("--unavailable={feature}=it does not build here: cargo check --release --features {feature}"));
+            }
+            builds
+        });
+        command::run(&mut cargo_peers(workspace, "build", &features))?;
+    }
+    let mut run = cargo_peers(workspace, "run", &features);
+    run.arg("--").args(missing);
+    for (option, path) in [("--json", &args.json), ("--html", &args.html)] {
+        if let Some(path) = path {
+            run.arg(option).arg(std::path::absolute(path)?);
         }
     }
-    Ok(())
+    if args.quick {
+        run.arg("--quick");
+    }
+    for (option, list) in [("--only", &args.only), ("--systems", &args.systems)] {
+        if let Some(list) = list {
+            run.args([option, list]);
+        }
+    }
+    command::run(&mut run)
+}
+
+/// Lints the comparison with all competitors, tests it, and runs the shortest of it with the systems that need no crate.
+pub fn smoke(workspace: &Workspace) -> Result<()> {
+    let peers = |what: &str, features: &str| command::cargo(workspace, [what, "--quiet", "--locked", "--manifest-path", PEERS, features]);
+    command::run(peers("clippy", "--all-features").args(["--all-targets", "--", "-Dwarnings"]))?;
+    command::run(&mut peers("test", "--no-default-features"))?;
+    let only = ["--", "--quick", "--only", "latency,wake-up,memory,start", "--systems", "seqring,unix-socket,locked"];
+    command::run(peers("run", "--no-default-features").args(only))
+}
+
+fn cargo_peers(workspace: &Workspace, what: &str, features: &[&str]) -> Command {
+    let mut cargo =
+        command::cargo(workspace, [what, "--quiet", "--release", "--locked", "--manifest-path", PEERS, "--no-default-features"]);
+    cargo.arg("--features").arg(features.join(","));
+    cargo
 }

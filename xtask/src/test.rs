@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{command, fuzz, loom, msrv, mutate, shm};
+use crate::{bench, command, fuzz, loom, msrv, mutate, shm};
 
 /// Seconds per fuzz target: enough to see that the targets work and find what is shallow.
 const FUZZ_SECONDS: u64 = 20;
@@ -45,11 +45,12 @@ impl Outcome {
 type Step = fn(&Workspace) -> Result<Outcome>;
 
 /// Cheap steps first, so that a slip is told within seconds.
-const STEPS: [(&str, Step); 8] = [
+const STEPS: [(&str, Step); 9] = [
     ("format", format),
     ("clippy", clippy),
     ("docs", docs),
     ("tests", tests),
+    ("peers", peers),
     ("loom", loom),
     ("mutate", mutate),
     ("fuzz", fuzz),
@@ -98,9 +99,11 @@ fn verdict(name: &str, result: &Result<Outcome>, elapsed: Duration) -> String {
 
 fn format(workspace: &Workspace) -> Result<Outcome> {
     command::run(&mut command::cargo(workspace, ["fmt", "--all", "--check"]))?;
-    // The fuzz targets are a workspace of their own.
-    if workspace.root.join("fuzz/Cargo.toml").exists() {
-        command::run(&mut command::cargo(workspace, ["fmt", "--check", "--manifest-path", "fuzz/Cargo.toml"]))?;
+    // Workspaces of their own: the fuzz targets, and the comparison with other systems.
+    for manifest in ["fuzz/Cargo.toml", bench::PEERS] {
+        if workspace.root.join(manifest).exists() {
+            command::run(&mut command::cargo(workspace, ["fmt", "--check", "--manifest-path", manifest]))?;
+        }
     }
     Ok(Outcome::Passed)
 }
@@ -127,6 +130,14 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
         command::cargo(workspace, ["doc", "--workspace", "--no-deps", "--lib", "--features", "seqring/async"])
             .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
+    Ok(Outcome::Passed)
+}
+
+/// That the comparison with other systems works, without their crates: nothing is concluded from its figures.
+fn peers(workspace: &Workspace) -> Result<Outcome> {
+    let before = shm::segments();
+    bench::smoke(workspace)?;
+    shm::expect_no_new(&before)?;
     Ok(Outcome::Passed)
 }
 

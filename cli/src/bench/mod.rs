@@ -1,14 +1,14 @@
 //! `seqring bench`.
 
-mod handoff;
+pub mod handoff;
 pub mod latency;
 pub mod output;
 mod page;
 pub mod peer;
-mod pin;
+pub mod pin;
 pub mod scenario;
-mod spin;
-mod stats;
+pub mod spin;
+pub mod stats;
 pub mod throughput;
 pub mod wake;
 

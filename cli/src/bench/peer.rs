@@ -57,11 +57,22 @@ impl<'a> Peer<'a> {
     ///
     /// When there is only one CPU, or the process cannot be started.
     pub fn start(line: &str, interrupt: &'a Interrupt) -> Result<Self> {
-        let [own, other] = pin::two_cpus()?;
+        let cpus = pin::two_cpus()?;
+        Self::start_as(&["bench-peer"], cpus, line, interrupt)
+    }
+
+    /// The same for a program that serves its tasks under another name, on CPUs that the caller chose: `arguments` come before those of
+    /// [`PeerArgs`].
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started.
+    pub fn start_as(arguments: &[&str], [own, other]: [usize; 2], line: &str, interrupt: &'a Interrupt) -> Result<Self> {
         let hand_off = HandOff::create(line)?;
         let program = env::current_exe().context("cannot find the path of this program")?;
         let mut child = Command::new(program)
-            .args(["bench-peer", "--cpu", &other.to_string(), "--line", line])
+            .args(arguments)
+            .args(["--cpu", &other.to_string(), "--line", line])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // A terminal sends Ctrl-C to a whole group; the parent decides what follows.
@@ -80,7 +91,7 @@ impl<'a> Peer<'a> {
     /// # Errors
     ///
     /// When it fails to prepare.
-    pub fn begin(&mut self, task: &Task) -> Result<()> {
+    pub fn begin<T: Serialize>(&mut self, task: &T) -> Result<()> {
         self.interrupt.check()?;
         if writeln!(self.input, "{}", serde_json::to_string(task)?).is_err() {
             return Err(self.silence());
@@ -186,6 +197,15 @@ impl Desk<'_> {
 ///
 /// When a task fails, which the parent is told.
 pub fn run(args: &PeerArgs) -> Result<()> {
+    serve(args, perform)
+}
+
+/// Performs one task after the other until the parent has no more; the first that fails is the last.
+///
+/// # Errors
+///
+/// When standard input or output fails, or a task is none.
+pub fn serve<T: DeserializeOwned>(args: &PeerArgs, mut perform: impl FnMut(T, &mut Desk<'_>) -> Result<()>) -> Result<()> {
     pin::pin_to(args.cpu)?;
     let parent = parent_id();
     let mut check = move || {
@@ -219,6 +239,15 @@ fn perform(task: Task, desk: &mut Desk<'_>) -> Result<()> {
         Task::Doze(task) => say(&Reply::Done(wake::idle::follow(&task, desk)?)),
         Task::Idle(task) => say(&Reply::Done(throughput::idle::follow(&task, desk)?)),
     }
+}
+
+/// Answers the parent: what a task counted, or why it failed.
+///
+/// # Errors
+///
+/// When the parent is gone.
+pub fn answer<Answer: Serialize>(count: Answer) -> Result<()> {
+    say(&Reply::Done(count))
 }
 
 fn say<Answer: Serialize>(reply: &Reply<Answer>) -> Result<()> {

@@ -44,9 +44,17 @@ impl ReportFile {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn write(mut self, plans: &[Plan], outcomes: &[Outcome]) -> Result<PathBuf> {
-        let page = page::render(plans, outcomes)?;
-        self.replace_content(&page).with_context(|| format!("cannot write the report {}", self.path.display()))?;
+    pub fn write(self, plans: &[Plan], outcomes: &[Outcome]) -> Result<PathBuf> {
+        self.write_text(&page::render(plans, outcomes)?)
+    }
+
+    /// Writes any text and returns the file's path.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write_text(mut self, text: &str) -> Result<PathBuf> {
+        self.replace_content(text).with_context(|| format!("cannot write the report {}", self.path.display()))?;
         self.remove = false;
         Ok(self.path.clone())
     }

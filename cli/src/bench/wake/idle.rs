@@ -47,7 +47,9 @@ pub struct Task {
 /// What the second process used.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Usage {
+    /// How long it was watched.
     pub seconds: f64,
+    /// How much of it the processor was used.
     pub cpu_seconds: f64,
 }
 
