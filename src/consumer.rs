@@ -271,13 +271,29 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
         messages.push(self.recv()?);
         let first = self.reader.cursor() - 1;
-        let payload_bytes = self.shared.header.geometry.payload_bytes;
+        let geometry = &self.shared.header.geometry;
+        let payload_bytes = geometry.payload_bytes;
         let words = self.shared.words();
-        let more = std::iter::from_fn(|| self.reader.read_ready(words, |body| M::take(body, payload_bytes)));
-        let before = messages.len();
-        messages.extend(more.take(max - 1).map(M::accept));
+        let mut received = 1;
+        // Not more than are there for certain, and not more than there can be.
+        messages.reserve((max - 1).min(geometry.slots));
+        while received < max {
+            let free = messages.spare_capacity_mut().iter_mut().take(max - received);
+            let run = self.reader.read_run(
+                words,
+                free,
+                |place, body| M::take_to(place, body, payload_bytes),
+                |place, rest| M::accept_at(place, rest),
+            );
+            // SAFETY: the first `run` of the free places were initialised just now, as `accept_at` promises.
+            unsafe { messages.set_len(messages.len() + run) };
+            received += run;
+            if run == 0 {
+                break;
+            }
+        }
         self.tell(first);
-        Ok(1 + messages.len() - before)
+        Ok(received)
     }
 
     /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason ([`Consumer::try_recv`] or

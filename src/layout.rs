@@ -7,6 +7,8 @@
 //! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything that changes stands on
 //! lines of its own, 128 bytes apart, because adjacent-line prefetchers pull lines in pairs.
 
+use core::slice::ChunksExact;
+
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -139,8 +141,12 @@ pub const EVICTED: u64 = 3;
 
 /// Word of a slot that holds its stamp (see `slot`).
 pub const SLOT_STAMP: usize = 0;
-/// Word of a slot that holds the message's length, in rings of variable messages.
+/// Word of a slot that holds the message's length, in rings of variable messages whose mark shares its stamp's line.
 pub const SLOT_LENGTH: usize = 1;
+/// Word of a slot that holds its mark, if that has a line of its own.
+pub const SLOT_MARK: usize = LINE;
+/// Word of a slot that holds the message's length, if the mark has a line of its own.
+pub const SLOT_LENGTH_APART: usize = LINE + 1;
 
 /// Value of [`MAGIC`].
 pub const MAGIC_VALUE: u64 = u64::from_ne_bytes(*b"SEQRING1");
@@ -164,7 +170,10 @@ pub const MAX_SEGMENT_BYTES: u64 = 1 << 46;
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Payloads up to this many bytes are copied by words, larger ones in bulk (see `copy`).
-pub const WORDS_UP_TO: usize = 256;
+pub const WORDS_UP_TO: usize = 64;
+
+/// Slots of more words than this have a payload that is copied in bulk.
+const LARGEST_BY_WORDS: usize = SLOT_LENGTH + 1 + WORDS_UP_TO / WORD;
 
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,22 +205,47 @@ impl Granularity {
     }
 }
 
+/// Payloads up to this many bytes have their mark in the stamp (see `slot`), larger ones on a line of its own.
+pub const MARK_SHARED_UP_TO: usize = 256;
+
+/// Slots of more words than this have a mark of its own.
+const LARGEST_SHARED: usize = LINE + MARK_SHARED_UP_TO / WORD;
+
+/// Word of a slot of so many words that holds its mark.
+#[inline(always)]
+pub const fn mark_word(slot_words: usize) -> usize {
+    if slot_words > LARGEST_SHARED { SLOT_MARK } else { SLOT_STAMP }
+}
+
+/// Word of a slot that holds the length of a variable message.
+#[inline(always)]
+pub const fn length_word(payload_bytes: usize) -> usize {
+    if payload_bytes > MARK_SHARED_UP_TO { SLOT_LENGTH_APART } else { SLOT_LENGTH }
+}
+
 /// Words from the start of a slot to its payload.
 ///
 /// Small payloads follow the stamp (and the length) directly, to share their line; bulk payloads start on the
-/// next line, where copies are aligned.
+/// next line, where copies are aligned, or behind that of the mark.
 pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
     match (Granularity::of(payload_bytes), kind) {
+        _ if payload_bytes > MARK_SHARED_UP_TO => 2 * LINE,
         (Granularity::Bulk, _) => LINE,
         (Granularity::Words, Kind::Fixed) => SLOT_STAMP + 1,
         (Granularity::Words, Kind::Variable) => SLOT_LENGTH + 1,
     }
 }
 
-/// Words from one slot to the next: a power of two up to a line, else whole lines, so that no slot that fits
-/// into a line straddles two.
+/// Words from one slot to the next: a power of two up to a line, so that no slot that fits into a line straddles two; for payloads that are
+/// copied by words, no more than they need, as each line costs both sides the way from core to core; else whole lines.
 fn stride(words: usize) -> Option<usize> {
-    if words <= LINE { words.checked_next_power_of_two() } else { words.checked_next_multiple_of(LINE) }
+    if words <= LINE {
+        words.checked_next_power_of_two()
+    } else if words <= LARGEST_BY_WORDS {
+        Some(words)
+    } else {
+        words.checked_next_multiple_of(LINE)
+    }
 }
 
 /// Where the slots are and what they hold. Every function of the protocols works from a local, validated copy.
@@ -364,6 +398,19 @@ impl Place {
     pub fn following(&self) -> usize {
         let next = self.at + self.stride;
         if next == self.end { self.first } else { next }
+    }
+
+    /// The slots from this one to the last of the lap.
+    #[inline(always)]
+    pub fn rest_of_lap<'a>(&self, words: &'a [AtomicU64]) -> ChunksExact<'a, AtomicU64> {
+        words[self.at..self.end].chunks_exact(self.stride)
+    }
+
+    /// Goes on by so many places of [`Place::rest_of_lap`].
+    #[inline(always)]
+    pub fn skip(&mut self, places: usize) {
+        let next = self.at + places * self.stride;
+        self.at = if next == self.end { self.first } else { next };
     }
 
     /// Goes to where [`Place::following`] said.

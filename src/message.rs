@@ -1,11 +1,12 @@
 //! What can travel through a ring: values of a plain type, or bytes.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use bytemuck::Pod;
 
-use crate::copy::{Landing, load_vec};
-use crate::layout::{Granularity, Kind, SLOT_LENGTH, payload_word};
+use crate::copy::{Landing, load_value, load_vec};
+use crate::layout::{Granularity, Kind, length_word, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
@@ -40,6 +41,18 @@ pub trait Message: sealed::Sealed {
 
     #[doc(hidden)]
     fn accept(landing: Self::Landing) -> Self::Owned;
+
+    /// What [`Message::take_to`] leaves to [`Message::accept_at`].
+    #[doc(hidden)]
+    type Rest;
+
+    /// As `take`, straight to where it is to stay, if that can be told apart from an accepted message.
+    #[doc(hidden)]
+    fn take_to(place: &mut MaybeUninit<Self::Owned>, body: &[AtomicU64], payload_bytes: usize) -> Self::Rest;
+
+    /// Behind this, `place` is initialised.
+    #[doc(hidden)]
+    fn accept_at(place: &mut MaybeUninit<Self::Owned>, rest: Self::Rest);
 }
 
 mod sealed {
@@ -91,6 +104,16 @@ impl<T: Pod> Message for T {
     fn accept(landing: Landing<T>) -> T {
         landing.accept()
     }
+
+    type Rest = ();
+
+    #[inline(always)]
+    fn take_to(place: &mut MaybeUninit<T>, body: &[AtomicU64], _payload_bytes: usize) {
+        load_value(Granularity::of(size_of::<T>()), fixed_payload::<T>(body), place);
+    }
+
+    #[inline(always)]
+    fn accept_at(_place: &mut MaybeUninit<T>, (): ()) {}
 }
 
 impl Message for [u8] {
@@ -110,6 +133,16 @@ impl Message for [u8] {
     fn accept(landing: Vec<u8>) -> Vec<u8> {
         landing
     }
+
+    type Rest = Vec<u8>;
+
+    fn take_to(_place: &mut MaybeUninit<Vec<u8>>, body: &[AtomicU64], payload_bytes: usize) -> Vec<u8> {
+        Self::take(body, payload_bytes)
+    }
+
+    fn accept_at(place: &mut MaybeUninit<Vec<u8>>, rest: Vec<u8>) {
+        place.write(rest);
+    }
 }
 
 /// The payload of a fixed message, in the words after the stamp.
@@ -121,7 +154,7 @@ pub(crate) fn fixed_payload<T: Pod>(body: &[AtomicU64]) -> &[AtomicU64] {
 /// The word of the length and the payload of a variable message, in the words after the stamp.
 #[inline(always)]
 pub(crate) fn variable_payload(body: &[AtomicU64], payload_bytes: usize) -> (&AtomicU64, &[AtomicU64]) {
-    (&body[SLOT_LENGTH - 1], &body[payload_word(Kind::Variable, payload_bytes) - 1..])
+    (&body[length_word(payload_bytes) - 1], &body[payload_word(Kind::Variable, payload_bytes) - 1..])
 }
 
 /// Replaces the content of `bytes` with the message in the words after the stamp.

@@ -201,14 +201,16 @@ impl<T: Pod, S: Standing> Producer<T, S> {
 impl<T: Pod> Producer<T> {
     /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
-    /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
+    /// They become ready to be received in groups of up to 64 KiB or a quarter of the ring, so that consumers do not take each line of memory from
+    /// under the producer's hands; the ring's head, which late joiners and [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many
+    /// as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
         let Self { standing, shared, waiter, evict_after, .. } = self;
-        for message in messages {
+        let mut messages = messages.iter();
+        while !messages.as_slice().is_empty() {
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-            let Ok(_) = standing.writer.write(shared.words(), room, |body| fill(body, message));
+            let Ok(()) = standing.writer.write_group(shared.words(), room, &mut messages, fill::<T, _>);
         }
         standing.writer.count(shared.words());
         wake(self.shared.words(), self.bell);
@@ -230,7 +232,7 @@ impl<S: Standing> Producer<[u8], S> {
     /// [`TooLarge`] if the message is larger than the slots; the ring is unchanged.
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
-        self.check(message)?;
+        check(message, self.payload_bytes)?;
         let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
@@ -287,14 +289,9 @@ impl<S: Standing> Producer<[u8], S> {
         standing.publish(words, room, fill, || wake(words, *bell))
     }
 
-    fn check(&self, message: &[u8]) -> Result<(), TooLarge> {
-        let slot_bytes = self.payload_bytes;
-        if message.len() <= slot_bytes { Ok(()) } else { Err(TooLarge { bytes: message.len(), slot_bytes }) }
-    }
-
     #[inline(always)]
     fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
-        self.check(message)?;
+        check(message, self.payload_bytes)?;
         let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let room = |next| Ok(room(shared, waiter, next, *evict_after, patience)?);
@@ -305,23 +302,38 @@ impl<S: Standing> Producer<[u8], S> {
 impl Producer<[u8]> {
     /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
-    /// Each message can be received as soon as it is written; only the ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
+    /// They become ready to be received in groups of up to 64 KiB or a quarter of the ring, so that consumers do not take each line of memory from
+    /// under the producer's hands; the ring's head, which late joiners and [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many
+    /// as there is room for.
+    ///
+    /// The iterator is asked for the next message before those of the group are ready: it must not wait for an answer to one of them.
     ///
     /// # Errors
     /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.
     pub fn publish_batch<B: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = B>) -> Result<Range<u64>, TooLarge> {
         let first = self.next_sequence();
-        let written = messages.into_iter().try_for_each(|message| {
-            self.check(message.as_ref())?;
-            let Self { standing, shared, waiter, evict_after, payload_bytes, .. } = self;
-            let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
-            standing.writer.write(shared.words(), room, |body| fill_bytes(body, *payload_bytes, message.as_ref())).map(drop)
+        let Self { standing, shared, waiter, evict_after, payload_bytes, .. } = self;
+        let slot_bytes = *payload_bytes;
+        let mut refused = Ok(());
+        let fitting = messages.into_iter().map_while(|message| {
+            refused = check(message.as_ref(), slot_bytes);
+            refused.is_ok().then_some(message)
         });
+        let mut messages = fitting.fuse().peekable();
+        while messages.peek().is_some() {
+            let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
+            let fill = |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
+            let Ok(()) = standing.writer.write_group(shared.words(), room, &mut messages, fill);
+        }
+        drop(messages);
         self.standing.writer.count(self.shared.words());
         wake(self.shared.words(), self.bell);
-        written.map(|()| first..self.next_sequence())
+        refused.map(|()| first..self.next_sequence())
     }
+}
+
+fn check(message: &[u8], slot_bytes: usize) -> Result<(), TooLarge> {
+    if message.len() <= slot_bytes { Ok(()) } else { Err(TooLarge { bytes: message.len(), slot_bytes }) }
 }
 
 #[inline(always)]

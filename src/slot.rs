@@ -2,13 +2,17 @@
 //!
 //! ```text
 //! producer, sequence s                  consumer that expects s
-//! stamp <- 4s+1        Relaxed          before = stamp          Relaxed
+//! mark <- 4s+1         Relaxed          before = stamp          Relaxed
 //! fence(Release)              (A)       fence(Acquire)                 (C)
 //! payload words        Relaxed          copy out                Relaxed
 //! stamp <- 4s+2        Release  (B)     fence(Acquire)                 (D)
-//!                                       after = stamp           Relaxed
-//!                                       accept iff before == after == 4s+2
+//!                                       after = mark            Relaxed
+//!                                       accept iff before is 4s+2, and after that or 4s+1
 //! ```
+//!
+//! In small slots mark and stamp are one word, in large ones the mark is on a line of its own (`layout::mark_word`): consumers poll the stamp, and
+//! would take its line from the producer between the mark and the end of a long copy, so that the producer would have to get it back before
+//! they could see the message.
 //!
 //! The stamp counts laps: below `4s+1` the slot still holds a message that came before `s`, `4s+1` means that
 //! `s` is being written, `4s+2` that it is ready, and anything above `4s+3` that it has been overwritten. Stamps of one
@@ -22,7 +26,7 @@
 //! Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
 
 use crate::failpoint::{Step, hit};
-use crate::layout::SLOT_STAMP;
+use crate::layout::{SLOT_STAMP, mark_word};
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The stamp while `sequence` is being written.
@@ -62,20 +66,33 @@ pub enum Miss {
 /// the new one is not there yet, and the next `write` of the same sequence starts over.
 #[inline(always)]
 pub fn write<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
-    let (stamp, body) = split(slot);
+    prepare(slot, sequence, fill)?;
+    complete(slot, sequence);
+    Ok(())
+}
+
+/// The first part of [`write`]: all but the ready stamp.
+#[inline(always)]
+pub fn prepare<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
+    let (_, body) = split(slot);
     // Relaxed: ordered before the payload by the fence.
-    stamp.store(writing(sequence), Ordering::Relaxed);
+    slot[mark_word(slot.len())].store(writing(sequence), Ordering::Relaxed);
     hit(Step::PublishMark);
     // (A) pairs with (D). A consumer that has read any payload word stored below sees, after its fence, a stamp of
     // at least 4s+1, and rejects its copy. Without it, the payload may be visible before the mark: torn reads pass.
     fence(Ordering::Release);
     fill(body)?;
     hit(Step::PublishPayload);
+    Ok(())
+}
+
+/// The second part of [`write`], behind [`prepare`].
+#[inline(always)]
+pub fn complete(slot: &[AtomicU64], sequence: u64) {
     // (B) pairs with (C). A consumer that reads this stamp sees the whole payload. Without it, the stamp may be
     // visible first and the consumer copies the payload of the last lap.
-    stamp.store(ready(sequence), Ordering::Release);
+    slot[SLOT_STAMP].store(ready(sequence), Ordering::Release);
     hit(Step::PublishReady);
-    Ok(())
 }
 
 /// Copies message `sequence` out of `slot` with `take`, which gets the words after the stamp.
@@ -94,8 +111,8 @@ pub fn read<R>(slot: &[AtomicU64], sequence: u64, take: impl FnOnce(&[AtomicU64]
     // (D) pairs with (A), see there. It also keeps the load below from moving above the copy, which an acquire
     // *load* of the stamp would not do.
     fence(Ordering::Acquire);
-    let after = stamp.load(Ordering::Relaxed);
-    if after == before { Ok(taken) } else { Err(miss(after, sequence)) }
+    let after = slot[mark_word(slot.len())].load(Ordering::Relaxed);
+    if after == before || after == writing(sequence) { Ok(taken) } else { Err(miss(after, sequence)) }
 }
 
 /// Whether message `sequence` is ready in `slot` at this moment.

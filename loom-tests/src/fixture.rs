@@ -1,16 +1,23 @@
 //! A ring over loom's atomics, and a reader that checks every promise on every call.
 
+use std::cell::RefCell;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
-use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, PRODUCER_ROW, ROSTER, ROW, ROWS, WORD};
+use seqring::layout::{
+    EVICTED, FREE, Geometry, HEAD, Kind, LINE, MARK_SHARED_UP_TO, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_STAMP, WORD, mark_word,
+};
 use seqring::ring::{self, Blocker, Joined, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
 const PAYLOAD_WORDS: usize = 2;
+
+/// Words of the smallest slot whose mark is apart from its stamp.
+pub const LARGE_SLOT: usize = LINE + MARK_SHARED_UP_TO / WORD + 1;
 
 /// What message `sequence` says. The second word is the complement of the first, so that no mixture of two messages,
 /// and no mixture with fresh memory, looks like a message.
@@ -19,16 +26,23 @@ pub fn payload(sequence: u64) -> [u64; PAYLOAD_WORDS] {
     [value, !value]
 }
 
+/// The words of the payload, of those behind a stamp. A mark of its own comes before them.
+pub fn payload_words(body: &[AtomicU64]) -> &[AtomicU64] {
+    let first = if mark_word(1 + body.len()) == SLOT_STAMP { 0 } else { LINE };
+    &body[first..first + PAYLOAD_WORDS]
+}
+
 /// Writes `words` behind a stamp, as the copy of a ring of word granularity does.
 pub fn store_payload(body: &[AtomicU64], words: [u64; PAYLOAD_WORDS]) {
-    for (word, value) in body.iter().zip(words) {
+    for (word, value) in payload_words(body).iter().zip(words) {
         word.store(value, Ordering::Relaxed);
     }
 }
 
 /// Copies a payload out from behind a stamp.
 pub fn take_payload(body: &[AtomicU64]) -> [u64; PAYLOAD_WORDS] {
-    [body[0].load(Ordering::Relaxed), body[1].load(Ordering::Relaxed)]
+    let words = payload_words(body);
+    [words[0].load(Ordering::Relaxed), words[1].load(Ordering::Relaxed)]
 }
 
 /// A ring without the texts and the padding of a real segment: loom's cost grows with the number of atomics.
@@ -58,6 +72,20 @@ impl Ring {
 
     /// A ring of `slots` slots for so many producers, with a reader table of `readers` rows.
     pub fn with_producers(slots: usize, readers: usize, producers: usize) -> Self {
+        Self::with_slots_of(1 + PAYLOAD_WORDS, slots, readers, producers)
+    }
+
+    /// A ring of `slots` slots whose marks are apart from their stamps, for so many producers. Nobody can register with it.
+    pub fn with_large_slots(slots: usize, producers: usize) -> Self {
+        Self::with_slots_of(LARGE_SLOT, slots, 0, producers)
+    }
+
+    /// A ring of slots that are more than a line, so that batches are written in groups of a quarter of the ring, with a reader table.
+    pub fn with_groups(slots: usize, readers: usize) -> Self {
+        Self::with_slots_of(LINE + 1, slots, readers, 1)
+    }
+
+    fn with_slots_of(stride: usize, slots: usize, readers: usize, producers: usize) -> Self {
         // The reserved words at the start of the table overlap the header.
         let table_word = HEAD + 1 - ROSTER;
         let geometry = Geometry {
@@ -65,7 +93,7 @@ impl Ring {
             payload_bytes: PAYLOAD_WORDS * WORD,
             payload_align: WORD,
             slots,
-            stride: 1 + PAYLOAD_WORDS,
+            stride,
             slots_word: table_word + ROWS + readers * ROW + if producers > 1 { producers * PRODUCER_ROW } else { 0 },
             readers,
             producers,
@@ -163,10 +191,26 @@ impl Ring {
     ) -> Result<(), E> {
         let sequence = writer.next();
         self.begin(sequence);
-        let fill = |body: &[AtomicU64]| self.ghost(sequence).with_mut(|_| fill(body, sequence));
-        let written = writer.write(&self.words, room, fill)?;
-        assert_eq!(written, sequence);
+        writer
+            .write_group(&self.words, room, &mut iter::once(fill), |body, fill| self.ghost(sequence).with_mut(|_| fill(body, sequence)))?;
+        assert_eq!(writer.next(), sequence + 1);
         Ok(())
+    }
+
+    /// Writes the next messages without counting them, `messages` or as many as there is room for in a group, with what `words` says of each.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// The slowest gating consumer, if there is no room.
+    pub fn write_group(&self, writer: &mut Writer, messages: u64, words: impl Fn(u64) -> [u64; PAYLOAD_WORDS]) -> Result<u64, Blocker> {
+        let first = writer.next();
+        let mut sequences = (first..first + messages).inspect(|&sequence| self.begin(sequence));
+        let fill = |body: &[AtomicU64], sequence| {
+            self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
+            Ok(())
+        };
+        writer.write_group(&self.words, |next| self.look(next), &mut sequences, fill)?;
+        Ok(writer.next() - first)
     }
 
     /// The producer's look at the reader table before message `next`.
@@ -334,15 +378,20 @@ impl Follower {
         received
     }
 
-    /// Receives the next message if it is ready and returns its sequence, as a batch does.
-    pub fn recv_ready(&mut self) -> Option<u64> {
+    /// Receives what is ready of the next `most` messages of this lap, as a batch does, and returns how many that were.
+    pub fn recv_run(&mut self, most: usize) -> usize {
         let before = self.reader.cursor();
-        let words = self.reader.read_ready(&self.ring.words, take_payload);
+        let accepted = RefCell::new(Vec::new());
+        let take = |_: &mut usize, body: &[AtomicU64]| take_payload(body);
+        let received = self.reader.read_run(&self.ring.words, 0..most, take, |landing, words| accepted.borrow_mut().push((landing, words)));
+        let accepted = accepted.into_inner();
+        assert_eq!((accepted.len(), self.reader.cursor()), (received, before + received as u64), "{received} are said to be received");
+        for (at, (landing, words)) in accepted.into_iter().enumerate() {
+            let sequence = before + at as u64;
+            assert_eq!((landing, words), (at, payload(sequence)), "the payload is not that of message {sequence}");
+        }
         self.check(before, None);
-        words.map(|words| {
-            assert_eq!(words, payload(before), "the payload is not that of message {before}");
-            before
-        })
+        received
     }
 
     /// Receives the newest message and returns its sequence.

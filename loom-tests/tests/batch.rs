@@ -60,13 +60,55 @@ fn received_as_a_batch() {
             thread::spawn(move || publish_batch(&ring, &mut writer, 2))
         };
         let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-        let mut received = 0;
-        while let Some(sequence) = follower.recv_ready() {
-            assert_eq!(sequence, received);
-            received += 1;
-        }
-        outcomes.saw(["none", "some", "all"][received as usize]);
+        outcomes.saw(["none", "some", "all"][follower.recv_run(2)]);
         writing.join().unwrap();
+    });
+}
+
+/// Publishes two messages, which are a group.
+fn publish_group(ring: &Ring, writer: &mut Writer) {
+    assert_eq!(ring.write_group(writer, 2, payload), Ok(2));
+    writer.count(ring.words());
+}
+
+/// A group is received by runs: a prefix, in order, and the rest later.
+#[test]
+fn received_from_a_group() {
+    explore("batch::received_from_a_group", Bound::Complete, &["none", "some", "all"], |outcomes| {
+        let ring = Ring::with_groups(8, 0);
+        let mut writer = ring.writer();
+        let writing = {
+            let ring = ring.clone();
+            thread::spawn(move || publish_group(&ring, &mut writer))
+        };
+        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+        let received = follower.recv_run(3);
+        outcomes.saw(["none", "some", "all"][received]);
+        writing.join().unwrap();
+        assert_eq!(follower.recv_run(3), 2 - received);
+        assert_eq!(follower.drain(), TryRecvError::Empty);
+    });
+}
+
+/// A group comes round to the messages that a run is about to receive.
+#[test]
+fn lapped_by_a_group() {
+    explore("batch::lapped_by_a_group", Bound::Complete, &["none", "some", "all"], |outcomes| {
+        let ring = Ring::with_groups(8, 0);
+        let mut writer = ring.writer();
+        ring.publish_each(&mut writer, 8);
+        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+        let writing = {
+            let ring = ring.clone();
+            thread::spawn(move || publish_group(&ring, &mut writer))
+        };
+        let received = follower.recv_run(2);
+        outcomes.saw(["none", "some", "all"][received]);
+        writing.join().unwrap();
+        let next = follower.recv();
+        assert_eq!(next.is_ok(), received == 2, "after {received}: {next:?}");
+        assert_eq!(follower.drain(), TryRecvError::Empty);
+        assert_eq!(follower.reader.cursor(), 10);
     });
 }
 

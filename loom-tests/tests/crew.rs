@@ -171,6 +171,34 @@ fn buried_for_a_third() {
     });
 }
 
+/// In a large slot the stamp of the last lap stands over what the dead one has written, then the tombstone.
+#[test]
+fn buried_in_a_large_slot() {
+    explore("crew::buried_in_a_large_slot", Bound::Preemptions, &["received", "lagged"], |outcomes| {
+        let ring = Ring::with_large_slots(2, 2);
+        let locks = Locks::new(2);
+        let (mut first, mut doomed) = (Author::join(&ring, &locks, 0), Author::join(&ring, &locks, 1));
+        (0..2).for_each(|_| assert!(first.publish() < u64::MAX));
+        let burying = {
+            let (ring, locks) = (ring.clone(), locks.clone());
+            thread::spawn(move || {
+                kill_at(Step::PublishPayload, 1, || doomed.publish());
+                doomed.die();
+                Author::join(&ring, &locks, 1);
+            })
+        };
+        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+        outcomes.saw(match follower.recv() {
+            Ok(_) => "received",
+            Err(TryRecvError::Lagged(_)) => "lagged",
+            Err(other) => panic!("message 0 was there, but the ring says {other:?}"),
+        });
+        burying.join().unwrap();
+        assert_eq!(settle(&ring, follower).1, 1);
+        assert_eq!((first.publish(), ring.head()), (3, 4));
+    });
+}
+
 /// Asks whether message 0 is an orphan, behind and ahead of `gates`: it never is.
 fn ask(outcomes: &Outcomes, ring: &Ring, locks: &Locks, gates: &[Gate]) {
     gates.iter().for_each(Gate::pass);

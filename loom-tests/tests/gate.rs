@@ -4,7 +4,7 @@
 #![cfg(loom)]
 
 use loom::thread;
-use loom_tests::{Bound, Follower, Member, Outcomes, Ring, explore};
+use loom_tests::{Bound, Follower, Member, Outcomes, Ring, explore, payload};
 use seqring::failpoint::{Step, kill_at};
 use seqring::ring::{OnLag, Start, TryRecvError, Writer, sync};
 
@@ -135,6 +135,33 @@ fn wrapped_one_slot() {
 fn wrapped_two_slots() {
     explore("gate::wrapped_two_slots", Bound::Preemptions, &["received", "empty", "blocked", "not blocked"], |outcomes| {
         wrapped(outcomes, 2, 3, 3)
+    });
+}
+
+/// A producer would write a group of two into a full ring: it writes no more of it than the consumer has told to have received.
+#[test]
+fn wrapped_by_a_group() {
+    explore("gate::wrapped_by_a_group", Bound::Preemptions, &["none", "some", "all"], |outcomes| {
+        let ring = Ring::with_groups(8, 1);
+        let mut writer = ring.writer();
+        let mut member = ring.join(0);
+        for _ in 0..8 {
+            ring.try_publish(&mut writer).expect("the ring is empty");
+        }
+        let publishing = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                let written = (0..2).find_map(|_| ring.write_group(&mut writer, 2, payload).ok()).unwrap_or(0);
+                writer.count(ring.words());
+                (writer, written)
+            })
+        };
+        for expected in 0..2 {
+            assert_eq!(member.recv(), Ok(expected));
+        }
+        let (writer, written) = publishing.join().unwrap();
+        outcomes.saw(["none", "some", "all"][written as usize]);
+        finish(&ring, member, writer, 2 - written);
     });
 }
 

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use loom::thread;
-use loom_tests::{Bound, Gate, Outcomes, Ring, explore, payload};
+use loom_tests::{Bound, Gate, Outcomes, Ring, explore, payload, payload_words};
 use seqring::failpoint::{Step, hit, kill_at};
 use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer};
 use seqring::sync::Ordering;
@@ -26,7 +26,7 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
     kill_at(step, 1, || {
         let Ok(()) = ring.write_admitted(writer, limit, |body, sequence| -> Result<(), Infallible> {
             let words = if gets_ready { payload(sequence) } else { [GARBAGE; 2] };
-            for (word, value) in body.iter().zip(words) {
+            for (word, value) in payload_words(body).iter().zip(words) {
                 word.store(value, Ordering::Relaxed);
                 hit(Step::PublishPiece);
             }
@@ -36,17 +36,42 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
     });
 }
 
+/// Writes a group of two messages, `ready` of which get ready, and dies behind the `times`-th `step` in it.
+fn die_in_a_group(ring: &Ring, writer: &mut Writer, ready: u64, step: Step, times: u32) {
+    let kept = writer.next() + ready;
+    kill_at(step, times, || {
+        let words = |sequence| if sequence < kept { payload(sequence) } else { [GARBAGE; 2] };
+        ring.write_group(writer, 2, words).expect("nobody gates");
+    });
+}
+
 /// A predecessor that has published `counted` messages dies in a batch; those in `taking_over` die behind that step of taking the ring
 /// over; the last successor publishes one more.
 fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death: Step, taking_over: &[Step], reads: usize) {
-    let ring = Ring::new(slots);
+    let die = move |ring: &Ring, writer: &mut Writer| die_in_a_batch(ring, writer, ready, death);
+    succeeded_on(outcomes, &Ring::new(slots), counted, ready, die, taking_over, 0, reads);
+}
+
+/// As [`succeeded`], on this ring, with a predecessor that dies by `die`, behind `ready` messages that are not counted, and a reader that starts
+/// at message `start`.
+#[allow(clippy::too_many_arguments)]
+fn succeeded_on(
+    outcomes: &Outcomes,
+    ring: &Ring,
+    counted: u64,
+    ready: u64,
+    die: impl FnOnce(&Ring, &mut Writer) + Send + 'static,
+    taking_over: &[Step],
+    start: u64,
+    reads: usize,
+) {
     let mut first = ring.writer();
     ring.publish_each(&mut first, counted);
     let gate = Gate::new();
     let reading = {
         let (ring, gate) = (ring.clone(), gate.clone());
         thread::spawn(move || {
-            let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            let mut follower = ring.follower(Start::Sequence(start), OnLag::Oldest);
             let receive = |_| {
                 gate.pass();
                 follower.recv()
@@ -57,7 +82,7 @@ fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death:
     };
     let dying = {
         let ring = ring.clone();
-        thread::spawn(move || die_in_a_batch(&ring, &mut first, ready, death))
+        thread::spawn(move || die(&ring, &mut first))
     };
     dying.join().unwrap();
     for &step in taking_over {
@@ -119,6 +144,45 @@ fn died_in_the_payload() {
 #[test]
 fn died_behind_the_payload() {
     died_while_writing("restart::died_behind_the_payload", Step::PublishPayload);
+}
+
+/// In a large slot the stamp of the last lap stands over what the dead producer left behind.
+#[test]
+fn died_in_a_large_payload() {
+    const OUTCOMES: [&str; 4] = ["counted message", "successor's message", "lagged", "empty"];
+    explore("restart::died_in_a_large_payload", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        let die = |ring: &Ring, writer: &mut Writer| die_in_a_batch(ring, writer, 0, Step::PublishPiece);
+        succeeded_on(outcomes, &Ring::with_large_slots(1, 1), 1, 0, die, &[], 0, 2);
+    });
+}
+
+/// Death in a group, none of which gets ready, over the messages of the last lap: a reader receives from message `start` on.
+fn died_in_a_group(name: &'static str, step: Step, start: u64, reads: usize) {
+    explore(name, Bound::Preemptions, &["counted message", "lagged"], move |outcomes| {
+        let die = move |ring: &Ring, writer: &mut Writer| die_in_a_group(ring, writer, 0, step, 2);
+        succeeded_on(outcomes, &Ring::with_groups(8, 0), 8, 0, die, &[], start, reads);
+    });
+}
+
+/// The successor does not come to the second slot: its mark is all that stands over what was there.
+#[test]
+fn died_behind_the_second_mark_of_a_group() {
+    died_in_a_group("restart::died_behind_the_second_mark_of_a_group", Step::PublishMark, 1, 1);
+}
+
+#[test]
+fn died_behind_the_payloads_of_a_group() {
+    died_in_a_group("restart::died_behind_the_payloads_of_a_group", Step::PublishPayload, 0, 1);
+}
+
+/// The first of a group is ready and kept, the second is not.
+#[test]
+fn died_behind_the_first_stamp_of_a_group() {
+    const OUTCOMES: [&str; 3] = ["uncounted message", "successor's message", "empty"];
+    explore("restart::died_behind_the_first_stamp_of_a_group", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        let die = |ring: &Ring, writer: &mut Writer| die_in_a_group(ring, writer, 1, Step::PublishReady, 1);
+        succeeded_on(outcomes, &Ring::with_groups(8, 0), 0, 1, die, &[], 0, 2);
+    });
 }
 
 /// A successor dies, too, over taking the ring over, behind each step of that.

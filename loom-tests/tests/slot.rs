@@ -1,13 +1,16 @@
-//! One slot: a message is overwritten, or arrives, while a reader copies.
+//! One slot: a message is overwritten, or arrives, while a reader copies. In a small slot mark and stamp are one word, in a large one they are two.
 #![cfg(loom)]
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use loom::thread;
-use loom_tests::{Bound, explore, payload, store_payload, take_payload};
+use loom_tests::{Bound, LARGE_SLOT, explore, payload, store_payload, take_payload};
 use seqring::slot::{self, Miss};
 use seqring::sync::{AtomicU64, zeroed};
+
+/// Words of a small slot: a stamp that is the mark, too, and a payload.
+const SMALL_SLOT: usize = 3;
 
 fn put(slot: &[AtomicU64], sequence: u64) {
     let Ok(()) = slot::write(slot, sequence, |body| -> Result<(), Infallible> {
@@ -21,7 +24,7 @@ fn get(slot: &[AtomicU64], sequence: u64) -> Result<(), Miss> {
     slot::read(slot, sequence, take_payload).map(|words| assert_eq!(words, payload(sequence), "message {sequence} is torn"))
 }
 
-fn name(result: Result<(), Miss>) -> &'static str {
+fn told(result: Result<(), Miss>) -> &'static str {
     match result {
         Ok(()) => "accepted",
         Err(Miss::NotYet) => "not yet",
@@ -30,9 +33,9 @@ fn name(result: Result<(), Miss>) -> &'static str {
     }
 }
 
-/// A slot with message 0, behind which another thread puts `messages` more.
-fn overwriting(messages: u64) -> (Arc<[AtomicU64]>, thread::JoinHandle<()>) {
-    let slot: Arc<[AtomicU64]> = zeroed(3).into();
+/// A slot of so many words with message 0, behind which another thread puts `messages` more.
+fn overwriting(words: usize, messages: u64) -> (Arc<[AtomicU64]>, thread::JoinHandle<()>) {
+    let slot: Arc<[AtomicU64]> = zeroed(words).into();
     put(&slot, 0);
     let writer = {
         let slot = slot.clone();
@@ -41,32 +44,29 @@ fn overwriting(messages: u64) -> (Arc<[AtomicU64]>, thread::JoinHandle<()>) {
     (slot, writer)
 }
 
-#[test]
-fn overwritten_while_read() {
-    explore("slot::overwritten_while_read", Bound::Complete, &["accepted", "lapped"], |outcomes| {
-        let (slot, writer) = overwriting(1);
-        outcomes.saw(name(get(&slot, 0)));
+fn overwritten(name: &'static str, words: usize) {
+    explore(name, Bound::Complete, &["accepted", "lapped"], move |outcomes| {
+        let (slot, writer) = overwriting(words, 1);
+        outcomes.saw(told(get(&slot, 0)));
         writer.join().unwrap();
         assert_eq!(get(&slot, 0), Err(Miss::Lapped));
         assert_eq!(get(&slot, 1), Ok(()));
     });
 }
 
-#[test]
-fn arrives_while_read() {
-    explore("slot::arrives_while_read", Bound::Complete, &["accepted", "not yet"], |outcomes| {
-        let (slot, writer) = overwriting(1);
-        outcomes.saw(name(get(&slot, 1)));
+fn arrives(name: &'static str, words: usize) {
+    explore(name, Bound::Complete, &["accepted", "not yet"], move |outcomes| {
+        let (slot, writer) = overwriting(words, 1);
+        outcomes.saw(told(get(&slot, 1)));
         writer.join().unwrap();
         assert_eq!(get(&slot, 1), Ok(()));
     });
 }
 
-#[test]
-fn two_laps_while_read() {
-    explore("slot::two_laps_while_read", Bound::Complete, &["accepted", "not yet", "lapped"], |outcomes| {
-        let (slot, writer) = overwriting(2);
-        outcomes.saw(name(get(&slot, 1)));
+fn two_laps(name: &'static str, words: usize) {
+    explore(name, Bound::Complete, &["accepted", "not yet", "lapped"], move |outcomes| {
+        let (slot, writer) = overwriting(words, 2);
+        outcomes.saw(told(get(&slot, 1)));
         writer.join().unwrap();
         assert_eq!(get(&slot, 1), Err(Miss::Lapped));
         assert_eq!(get(&slot, 2), Ok(()));
@@ -74,10 +74,9 @@ fn two_laps_while_read() {
 }
 
 /// What one reader has seen cannot be undone for it: ready, then lapped; never back.
-#[test]
-fn a_reader_never_goes_back() {
-    explore("slot::a_reader_never_goes_back", Bound::Complete, &["accepted", "not yet", "lapped"], |outcomes| {
-        let (slot, writer) = overwriting(2);
+fn never_back(name: &'static str, words: usize) {
+    explore(name, Bound::Complete, &["accepted", "not yet", "lapped"], move |outcomes| {
+        let (slot, writer) = overwriting(words, 2);
         let rank = |result| match result {
             Err(Miss::NotYet) => 0,
             Ok(()) => 1,
@@ -86,21 +85,70 @@ fn a_reader_never_goes_back() {
         };
         let (first, second) = (get(&slot, 1), get(&slot, 1));
         assert!(rank(first) <= rank(second), "{first:?}, then {second:?}");
-        outcomes.saw(name(second));
+        outcomes.saw(told(second));
+        writer.join().unwrap();
+    });
+}
+
+fn beside_another(name: &'static str, words: usize) {
+    explore(name, Bound::Preemptions, &["accepted", "not yet", "lapped"], move |outcomes| {
+        let (slot, writer) = overwriting(words, 2);
+        let other = {
+            let (slot, outcomes) = (slot.clone(), outcomes.clone());
+            thread::spawn(move || outcomes.saw(told(get(&slot, 2))))
+        };
+        outcomes.saw(told(get(&slot, 1)));
+        other.join().unwrap();
         writer.join().unwrap();
     });
 }
 
 #[test]
+fn overwritten_while_read() {
+    overwritten("slot::overwritten_while_read", SMALL_SLOT);
+}
+
+#[test]
+fn arrives_while_read() {
+    arrives("slot::arrives_while_read", SMALL_SLOT);
+}
+
+#[test]
+fn two_laps_while_read() {
+    two_laps("slot::two_laps_while_read", SMALL_SLOT);
+}
+
+#[test]
+fn a_reader_never_goes_back() {
+    never_back("slot::a_reader_never_goes_back", SMALL_SLOT);
+}
+
+#[test]
 fn two_readers() {
-    explore("slot::two_readers", Bound::Preemptions, &["accepted", "not yet", "lapped"], |outcomes| {
-        let (slot, writer) = overwriting(2);
-        let other = {
-            let (slot, outcomes) = (slot.clone(), outcomes.clone());
-            thread::spawn(move || outcomes.saw(name(get(&slot, 2))))
-        };
-        outcomes.saw(name(get(&slot, 1)));
-        other.join().unwrap();
-        writer.join().unwrap();
-    });
+    beside_another("slot::two_readers", SMALL_SLOT);
+}
+
+#[test]
+fn apart_overwritten_while_read() {
+    overwritten("slot::apart_overwritten_while_read", LARGE_SLOT);
+}
+
+#[test]
+fn apart_arrives_while_read() {
+    arrives("slot::apart_arrives_while_read", LARGE_SLOT);
+}
+
+#[test]
+fn apart_two_laps_while_read() {
+    two_laps("slot::apart_two_laps_while_read", LARGE_SLOT);
+}
+
+#[test]
+fn apart_a_reader_never_goes_back() {
+    never_back("slot::apart_a_reader_never_goes_back", LARGE_SLOT);
+}
+
+#[test]
+fn apart_two_readers() {
+    beside_another("slot::apart_two_readers", LARGE_SLOT);
 }

@@ -19,7 +19,11 @@ fn note(outcomes: &Outcomes, result: Result<u64, TryRecvError>) {
 /// `before` messages are there when a writer publishes `during` more beside a reader that receives `reads` times. After
 /// both, the reader gets what is left, down to the newest message.
 fn lapped(outcomes: &Outcomes, slots: usize, before: u64, during: u64, reads: usize, on_lag: OnLag) {
-    let ring = Ring::new(slots);
+    lapped_on(outcomes, &Ring::new(slots), before, during, reads, on_lag);
+}
+
+/// As [`lapped`], on this ring.
+fn lapped_on(outcomes: &Outcomes, ring: &Ring, before: u64, during: u64, reads: usize, on_lag: OnLag) {
     let mut writer = ring.writer();
     ring.publish_each(&mut writer, before);
     let mut follower = ring.follower(Start::Sequence(0), on_lag);
@@ -37,7 +41,7 @@ fn lapped(outcomes: &Outcomes, slots: usize, before: u64, during: u64, reads: us
     assert_eq!(follower.drain(), TryRecvError::Empty);
     assert_eq!(follower.reader.cursor(), total, "the newest message is accounted for");
     // With one slot, the slot of the newest message is also the next to be written, and may be given up.
-    if slots > 1 && cursor < total {
+    if ring.geometry().slots > 1 && cursor < total {
         assert!(follower.reader.received() > received, "the newest of {total} messages was not received: {:?}", follower.reader);
     }
 }
@@ -60,6 +64,14 @@ fn three_slots() {
 #[test]
 fn one_slot() {
     explore("wrap::one_slot", Bound::Preemptions, &OUTCOMES, |outcomes| lapped(outcomes, 1, 0, 3, 2, OnLag::Oldest));
+}
+
+/// The marks of the slots are apart from their stamps.
+#[test]
+fn two_large_slots() {
+    explore("wrap::two_large_slots", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        lapped_on(outcomes, &Ring::with_large_slots(2, 1), 1, 3, 2, OnLag::Oldest);
+    });
 }
 
 #[test]

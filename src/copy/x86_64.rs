@@ -1,31 +1,133 @@
-//! Bulk copies for x86-64: 32-byte vectors where the processor has AVX2, `rep movsb` for what is very short or long.
+//! Bulk copies for x86-64: from both ends up to a line or two, then 32-byte vectors where the processor has AVX2, and `rep movsb` for what is long.
 
 use core::arch::asm;
 
-/// Bytes of one round of the vector loop; shorter copies are left to `rep movsb`.
+/// Bytes of one round of the vector loop; shorter copies have code of their own.
 const ROUND: usize = 128;
 
 /// From this many bytes on, `rep movsb` is faster where the processor has it enhanced: it need not read the destination's
 /// lines before it overwrites them. Measured with `seqring bench throughput`; stores gain from 8 KiB on, loads lose below 32 KiB.
 const LONG: usize = 32 << 10;
 
-/// Copies `bytes` bytes. Some of the last round may be loaded and stored twice: out of a slot that changes meanwhile, the
+/// Copies `bytes` bytes. Some may be loaded and stored twice: out of a slot that changes meanwhile, the
 /// second value stays, which is as good as the first before the stamp has vouched for either.
 ///
 /// Loads and stores need no alignment. All stores are ordinary ones, or those of a string operation, which may come in any order
 /// among themselves but not after later stores: the stamp that follows stays behind them (Intel SDM, "Fast-String Operation and
 /// Out-of-Order Stores").
 ///
+/// Inlined, so that of a size that the compiler knows only the code for that is left.
+///
 /// # Safety
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not overlap.
+#[inline(always)]
 pub(super) unsafe fn copy(destination: *mut u8, source: *const u8, bytes: usize) {
-    let by_string = bytes < ROUND || (bytes >= LONG && std::is_x86_feature_detected!("ermsb")) || !std::is_x86_feature_detected!("avx2");
+    if bytes >= ROUND {
+        // SAFETY: the caller's promise; there is at least a round.
+        unsafe { long(destination, source, bytes) }
+    } else {
+        // SAFETY: the caller's promise; there is less than a round.
+        unsafe { short(destination, source, bytes) }
+    }
+}
+
+/// # Safety
+/// As [`copy`]; `bytes` must be at least [`ROUND`].
+#[inline(never)]
+unsafe fn long(destination: *mut u8, source: *const u8, bytes: usize) {
+    let by_string = (bytes >= LONG && std::is_x86_feature_detected!("ermsb")) || !std::is_x86_feature_detected!("avx2");
     if by_string {
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else {
         // SAFETY: the caller's promise; there is at least a round, and the processor has AVX2.
         unsafe { vectors(destination, source, bytes) }
+    }
+}
+
+/// Copies `$pieces` pieces of a size from the start and as many up to the end; they meet or overlap in the middle.
+///
+/// All loads come first: pieces that overlap are stored as they were at one time each, which is all that is promised.
+macro_rules! both_ends {
+    ($destination:ident, $source:ident, $bytes:ident, $class:ident: $($instruction:literal),+; $($register:ident),+) => {
+        // SAFETY: the caller's promise, and `$bytes` is at least the size of the pieces that are copied from one end. Not `nomem`: the compiler
+        // must not move other memory accesses across.
+        unsafe {
+            asm!(
+                $($instruction,)+
+                source = in(reg) $source,
+                destination = in(reg) $destination,
+                bytes = in(reg) $bytes,
+                $($register = out($class) _,)+
+                options(nostack, preserves_flags),
+            )
+        }
+    };
+}
+
+/// # Safety
+/// As [`copy`]; `bytes` must be less than [`ROUND`].
+#[inline(always)]
+unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
+    match bytes {
+        0 => {}
+        // SAFETY: the caller's promise; there is one byte.
+        1 => unsafe {
+            asm!(
+                "mov {byte}, [{source}]",
+                "mov [{destination}], {byte}",
+                source = in(reg) source,
+                destination = in(reg) destination,
+                byte = out(reg_byte) _,
+                options(nostack, preserves_flags),
+            )
+        },
+        2..=4 => both_ends!(destination, source, bytes, reg:
+                "mov {a:x}, [{source}]",
+                "mov {b:x}, [{source} + {bytes} - 2]",
+                "mov [{destination}], {a:x}",
+                "mov [{destination} + {bytes} - 2], {b:x}"; a, b),
+        5..=8 => both_ends!(destination, source, bytes, reg:
+                "mov {a:e}, [{source}]",
+                "mov {b:e}, [{source} + {bytes} - 4]",
+                "mov [{destination}], {a:e}",
+                "mov [{destination} + {bytes} - 4], {b:e}"; a, b),
+        9..=16 => both_ends!(destination, source, bytes, reg:
+                "mov {a}, [{source}]",
+                "mov {b}, [{source} + {bytes} - 8]",
+                "mov [{destination}], {a}",
+                "mov [{destination} + {bytes} - 8], {b}"; a, b),
+        17..=32 => both_ends!(destination, source, bytes, xmm_reg:
+                "movdqu {a}, [{source}]",
+                "movdqu {b}, [{source} + {bytes} - 16]",
+                "movdqu [{destination}], {a}",
+                "movdqu [{destination} + {bytes} - 16], {b}"; a, b),
+        33..=64 => both_ends!(destination, source, bytes, xmm_reg:
+                "movdqu {a}, [{source}]",
+                "movdqu {b}, [{source} + 16]",
+                "movdqu {c}, [{source} + {bytes} - 32]",
+                "movdqu {d}, [{source} + {bytes} - 16]",
+                "movdqu [{destination}], {a}",
+                "movdqu [{destination} + 16], {b}",
+                "movdqu [{destination} + {bytes} - 32], {c}",
+                "movdqu [{destination} + {bytes} - 16], {d}"; a, b, c, d),
+        _ => both_ends!(destination, source, bytes, xmm_reg:
+                "movdqu {a}, [{source}]",
+                "movdqu {b}, [{source} + 16]",
+                "movdqu {c}, [{source} + 32]",
+                "movdqu {d}, [{source} + 48]",
+                "movdqu {e}, [{source} + {bytes} - 64]",
+                "movdqu {f}, [{source} + {bytes} - 48]",
+                "movdqu {g}, [{source} + {bytes} - 32]",
+                "movdqu {h}, [{source} + {bytes} - 16]",
+                "movdqu [{destination}], {a}",
+                "movdqu [{destination} + 16], {b}",
+                "movdqu [{destination} + 32], {c}",
+                "movdqu [{destination} + 48], {d}",
+                "movdqu [{destination} + {bytes} - 64], {e}",
+                "movdqu [{destination} + {bytes} - 48], {f}",
+                "movdqu [{destination} + {bytes} - 32], {g}",
+                "movdqu [{destination} + {bytes} - 16], {h}"; a, b, c, d, e, f, g, h),
     }
 }
 

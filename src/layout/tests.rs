@@ -71,8 +71,8 @@ fn the_documented_table_is_the_layout() {
     assert!(prose.contains(&format!("word {ROSTER} of the table")) && prose.contains(&format!("begins at word {ROWS} of the table")));
 
     let slot: Vec<(&str, &str)> = table("Slots").iter().map(|row| (row[0], row[1])).collect();
-    assert_eq!(slot, [("0", "SLOT_STAMP"), ("1", "SLOT_LENGTH"), ("PAYLOAD_WORD", "payload")]);
-    assert_eq!((SLOT_STAMP, SLOT_LENGTH), (0, 1));
+    assert_eq!(slot, [("0", "SLOT_STAMP"), ("1 or 9", "SLOT_LENGTH"), ("0 or 8", "SLOT_MARK"), ("PAYLOAD_WORD", "payload")]);
+    assert_eq!((SLOT_STAMP, SLOT_LENGTH, SLOT_LENGTH_APART, SLOT_MARK), (0, 1, 9, 8));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_real_segment_has_the_documented_bytes() {
     let field = |name: &str| at(offset_of(name));
 
     assert_eq!(&bytes[..8], b"SEQRING1");
-    // 300 bytes are 38 words; with a line before them 46, in whole lines 48.
+    // 300 bytes are 38 words; with two lines before them 54, in whole lines 56.
     let expected = [
         ("ABI", 1),
         ("SEGMENT_BYTES", bytes.len() as u64),
@@ -100,8 +100,8 @@ fn a_real_segment_has_the_documented_bytes() {
         ("PAYLOAD_BYTES", 300),
         ("PAYLOAD_ALIGN", 1),
         ("SLOTS", 3),
-        ("STRIDE", 48),
-        ("PAYLOAD_WORD", 8),
+        ("STRIDE", 56),
+        ("PAYLOAD_WORD", 16),
         ("SLOTS_WORD", 512 + 2560),
         ("GRANULARITY", 2),
         ("NAME_BYTES", name.len() as u64),
@@ -124,10 +124,10 @@ fn a_real_segment_has_the_documented_bytes() {
     assert_eq!(&bytes[texts..texts + 4], b"[u8]");
     assert_eq!(&bytes[texts + 8..texts + 10], b"{}");
 
-    let slot = |index: usize| 8 * (512 + 2560 + 48 * index);
-    assert_eq!((at(slot(0)), at(slot(0) + 8)), (4 * 3 + 2, 5));
-    assert_eq!(&bytes[slot(0) + 64..slot(0) + 69], b"three");
-    assert_eq!((at(slot(2)), at(slot(2) + 8)), (4 * 2 + 2, 3));
+    let slot = |index: usize| 8 * (512 + 2560 + 56 * index);
+    assert_eq!((at(slot(0)), at(slot(0) + 64), at(slot(0) + 72)), (4 * 3 + 2, 4 * 3 + 1, 5));
+    assert_eq!(&bytes[slot(0) + 128..slot(0) + 133], b"three");
+    assert_eq!((at(slot(2)), at(slot(2) + 64), at(slot(2) + 72)), (4 * 2 + 2, 4 * 2 + 1, 3));
 }
 
 #[test]
@@ -152,9 +152,13 @@ fn headers_survive_the_memory() {
 
 #[test]
 fn slots_that_fit_into_a_line_stay_in_it() {
-    for (payload, stride) in [(1, 2), (8, 2), (9, 4), (24, 4), (25, 8), (56, 8), (57, 16), (120, 16), (256, 40), (257, 48)] {
+    for (payload, stride) in
+        [(1, 2), (8, 2), (9, 4), (24, 4), (25, 8), (56, 8), (57, 9), (64, 9), (65, 24), (128, 24), (256, 40), (257, 56)]
+    {
         let geometry = Geometry::plan(Kind::Fixed, sizes(payload, 4), 0).unwrap();
         assert_eq!(geometry.stride, stride, "{payload} bytes");
+        // What finds the mark by the size of the slot finds it where the payload has left room for it.
+        assert_eq!(mark_word(stride), if payload > MARK_SHARED_UP_TO { SLOT_MARK } else { SLOT_STAMP }, "{payload} bytes");
     }
 }
 

@@ -154,12 +154,26 @@ impl Reader {
         self.geometry.producers > 1 && head(words) <= open && crew::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
-    /// Receives the next message if it can be had; otherwise changes nothing and leaves the reason to the next
-    /// [`Reader::try_read`].
+    /// Receives what is there of the messages of this lap, one into each of `landings`: `take` copies and `accept` keeps it. Returns how many. The reason why it were no more is
+    /// left to the next [`Reader::try_read`].
     #[inline(always)]
-    pub fn read_ready<R>(&mut self, words: &[AtomicU64], take: impl FnOnce(&[AtomicU64]) -> R) -> Option<R> {
-        let taken = read(self.place.slot(words), self.cursor, take).ok()?;
-        Some(self.received_one(taken))
+    pub fn read_run<R, L>(
+        &mut self,
+        words: &[AtomicU64],
+        landings: impl Iterator<Item = L>,
+        take: impl Fn(&mut L, &[AtomicU64]) -> R,
+        accept: impl Fn(L, R),
+    ) -> usize {
+        let mut cursor = self.cursor;
+        for (slot, mut landing) in self.place.rest_of_lap(words).zip(landings) {
+            let Ok(taken) = read(slot, cursor, |body| take(&mut landing, body)) else { break };
+            accept(landing, taken);
+            cursor += 1;
+        }
+        let received = (cursor - self.cursor) as usize;
+        self.cursor = cursor;
+        self.place.skip(received);
+        received
     }
 
     /// Jumps to the newest message and receives it; the messages in between count as skipped. Without a newer

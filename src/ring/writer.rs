@@ -1,7 +1,7 @@
 //! The producer's side of the protocol.
 
-use crate::failpoint::{Step, hit};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, OPEN, Place, STATE};
+use crate::failpoint::{Step, hit, is_dying};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, OPEN, Place, STATE, WORD};
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
@@ -15,7 +15,14 @@ pub struct Writer {
     next: u64,
     /// Where its slot is.
     place: Place,
+    /// How many messages of a batch become ready together; 1 if each becomes ready by itself.
+    group: usize,
 }
+
+/// Bytes of the slots of a group, at most: they stay in the cache until they are made ready.
+const GROUP_BYTES: usize = 64 << 10;
+/// A group is at most this part of the ring, so that consumers have something to read meanwhile.
+const GROUP_PART: usize = 4;
 
 impl Writer {
     /// Takes the ring over from its last producer, if there was one, and opens it.
@@ -39,7 +46,10 @@ impl Writer {
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
-        Self { limit: 0, next, place: Place::of(&geometry, next) }
+        // A slot within a line is written and made ready before anybody takes that.
+        let group = if geometry.stride <= LINE { 1 } else { GROUP_BYTES / (geometry.stride * WORD) };
+        let group = group.min(geometry.slots / GROUP_PART).max(1);
+        Self { limit: 0, next, place: Place::of(&geometry, next), group }
     }
 
     /// Sequence of the next message.
@@ -61,35 +71,8 @@ impl Writer {
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
         wake: impl FnOnce(),
     ) -> Result<u64, E> {
-        let sequence = self.next;
-        self.write_then(words, room, fill, || {
-            count(words, sequence + 1);
-            wake();
-        })
-    }
-
-    /// As [`Writer::publish`], for one message of a batch: consumers that poll the slots receive it at once, but the head does not
-    /// move until [`Writer::count`], or the next look at the reader table.
-    #[inline(always)]
-    pub fn write<E>(
-        &mut self,
-        words: &[AtomicU64],
-        room: impl FnOnce(u64) -> Result<u64, E>,
-        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
-    ) -> Result<u64, E> {
-        self.write_then(words, room, fill, || ())
-    }
-
-    /// Rare calls and fences come behind the reading of our own state and ahead of its writing, so that the compiler keeps it in registers
-    /// from one message to the next.
-    #[inline(always)]
-    fn write_then<E>(
-        &mut self,
-        words: &[AtomicU64],
-        room: impl FnOnce(u64) -> Result<u64, E>,
-        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
-        then: impl FnOnce(),
-    ) -> Result<u64, E> {
+        // Rare calls and fences come behind the reading of our own state and ahead of its writing, so that the compiler keeps it in registers
+        // from one message to the next.
         let sequence = self.next;
         let slot = self.place.slot(words);
         if sequence >= self.limit {
@@ -97,10 +80,45 @@ impl Writer {
         }
         slot::write(slot, sequence, fill)?;
         let following = self.place.following();
-        then();
+        count(words, sequence + 1);
+        wake();
         self.next = sequence + 1;
         self.place.go_to(following);
         Ok(sequence)
+    }
+
+    /// Writes some of the `messages` of a batch, of which there is one at least: as many as there is room for in this lap. The head does not move
+    /// until [`Writer::count`], or the next look at the reader table.
+    ///
+    /// If a slot is more than a line, it writes no more than a group, and makes them ready when all of that are written: so the consumers, who read
+    /// what is ready, do not take each line from under the producer's hands.
+    ///
+    /// # Errors
+    /// Those of `room`; and those of `fill`, behind which nothing more is written.
+    #[inline(always)]
+    pub fn write_group<T, E>(
+        &mut self,
+        words: &[AtomicU64],
+        room: impl FnOnce(u64) -> Result<u64, E>,
+        messages: &mut impl Iterator<Item = T>,
+        fill: impl Fn(&[AtomicU64], T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let first = self.next;
+        if first >= self.limit {
+            self.limit = room(first)?;
+        }
+        let at_once = self.group == 1;
+        let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX);
+        let slots = self.place.rest_of_lap(words).take(if at_once { most } else { most.min(self.group) });
+        let mut group = Group { writer: self, words, at_once, next: first };
+        for (slot, message) in slots.zip(messages) {
+            slot::prepare(slot, group.next, |body| fill(body, message))?;
+            if at_once {
+                slot::complete(slot, group.next);
+            }
+            group.next += 1;
+        }
+        Ok(())
     }
 
     /// Moves the head behind all messages written.
@@ -117,6 +135,34 @@ impl Writer {
         // message that was published before; without it, it could report the end before the last message.
         words[STATE].store(CLOSED, Ordering::Release);
         hit(Step::CloseState);
+    }
+}
+
+/// A group of messages that is being written, from the writer's next to before `next`.
+struct Group<'a> {
+    writer: &'a mut Writer,
+    words: &'a [AtomicU64],
+    /// Each is ready as soon as it is written.
+    at_once: bool,
+    next: u64,
+}
+
+impl Drop for Group<'_> {
+    /// Makes what was written ready, also if the next message could not be had.
+    #[inline(always)]
+    fn drop(&mut self) {
+        if is_dying() {
+            return;
+        }
+        let Self { writer, words, at_once, next } = self;
+        let first = writer.next;
+        if !*at_once {
+            for (slot, sequence) in writer.place.rest_of_lap(words).zip(first..*next) {
+                slot::complete(slot, sequence);
+            }
+        }
+        writer.place.skip((*next - first) as usize);
+        writer.next = *next;
     }
 }
 

@@ -272,15 +272,20 @@ fn an_owner_leaves_the_name_to_a_live_producer() {
 
 #[test]
 fn a_batch_cut_short_by_a_panic_is_counted_by_the_close() {
-    let name = Name::new("cut-short");
-    let ring = Ring::<[u8]>::builder(&name).slots(16).slot_bytes(8).create().unwrap();
-    let mut producer = ring.producer().unwrap();
-    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-        producer.publish_batch((0..5u8).map(|i| if i == 3 { panic!("on purpose") } else { [i] }))
-    }));
-    assert!(panicked.is_err());
-    assert_eq!(ring.head(), 3);
-    assert_eq!(ring.consumer().start(Start::Next).attach().recv(), Err(RecvError::Closed(CloseReason::Closed)));
+    for slot_bytes in [8, 300] {
+        let name = Name::new("cut-short");
+        let ring = Ring::<[u8]>::builder(&name).slots(16).slot_bytes(slot_bytes).create().unwrap();
+        let mut producer = ring.producer().unwrap();
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            producer.publish_batch((0..5u8).map(|i| if i == 3 { panic!("on purpose") } else { [i] }))
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(ring.head(), 3);
+        let mut consumer = ring.consumer().start(Start::Oldest).attach();
+        let received: Vec<_> = consumer.iter().collect();
+        assert_eq!(received, [Ok(vec![0]), Ok(vec![1]), Ok(vec![2])]);
+        assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::Closed)));
+    }
 }
 
 #[test]

@@ -90,9 +90,10 @@ fn absurd_sizes() {
 
 #[test]
 fn messages_larger_than_a_slot() {
-    for slot_bytes in [1, 8, 13, 256, 257, 5000] {
+    // Batches are written one by one or, in larger rings with larger slots, in groups; slots of either kind have their limits.
+    for (slot_bytes, slots) in [1, 8, 13, 64, 65, 256, 257, 5000].into_iter().flat_map(|slot_bytes| [(slot_bytes, 4), (slot_bytes, 64)]) {
         let name = Name::new("too-large");
-        let ring = Ring::<[u8]>::builder(&name).slots(4).slot_bytes(slot_bytes).create().unwrap();
+        let ring = Ring::<[u8]>::builder(&name).slots(slots).slot_bytes(slot_bytes).create().unwrap();
         let mut producer = ring.producer().unwrap();
         let mut consumer = ring.consumer().attach();
         let (full, large) = (vec![7; slot_bytes], vec![8; slot_bytes + 1]);
