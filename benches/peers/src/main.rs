@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum as _};
 use seqring_cli::bench::peer::PeerArgs;
 use seqring_cli::bench::scenario::leftovers::Session;
+use seqring_cli::bench::scenario::machine;
 use seqring_cli::bench::scenario::report::ReportFile;
 use seqring_cli::interrupt::Interrupt;
 
@@ -102,6 +103,8 @@ fn run(args: &Args) -> Result<()> {
     } else {
         Pace { is_quick: false, rounds: 100, warm_up: 5, turn_ns: 1e6, few_rounds: 30 }
     };
+    // Before this process is confined to one of its CPUs.
+    let machine = machine::facts();
     let mut arena = Arena::open(systems, pace, &session, &interrupt)?;
     for system in left_out {
         let reason = args.unavailable.iter().find_map(|word| word.strip_prefix(system.name())?.strip_prefix('='));
@@ -112,7 +115,7 @@ fn run(args: &Args) -> Result<()> {
         bench.run(&mut arena).with_context(|| format!("{} failed", bench.name()))?;
     }
 
-    let report = Report::of(&arena, args.quick);
+    let report = Report::of(&arena, machine, args.quick);
     drop(arena);
     if let Some(file) = json {
         file.write_text(&(serde_json::to_string_pretty(&report.rows)? + "\n"))?;

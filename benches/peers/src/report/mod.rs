@@ -17,12 +17,13 @@ pub struct Report {
     /// The same that the last rows say, one line for each reason.
     skipped: Vec<Skip>,
     is_quick: bool,
+    machine: Vec<(&'static str, String)>,
     python: Option<String>,
 }
 
 impl Report {
-    /// Of a run.
-    pub fn of(arena: &Arena<'_>, is_quick: bool) -> Self {
+    /// Of a run on this `machine`.
+    pub fn of(arena: &Arena<'_>, machine: Vec<(&'static str, String)>, is_quick: bool) -> Self {
         let mut skipped: Vec<Skip> = Vec::new();
         for skip in &arena.skipped {
             // The same again for another size or number of readers says nothing new.
@@ -35,7 +36,7 @@ impl Report {
                 None => skipped.push(skip.clone()),
             }
         }
-        Self { rows: rows(&arena.all, &skipped), skipped, is_quick, python: arena.python_version().map(str::to_owned) }
+        Self { rows: rows(&arena.all, &skipped), skipped, is_quick, machine, python: arena.python_version().map(str::to_owned) }
     }
 
     /// The tables.

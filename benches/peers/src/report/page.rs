@@ -4,7 +4,6 @@ use anyhow::Result;
 use clap::ValueEnum as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use seqring_cli::bench::output::{bytes, figure};
-use seqring_cli::bench::scenario::machine;
 
 use super::Report;
 use super::plot::{bars, index, lines};
@@ -43,7 +42,7 @@ pub fn render(report: &Report) -> Result<String> {
                     @if report.is_quick { " This was a quick run: few rounds." }
                 }
                 dl {
-                    @for (name, fact) in machine::facts().into_iter().filter(|(name, _)| *name != "command") {
+                    @for (name, fact) in report.machine.iter().filter(|(name, _)| *name != "command") {
                         div { dt { (name) } dd { (fact) } }
                     }
                     @if let Some(python) = &report.python { div { dt { "Python" } dd { (python) } } }
@@ -226,7 +225,7 @@ mod tests {
         let skipped =
             vec![Skip { bench: "all", system: System::PythonRing, case: "everywhere".to_owned(), reason: "no <python>".to_owned() }];
         let rows = rows(&[series(System::Seqring, 50.0), series(System::Ringfire, 60.0)], &skipped);
-        let report = Report { rows, skipped, is_quick: true, python: None };
+        let report = Report { rows, skipped, is_quick: true, machine: Vec::new(), python: None };
         let page = report.page().unwrap();
         for part in ["<svg", "latency, 8 B, poll", "ringfire", "no &lt;python&gt;", "prefers-color-scheme: dark", "width=device-width"] {
             assert!(page.contains(part), "{part} is missing");
