@@ -379,7 +379,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
         let words = self.shared.words();
-        match self.reader.try_read(words, |body| take(body, payload_bytes)) {
+        match self.reader.try_read(words, M::mark_word(payload_bytes), |body| take(body, payload_bytes)) {
             Ok(taken) => {
                 self.registration.received(&self.reader, words);
                 Ok(taken)

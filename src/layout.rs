@@ -217,6 +217,12 @@ pub const fn mark_word(slot_words: usize) -> usize {
     if slot_words > LARGEST_SHARED { SLOT_MARK } else { SLOT_STAMP }
 }
 
+/// The same, of a slot for payloads of at most so many bytes.
+#[inline(always)]
+pub const fn mark_word_for(payload_bytes: usize) -> usize {
+    if payload_bytes > MARK_SHARED_UP_TO { SLOT_MARK } else { SLOT_STAMP }
+}
+
 /// Word of a slot that holds the length of a variable message.
 #[inline(always)]
 pub const fn length_word(payload_bytes: usize) -> usize {

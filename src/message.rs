@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use bytemuck::Pod;
 
 use crate::copy::{Landing, load_value, load_vec};
-use crate::layout::{Granularity, Kind, length_word, payload_word};
+use crate::layout::{Granularity, Kind, length_word, mark_word_for, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
@@ -27,6 +27,10 @@ macro_rules! debug_of {
 pub trait Message: sealed::Sealed {
     /// What a consumer receives: `T`, or `Vec<u8>`.
     type Owned;
+
+    /// Word of a slot that holds its mark; constant where the type says the size.
+    #[doc(hidden)]
+    fn mark_word(payload_bytes: usize) -> usize;
 
     /// What a slot holds; `slot_bytes` counts for byte messages only.
     #[doc(hidden)]
@@ -86,6 +90,11 @@ impl<T: Pod> Message for T {
     type Owned = T;
     type Landing = Landing<T>;
 
+    #[inline(always)]
+    fn mark_word(_payload_bytes: usize) -> usize {
+        const { mark_word_for(size_of::<T>()) }
+    }
+
     fn format(_slot_bytes: usize) -> Format {
         Format {
             kind: Kind::Fixed,
@@ -119,6 +128,11 @@ impl<T: Pod> Message for T {
 impl Message for [u8] {
     type Owned = Vec<u8>;
     type Landing = Vec<u8>;
+
+    #[inline(always)]
+    fn mark_word(payload_bytes: usize) -> usize {
+        mark_word_for(payload_bytes)
+    }
 
     fn format(slot_bytes: usize) -> Format {
         Format { kind: Kind::Variable, payload_bytes: slot_bytes, payload_align: 1, type_name: "[u8]".into() }

@@ -168,7 +168,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
         let Self { standing, shared, waiter, evict_after, bell, .. } = self;
         let words = shared.words();
         let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-        let Ok(sequence) = standing.publish(words, room, |body| fill(body, message), || wake(words, *bell));
+        let Ok(sequence) = standing.publish(words, T::mark_word(size_of::<T>()), room, |body| fill(body, message), || wake(words, *bell));
         sequence
     }
 
@@ -194,7 +194,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
         let Self { standing, shared, waiter, evict_after, bell, .. } = self;
         let words = shared.words();
         let room = |next| room(shared, waiter, next, *evict_after, patience);
-        standing.publish(words, room, |body| fill(body, message), || wake(words, *bell))
+        standing.publish(words, T::mark_word(size_of::<T>()), room, |body| fill(body, message), || wake(words, *bell))
     }
 }
 
@@ -236,7 +236,13 @@ impl<S: Standing> Producer<[u8], S> {
         let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
-        standing.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
+        standing.publish(
+            words,
+            <[u8]>::mark_word(*payload_bytes),
+            room,
+            |body| fill_bytes(body, *payload_bytes, message),
+            || wake(words, *bell),
+        )
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -286,7 +292,7 @@ impl<S: Standing> Producer<[u8], S> {
             length.store(message.written() as u64, Ordering::Relaxed);
             Ok(())
         };
-        standing.publish(words, room, fill, || wake(words, *bell))
+        standing.publish(words, <[u8]>::mark_word(payload_bytes), room, fill, || wake(words, *bell))
     }
 
     #[inline(always)]
@@ -295,7 +301,13 @@ impl<S: Standing> Producer<[u8], S> {
         let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
         let words = shared.words();
         let room = |next| Ok(room(shared, waiter, next, *evict_after, patience)?);
-        standing.publish(words, room, |body| fill_bytes(body, *payload_bytes, message), || wake(words, *bell))
+        standing.publish(
+            words,
+            <[u8]>::mark_word(*payload_bytes),
+            room,
+            |body| fill_bytes(body, *payload_bytes, message),
+            || wake(words, *bell),
+        )
     }
 }
 

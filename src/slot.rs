@@ -7,7 +7,8 @@
 //! payload words        Relaxed          copy out                Relaxed
 //! stamp <- 4s+2        Release  (B)     fence(Acquire)                 (D)
 //!                                       after = mark            Relaxed
-//!                                       accept iff before is 4s+2, and after that or 4s+1
+//!                                       accept iff before is 4s+2, and after that, or
+//!                                       4s+1 where the mark is another word
 //! ```
 //!
 //! In small slots mark and stamp are one word, in large ones the mark is on a line of its own (`layout::mark_word`): consumers poll the stamp, and
@@ -26,7 +27,7 @@
 //! Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
 
 use crate::failpoint::{Step, hit};
-use crate::layout::{SLOT_STAMP, mark_word};
+use crate::layout::SLOT_STAMP;
 use crate::sync::{AtomicU64, Ordering, fence};
 
 /// The stamp while `sequence` is being written.
@@ -60,23 +61,23 @@ pub enum Miss {
     Lapped,
 }
 
-/// Writes message `sequence` into `slot` with `fill`, which gets the words after the stamp.
+/// Writes message `sequence` into `slot`, whose mark is word `mark`, with `fill`, which gets the words after the stamp.
 ///
 /// If `fill` fails or panics, the slot keeps the stamp of a message being written: its old message is gone,
 /// the new one is not there yet, and the next `write` of the same sequence starts over.
 #[inline(always)]
-pub fn write<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
-    prepare(slot, sequence, fill)?;
+pub fn write<E>(slot: &[AtomicU64], mark: usize, sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
+    prepare(slot, mark, sequence, fill)?;
     complete(slot, sequence);
     Ok(())
 }
 
 /// The first part of [`write`]: all but the ready stamp.
 #[inline(always)]
-pub fn prepare<E>(slot: &[AtomicU64], sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
+pub fn prepare<E>(slot: &[AtomicU64], mark: usize, sequence: u64, fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>) -> Result<(), E> {
     let (_, body) = split(slot);
     // Relaxed: ordered before the payload by the fence.
-    slot[mark_word(slot.len())].store(writing(sequence), Ordering::Relaxed);
+    slot[mark].store(writing(sequence), Ordering::Relaxed);
     hit(Step::PublishMark);
     // (A) pairs with (D). A consumer that has read any payload word stored below sees, after its fence, a stamp of
     // at least 4s+1, and rejects its copy. Without it, the payload may be visible before the mark: torn reads pass.
@@ -95,11 +96,11 @@ pub fn complete(slot: &[AtomicU64], sequence: u64) {
     hit(Step::PublishReady);
 }
 
-/// Copies message `sequence` out of `slot` with `take`, which gets the words after the stamp.
+/// Copies message `sequence` out of `slot`, whose mark is word `mark`, with `take`, which gets the words after the stamp.
 ///
 /// `take` runs on words that may change under its hands; its result is returned only if they did not.
 #[inline(always)]
-pub fn read<R>(slot: &[AtomicU64], sequence: u64, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, Miss> {
+pub fn read<R>(slot: &[AtomicU64], mark: usize, sequence: u64, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, Miss> {
     let (stamp, body) = split(slot);
     let before = stamp.load(Ordering::Relaxed);
     if before != ready(sequence) {
@@ -111,8 +112,9 @@ pub fn read<R>(slot: &[AtomicU64], sequence: u64, take: impl FnOnce(&[AtomicU64]
     // (D) pairs with (A), see there. It also keeps the load below from moving above the copy, which an acquire
     // *load* of the stamp would not do.
     fence(Ordering::Acquire);
-    let after = slot[mark_word(slot.len())].load(Ordering::Relaxed);
-    if after == before || after == writing(sequence) { Ok(taken) } else { Err(miss(after, sequence)) }
+    let after = slot[mark].load(Ordering::Relaxed);
+    let unchanged = if mark == SLOT_STAMP { before } else { writing(sequence) };
+    if after == unchanged { Ok(taken) } else { Err(miss(after, sequence)) }
 }
 
 /// Whether message `sequence` is ready in `slot` at this moment.
@@ -186,7 +188,7 @@ mod tests {
     use crate::sync::zeroed;
 
     fn put(slot: &[AtomicU64], sequence: u64, value: u64) {
-        let filled: Result<(), ()> = write(slot, sequence, |body| {
+        let filled: Result<(), ()> = write(slot, SLOT_STAMP, sequence, |body| {
             body[0].store(value, Ordering::Relaxed);
             Ok(())
         });
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn every_lap_tells_not_yet_ready_and_lapped_apart() {
         let slot = zeroed(2);
-        let get = |sequence| read(&slot, sequence, |body| body[0].load(Ordering::Relaxed));
+        let get = |sequence| read(&slot, SLOT_STAMP, sequence, |body| body[0].load(Ordering::Relaxed));
         assert_eq!(get(0), Err(Miss::NotYet));
         put(&slot, 0, 7);
         assert_eq!(get(0), Ok(7));
@@ -210,8 +212,8 @@ mod tests {
     fn a_failed_write_takes_the_old_message_and_brings_no_new_one() {
         let slot = zeroed(2);
         put(&slot, 0, 7);
-        assert_eq!(write(&slot, 1, |_| Err("no")), Err("no"));
-        let get = |sequence| read(&slot, sequence, |body| body[0].load(Ordering::Relaxed));
+        assert_eq!(write(&slot, SLOT_STAMP, 1, |_| Err("no")), Err("no"));
+        let get = |sequence| read(&slot, SLOT_STAMP, sequence, |body| body[0].load(Ordering::Relaxed));
         assert_eq!(get(0), Err(Miss::Lapped));
         assert_eq!(get(1), Err(Miss::NotYet));
         put(&slot, 1, 9);
@@ -221,10 +223,10 @@ mod tests {
     #[test]
     fn a_tombstone_is_neither_to_come_nor_a_loss() {
         let slot = zeroed(2);
-        let get = |sequence| read(&slot, sequence, |body| body[0].load(Ordering::Relaxed));
+        let get = |sequence| read(&slot, SLOT_STAMP, sequence, |body| body[0].load(Ordering::Relaxed));
         put(&slot, 0, 7);
         assert!(is_done(&slot, 0) && !is_done(&slot, 4));
-        assert_eq!(write(&slot, 4, |_| Err("no")), Err("no"));
+        assert_eq!(write(&slot, SLOT_STAMP, 4, |_| Err("no")), Err("no"));
         assert!(is_pending(&slot, 4) && !is_done(&slot, 4));
         bury(&slot, 4);
         assert_eq!((get(0), get(4), get(8)), (Err(Miss::Lapped), Err(Miss::Tombstone), Err(Miss::NotYet)));
@@ -246,7 +248,7 @@ mod tests {
     fn a_copy_that_is_overwritten_meanwhile_is_rejected() {
         let slot = zeroed(2);
         put(&slot, 0, 7);
-        let torn = read(&slot, 0, |body| {
+        let torn = read(&slot, SLOT_STAMP, 0, |body| {
             put(&slot, 1, 8);
             body[0].load(Ordering::Relaxed)
         });

@@ -55,13 +55,15 @@ pub(crate) mod private {
 
     /// What a producer does that depends on its standing.
     pub trait Write {
-        /// Publishes a message that `fill` writes, in what `room` allows, and calls `wake` behind it; returns its sequence.
+        /// Publishes a message that `fill` writes, in what `room` allows, and calls `wake` behind it; returns its sequence. The
+        /// `mark` is that word of each slot.
         ///
         /// # Errors
         /// Those of `room` and `fill`.
         fn publish<E>(
             &mut self,
             words: &[AtomicU64],
+            mark: usize,
             room: impl FnMut(u64) -> Result<u64, E>,
             fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
             wake: impl FnOnce(),
@@ -86,11 +88,12 @@ impl Write for Sole {
     fn publish<E>(
         &mut self,
         words: &[AtomicU64],
+        mark: usize,
         room: impl FnMut(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
         wake: impl FnOnce(),
     ) -> Result<u64, E> {
-        self.writer.publish(words, room, fill, wake)
+        self.writer.publish(words, mark, room, fill, wake)
     }
 
     fn next(&self, _: &[AtomicU64]) -> u64 {
@@ -164,6 +167,7 @@ impl Write for Several {
     fn publish<E>(
         &mut self,
         words: &[AtomicU64],
+        _: usize,
         room: impl FnMut(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
         wake: impl FnOnce(),

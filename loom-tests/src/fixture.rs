@@ -366,7 +366,7 @@ impl Follower {
         let (before, tombstones) = (self.reader.cursor(), self.reader.tombstones());
         let ghost = self.gating.then(|| self.ring.ghost(before));
         let take = |body: &[AtomicU64]| ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)));
-        let result = self.reader.try_read(&self.ring.words, take);
+        let result = self.reader.try_read(&self.ring.words, mark_word(self.ring.geometry.stride), take);
         let received = result.map(|words| {
             let sequence = self.reader.cursor() - 1;
             let gone_over = self.reader.tombstones() - tombstones;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use loom_tests::{Bound, LARGE_SLOT, explore, payload, store_payload, take_payload};
+use seqring::layout::mark_word;
 use seqring::slot::{self, Miss};
 use seqring::sync::{AtomicU64, zeroed};
 
@@ -13,7 +14,7 @@ use seqring::sync::{AtomicU64, zeroed};
 const SMALL_SLOT: usize = 3;
 
 fn put(slot: &[AtomicU64], sequence: u64) {
-    let Ok(()) = slot::write(slot, sequence, |body| -> Result<(), Infallible> {
+    let Ok(()) = slot::write(slot, mark_word(slot.len()), sequence, |body| -> Result<(), Infallible> {
         store_payload(body, payload(sequence));
         Ok(())
     });
@@ -21,7 +22,8 @@ fn put(slot: &[AtomicU64], sequence: u64) {
 
 /// Whether message `sequence` could be had; if so, it is whole.
 fn get(slot: &[AtomicU64], sequence: u64) -> Result<(), Miss> {
-    slot::read(slot, sequence, take_payload).map(|words| assert_eq!(words, payload(sequence), "message {sequence} is torn"))
+    slot::read(slot, mark_word(slot.len()), sequence, take_payload)
+        .map(|words| assert_eq!(words, payload(sequence), "message {sequence} is torn"))
 }
 
 fn told(result: Result<(), Miss>) -> &'static str {

@@ -158,7 +158,7 @@ fn slots_that_fit_into_a_line_stay_in_it() {
         let geometry = Geometry::plan(Kind::Fixed, sizes(payload, 4), 0).unwrap();
         assert_eq!(geometry.stride, stride, "{payload} bytes");
         // What finds the mark by the size of the slot finds it where the payload has left room for it.
-        assert_eq!(mark_word(stride), if payload > MARK_SHARED_UP_TO { SLOT_MARK } else { SLOT_STAMP }, "{payload} bytes");
+        assert_eq!(mark_word(stride), mark_word_for(payload), "{payload} bytes");
     }
 }
 

@@ -18,7 +18,7 @@
 //! by any producer that meets them; consumers, which write nothing, go over those that they can prove.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE, mark_word};
 use crate::ring::{head, table};
 use crate::slot::{self, abandon, bury, earliest_pending, is_done, is_pending};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -86,7 +86,7 @@ impl Member {
             }
         }
         let mut claimed = Claimed { slot, sequence, announcement: self.announcement(words), published: false };
-        let written = slot::write(slot, sequence, |body| fill(body, sequence));
+        let written = slot::write(slot, mark_word(slot.len()), sequence, |body| fill(body, sequence));
         claimed.published = written.is_ok();
         drop(claimed);
         self.look_back(words, sequence, surroundings);

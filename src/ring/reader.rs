@@ -1,6 +1,6 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
+use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, mark_word};
 use crate::ring::{crew, head};
 use crate::slot::{Miss, is_pending, read};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -120,16 +120,17 @@ impl Reader {
         });
     }
 
-    /// Receives the next message: `take` copies it out of the words after the stamp.
+    /// Receives the next message: `take` copies it out of the words after the stamp. The `mark` is that word of each slot: the caller may know it
+    /// when it is compiled.
     ///
     /// # Errors
     /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than loads to see it.
     // `|body| take(body)`, as in `Consumer`: what calls a `&mut take` may be compiled out of reach.
     #[inline(always)]
     #[allow(clippy::redundant_closure)]
-    pub fn try_read<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+    pub fn try_read<R>(&mut self, words: &[AtomicU64], mark: usize, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         loop {
-            match read(self.place.slot(words), self.cursor, |body| take(body)) {
+            match read(self.place.slot(words), mark, self.cursor, |body| take(body)) {
                 Ok(taken) => return Ok(self.received_one(taken)),
                 Err(Miss::NotYet) => return Err(self.not_yet(words)),
                 Err(Miss::Lapped) => return Err(self.lapped(words)),
@@ -166,7 +167,7 @@ impl Reader {
     ) -> usize {
         let mut cursor = self.cursor;
         for (slot, mut landing) in self.place.rest_of_lap(words).zip(landings) {
-            let Ok(taken) = read(slot, cursor, |body| take(&mut landing, body)) else { break };
+            let Ok(taken) = read(slot, mark_word(slot.len()), cursor, |body| take(&mut landing, body)) else { break };
             accept(landing, taken);
             cursor += 1;
         }
@@ -179,13 +180,14 @@ impl Reader {
     /// Jumps to the newest message and receives it; the messages in between count as skipped. Without a newer
     /// message it does what [`Reader::try_read`] does.
     pub fn latest<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+        let mark = mark_word(self.geometry.stride);
         for _ in 0..LATEST_TRIES {
             let head = self.synced_head(words);
             // Where there are several producers, the newest claims may not be messages yet, as many as there are producers, or never.
             let mut pending = 0;
             let candidates = (self.cursor.max(head.saturating_sub(self.geometry.slots as u64))..head).rev();
             for newest in candidates.chain([self.cursor]) {
-                match read(Place::of(&self.geometry, newest).slot(words), newest, &mut take) {
+                match read(Place::of(&self.geometry, newest).slot(words), mark, newest, &mut take) {
                     Ok(taken) => {
                         self.skipped += newest - self.cursor;
                         self.go_to(newest);
@@ -206,7 +208,7 @@ impl Reader {
                 return Err(self.not_yet(words));
             }
         }
-        self.try_read(words, take)
+        self.try_read(words, mark, take)
     }
 
     /// Whether the next message has still not been published: the cheapest poll there is, one load.

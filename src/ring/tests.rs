@@ -28,7 +28,7 @@ impl Fixture {
                 body[0].store(value, Ordering::Relaxed);
                 Ok(())
             };
-            writer.publish(&self.words, |next| self.look(next), fill, || ()).unwrap();
+            writer.publish(&self.words, 0, |next| self.look(next), fill, || ()).unwrap();
         }
     }
 
@@ -41,7 +41,7 @@ impl Fixture {
     }
 
     fn recv(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
-        reader.try_read(&self.words, |body| body[0].load(Ordering::Relaxed))
+        reader.try_read(&self.words, 0, |body| body[0].load(Ordering::Relaxed))
     }
 
     fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
@@ -143,7 +143,7 @@ fn a_failed_message_is_not_published_and_its_sequence_is_used_again() {
     let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
     ring.publish(&mut writer, 1);
     let room = |next| Ok(ring.look(next).unwrap());
-    assert_eq!(writer.publish(&ring.words, room, |_| Err("no"), || ()), Err("no"));
+    assert_eq!(writer.publish(&ring.words, 0, room, |_| Err("no"), || ()), Err("no"));
     assert_eq!(head(&ring.words), 1);
     ring.publish(&mut writer, 1);
     assert_eq!(ring.recv(&mut reader), Ok(0));
@@ -158,12 +158,12 @@ fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
     // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end mark.
     let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
     let at = |sequence| Place::of(&ring.geometry, sequence).slot(&ring.words);
-    let ready: Result<(), ()> = crate::slot::write(at(6), 6, |body| {
+    let ready: Result<(), ()> = crate::slot::write(at(6), 0, 6, |body| {
         body_of(body, 60);
         Ok(())
     });
     ready.unwrap();
-    let torn: Result<(), ()> = crate::slot::write(at(7), 7, |body| {
+    let torn: Result<(), ()> = crate::slot::write(at(7), 0, 7, |body| {
         body_of(body, 666);
         Err(())
     });

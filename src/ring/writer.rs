@@ -1,7 +1,7 @@
 //! The producer's side of the protocol.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, OPEN, Place, STATE, WORD};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, OPEN, Place, STATE, WORD, mark_word};
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
@@ -59,7 +59,8 @@ impl Writer {
     }
 
     /// Publishes one message, written by `fill`, and returns its sequence. Before that, at least once a lap, `room` is asked with the
-    /// sequence for what a [`look`] at the reader table allows; behind it, `wake` is called.
+    /// sequence for what a [`look`] at the reader table allows; behind it, `wake` is called. The `mark` is that word of each slot: the caller may
+    /// know it when it is compiled.
     ///
     /// # Errors
     /// Those of `room`; and those of `fill`: nothing is published then, and the oldest message of the ring is gone.
@@ -67,6 +68,7 @@ impl Writer {
     pub fn publish<E>(
         &mut self,
         words: &[AtomicU64],
+        mark: usize,
         room: impl FnOnce(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
         wake: impl FnOnce(),
@@ -78,7 +80,7 @@ impl Writer {
         if sequence >= self.limit {
             self.limit = room(sequence)?;
         }
-        slot::write(slot, sequence, fill)?;
+        slot::write(slot, mark, sequence, fill)?;
         let following = self.place.following();
         count(words, sequence + 1);
         wake();
@@ -112,7 +114,7 @@ impl Writer {
         let slots = self.place.rest_of_lap(words).take(if at_once { most } else { most.min(self.group) });
         let mut group = Group { writer: self, words, at_once, next: first };
         for (slot, message) in slots.zip(messages) {
-            slot::prepare(slot, group.next, |body| fill(body, message))?;
+            slot::prepare(slot, mark_word(slot.len()), group.next, |body| fill(body, message))?;
             if at_once {
                 slot::complete(slot, group.next);
             }
