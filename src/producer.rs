@@ -132,6 +132,19 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         }
     }
 
+    /// Publishes a message that `fill` writes, when there is `room`.
+    #[inline(always)]
+    fn publish_when<E>(
+        &mut self,
+        room: impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E>,
+        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let words = shared.words();
+        let room = |next| room(shared, waiter, next, *evict_after);
+        standing.publish(words, M::mark_word(*payload_bytes), room, fill, || wake(words, *bell))
+    }
+
     /// Tells all consumers that no message will follow. They receive what has been published before they see it.
     ///
     /// Dropping the producer does the same; this says it aloud.
@@ -160,15 +173,24 @@ fn wake(words: &[AtomicU64], bell: Rope) {
     }
 }
 
+/// Room, however long it takes.
+#[inline(always)]
+fn at_last<E>(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Option<Duration>) -> Result<u64, E> {
+    Ok(room_at_last(shared, waiter, next, evict_after))
+}
+
+/// Room, if it comes in time.
+#[inline(always)]
+fn within<E: From<Full>>(patience: Patience) -> impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E> {
+    move |shared, waiter, next, evict_after| Ok(room(shared, waiter, next, evict_after, patience)?)
+}
+
 impl<T: Pod, S: Standing> Producer<T, S> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
     /// gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Self { standing, shared, waiter, evict_after, bell, .. } = self;
-        let words = shared.words();
-        let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-        let Ok(sequence) = standing.publish(words, T::mark_word(size_of::<T>()), room, |body| fill(body, message), || wake(words, *bell));
+        let Ok(sequence) = self.publish_when(at_last::<Infallible>, |body| fill(body, message));
         sequence
     }
 
@@ -177,7 +199,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// # Errors
     /// [`Full`], with the slowest consumer.
     pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
-        self.publish_within(message, Patience::For(timeout))
+        self.publish_when(within(Patience::For(timeout)), |body| fill(body, message))
     }
 
     /// As [`Producer::publish`], but does not wait.
@@ -186,15 +208,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// [`Full`], with the slowest consumer.
     #[inline]
     pub fn try_publish(&mut self, message: &T) -> Result<u64, Full> {
-        self.publish_within(message, Patience::None)
-    }
-
-    #[inline(always)]
-    fn publish_within(&mut self, message: &T, patience: Patience) -> Result<u64, Full> {
-        let Self { standing, shared, waiter, evict_after, bell, .. } = self;
-        let words = shared.words();
-        let room = |next| room(shared, waiter, next, *evict_after, patience);
-        standing.publish(words, T::mark_word(size_of::<T>()), room, |body| fill(body, message), || wake(words, *bell))
+        self.publish_when(within(Patience::None), |body| fill(body, message))
     }
 }
 
@@ -233,16 +247,8 @@ impl<S: Standing> Producer<[u8], S> {
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         check(message, self.payload_bytes)?;
-        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
-        let words = shared.words();
-        let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
-        standing.publish(
-            words,
-            <[u8]>::mark_word(*payload_bytes),
-            room,
-            |body| fill_bytes(body, *payload_bytes, message),
-            || wake(words, *bell),
-        )
+        let payload_bytes = self.payload_bytes;
+        self.publish_when(at_last, |body| fill_bytes(body, payload_bytes, message))
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -281,10 +287,7 @@ impl<S: Standing> Producer<[u8], S> {
     /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message of a full ring is
     /// gone. The same holds if `build` panics.
     pub fn publish_with<E>(&mut self, build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>) -> Result<u64, E> {
-        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
-        let words = shared.words();
-        let payload_bytes = *payload_bytes;
-        let room = |next| Ok(room_at_last(shared, waiter, next, *evict_after));
+        let payload_bytes = self.payload_bytes;
         let fill = |body: &[AtomicU64]| {
             let (length, payload) = variable_payload(body, payload_bytes);
             let mut message = SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
@@ -292,22 +295,14 @@ impl<S: Standing> Producer<[u8], S> {
             length.store(message.written() as u64, Ordering::Relaxed);
             Ok(())
         };
-        standing.publish(words, <[u8]>::mark_word(payload_bytes), room, fill, || wake(words, *bell))
+        self.publish_when(at_last, fill)
     }
 
     #[inline(always)]
     fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
         check(message, self.payload_bytes)?;
-        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
-        let words = shared.words();
-        let room = |next| Ok(room(shared, waiter, next, *evict_after, patience)?);
-        standing.publish(
-            words,
-            <[u8]>::mark_word(*payload_bytes),
-            room,
-            |body| fill_bytes(body, *payload_bytes, message),
-            || wake(words, *bell),
-        )
+        let payload_bytes = self.payload_bytes;
+        self.publish_when(within(patience), |body| fill_bytes(body, payload_bytes, message))
     }
 }
 
