@@ -282,10 +282,12 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             let run = self.reader.read_run(
                 words,
                 free,
-                |place, body| M::take_to(place, body, payload_bytes),
-                |place, rest| M::accept_at(place, rest),
+                |body| M::take(body, payload_bytes),
+                |place, landing| {
+                    place.write(M::accept(landing));
+                },
             );
-            // SAFETY: the first `run` of the free places were initialised just now, as `accept_at` promises.
+            // SAFETY: the first `run` of the free places were written just now.
             unsafe { messages.set_len(messages.len() + run) };
             received += run;
             if run == 0 {

@@ -119,8 +119,12 @@ impl<T: Pod> Landing<T> {
     /// If `shared` is smaller than a `T`.
     #[inline(always)]
     pub fn load(granularity: Granularity, shared: &[AtomicU64]) -> Self {
-        let mut landing = MaybeUninit::uninit();
-        load_value(granularity, shared, &mut landing);
+        let mut landing = MaybeUninit::<T>::uninit();
+        let start = landing.as_mut_ptr().cast::<MaybeUninit<u8>>();
+        // SAFETY: `start` points to the `size_of::<T>()` bytes of `landing`, which lives through the borrow;
+        // `MaybeUninit<u8>` has no invalid values and alignment 1.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(start, size_of::<T>()) };
+        load(granularity, shared, bytes);
         Self(landing)
     }
 
@@ -130,19 +134,6 @@ impl<T: Pod> Landing<T> {
         // SAFETY: `load`, the only constructor, has written every byte, and every bit pattern is a valid `T`.
         unsafe { self.0.assume_init() }
     }
-}
-
-/// Copies a `T` from the start of `shared` to `destination`, all of which is written.
-///
-/// # Panics
-/// If `shared` is smaller than a `T`.
-#[inline(always)]
-pub fn load_value<T: Pod>(granularity: Granularity, shared: &[AtomicU64], destination: &mut MaybeUninit<T>) {
-    let start = destination.as_mut_ptr().cast::<MaybeUninit<u8>>();
-    // SAFETY: `start` points to the `size_of::<T>()` bytes of `destination`, which is borrowed meanwhile;
-    // `MaybeUninit<u8>` has no invalid values and alignment 1.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(start, size_of::<T>()) };
-    load(granularity, shared, bytes);
 }
 
 /// Replaces the content of `destination` with the first `bytes` bytes of `shared`.

@@ -1,11 +1,10 @@
 //! What can travel through a ring: values of a plain type, or bytes.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 
 use bytemuck::Pod;
 
-use crate::copy::{Landing, load_value, load_vec};
+use crate::copy::{Landing, load_vec};
 use crate::layout::{Granularity, Kind, length_word, mark_word_for, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -45,18 +44,6 @@ pub trait Message: sealed::Sealed {
 
     #[doc(hidden)]
     fn accept(landing: Self::Landing) -> Self::Owned;
-
-    /// What [`Message::take_to`] leaves to [`Message::accept_at`].
-    #[doc(hidden)]
-    type Rest;
-
-    /// As `take`, straight to where it is to stay, if that can be told apart from an accepted message.
-    #[doc(hidden)]
-    fn take_to(place: &mut MaybeUninit<Self::Owned>, body: &[AtomicU64], payload_bytes: usize) -> Self::Rest;
-
-    /// Behind this, `place` is initialised.
-    #[doc(hidden)]
-    fn accept_at(place: &mut MaybeUninit<Self::Owned>, rest: Self::Rest);
 }
 
 mod sealed {
@@ -113,16 +100,6 @@ impl<T: Pod> Message for T {
     fn accept(landing: Landing<T>) -> T {
         landing.accept()
     }
-
-    type Rest = ();
-
-    #[inline(always)]
-    fn take_to(place: &mut MaybeUninit<T>, body: &[AtomicU64], _payload_bytes: usize) {
-        load_value(Granularity::of(size_of::<T>()), fixed_payload::<T>(body), place);
-    }
-
-    #[inline(always)]
-    fn accept_at(_place: &mut MaybeUninit<T>, (): ()) {}
 }
 
 impl Message for [u8] {
@@ -146,16 +123,6 @@ impl Message for [u8] {
 
     fn accept(landing: Vec<u8>) -> Vec<u8> {
         landing
-    }
-
-    type Rest = Vec<u8>;
-
-    fn take_to(_place: &mut MaybeUninit<Vec<u8>>, body: &[AtomicU64], payload_bytes: usize) -> Vec<u8> {
-        Self::take(body, payload_bytes)
-    }
-
-    fn accept_at(place: &mut MaybeUninit<Vec<u8>>, rest: Vec<u8>) {
-        place.write(rest);
     }
 }
 

@@ -382,8 +382,8 @@ impl Follower {
     pub fn recv_run(&mut self, most: usize) -> usize {
         let before = self.reader.cursor();
         let accepted = RefCell::new(Vec::new());
-        let take = |_: &mut usize, body: &[AtomicU64]| take_payload(body);
-        let received = self.reader.read_run(&self.ring.words, 0..most, take, |landing, words| accepted.borrow_mut().push((landing, words)));
+        let put = |landing, words| accepted.borrow_mut().push((landing, words));
+        let received = self.reader.read_run(&self.ring.words, 0..most, take_payload, put);
         let accepted = accepted.into_inner();
         assert_eq!((accepted.len(), self.reader.cursor()), (received, before + received as u64), "{received} are said to be received");
         for (at, (landing, words)) in accepted.into_iter().enumerate() {

@@ -155,19 +155,19 @@ impl Reader {
         self.geometry.producers > 1 && head(words) <= open && crew::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
-    /// Receives what is there of the messages of this lap, one into each of `landings`: `take` copies and `accept` keeps it. Returns how many. The reason why it were no more is
+    /// Receives what is there of the messages of this lap, one into each of `landings`: `take` copies it out and `accept` puts it there. Returns how many. The reason why it were no more is
     /// left to the next [`Reader::try_read`].
     #[inline(always)]
     pub fn read_run<R, L>(
         &mut self,
         words: &[AtomicU64],
         landings: impl Iterator<Item = L>,
-        take: impl Fn(&mut L, &[AtomicU64]) -> R,
+        take: impl Fn(&[AtomicU64]) -> R,
         accept: impl Fn(L, R),
     ) -> usize {
         let mut cursor = self.cursor;
-        for (slot, mut landing) in self.place.rest_of_lap(words).zip(landings) {
-            let Ok(taken) = read(slot, mark_word(slot.len()), cursor, |body| take(&mut landing, body)) else { break };
+        for (slot, landing) in self.place.rest_of_lap(words).zip(landings) {
+            let Ok(taken) = read(slot, mark_word(slot.len()), cursor, |body| take(body)) else { break };
             accept(landing, taken);
             cursor += 1;
         }
