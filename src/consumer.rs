@@ -281,6 +281,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             let free = messages.spare_capacity_mut().iter_mut().take(max - received);
             let run = self.reader.read_run(
                 words,
+                M::mark_word(payload_bytes),
                 free,
                 |body| M::take(body, payload_bytes),
                 |place, landing| {
@@ -396,7 +397,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     fn take_latest<T>(&mut self, mut take: impl FnMut(&[AtomicU64], usize) -> T) -> Result<T, TryRecvError> {
         self.obey()?;
         let payload_bytes = self.shared.header.geometry.payload_bytes;
-        let newest = self.reader.latest(self.shared.words(), |body| take(body, payload_bytes));
+        let newest = self.reader.latest(self.shared.words(), M::mark_word(payload_bytes), |body| take(body, payload_bytes));
         self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
         newest
     }

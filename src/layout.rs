@@ -208,18 +208,9 @@ impl Granularity {
 /// Payloads up to this many bytes have their mark in the stamp (see `slot`), larger ones on a line of its own.
 pub const MARK_SHARED_UP_TO: usize = 256;
 
-/// Slots of more words than this have a mark of its own.
-const LARGEST_SHARED: usize = LINE + MARK_SHARED_UP_TO / WORD;
-
-/// Word of a slot of so many words that holds its mark.
+/// Word of a slot that holds its mark.
 #[inline(always)]
-pub const fn mark_word(slot_words: usize) -> usize {
-    if slot_words > LARGEST_SHARED { SLOT_MARK } else { SLOT_STAMP }
-}
-
-/// The same, of a slot for payloads of at most so many bytes.
-#[inline(always)]
-pub const fn mark_word_for(payload_bytes: usize) -> usize {
+pub const fn mark_word(payload_bytes: usize) -> usize {
     if payload_bytes > MARK_SHARED_UP_TO { SLOT_MARK } else { SLOT_STAMP }
 }
 

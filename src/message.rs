@@ -5,7 +5,7 @@ use std::fmt;
 use bytemuck::Pod;
 
 use crate::copy::{Landing, load_vec};
-use crate::layout::{Granularity, Kind, length_word, mark_word_for, payload_word};
+use crate::layout::{Granularity, Kind, length_word, mark_word, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
@@ -79,7 +79,7 @@ impl<T: Pod> Message for T {
 
     #[inline(always)]
     fn mark_word(_payload_bytes: usize) -> usize {
-        const { mark_word_for(size_of::<T>()) }
+        const { mark_word(size_of::<T>()) }
     }
 
     fn format(_slot_bytes: usize) -> Format {
@@ -108,7 +108,7 @@ impl Message for [u8] {
 
     #[inline(always)]
     fn mark_word(payload_bytes: usize) -> usize {
-        mark_word_for(payload_bytes)
+        mark_word(payload_bytes)
     }
 
     fn format(slot_bytes: usize) -> Format {

@@ -221,10 +221,11 @@ impl<T: Pod> Producer<T> {
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
         let Self { standing, shared, waiter, evict_after, .. } = self;
+        let mark = T::mark_word(size_of::<T>());
         let mut messages = messages.iter();
         while !messages.as_slice().is_empty() {
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-            let Ok(()) = standing.writer.write_group(shared.words(), room, &mut messages, fill::<T, _>);
+            let Ok(()) = standing.writer.write_group(shared.words(), mark, room, &mut messages, fill::<T, _>);
         }
         standing.writer.count(shared.words());
         wake(self.shared.words(), self.bell);
@@ -330,7 +331,7 @@ impl Producer<[u8]> {
         while messages.peek().is_some() {
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
             let fill = |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
-            let Ok(()) = standing.writer.write_group(shared.words(), room, &mut messages, fill);
+            let Ok(()) = standing.writer.write_group(shared.words(), <[u8]>::mark_word(slot_bytes), room, &mut messages, fill);
         }
         drop(messages);
         self.standing.writer.count(self.shared.words());

@@ -167,13 +167,13 @@ impl Write for Several {
     fn publish<E>(
         &mut self,
         words: &[AtomicU64],
-        _: usize,
+        mark: usize,
         room: impl FnMut(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
         wake: impl FnOnce(),
     ) -> Result<u64, E> {
         let mut around = Around { room, desk: &self.desk, backoff: Backoff::new() };
-        self.member.publish(words, &mut around, |body, _| fill(body), wake)
+        self.member.publish(words, mark, &mut around, |body, _| fill(body), wake)
     }
 
     fn next(&self, words: &[AtomicU64]) -> u64 {

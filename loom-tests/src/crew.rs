@@ -89,7 +89,7 @@ impl Author {
             ring.ghost(sequence).with_mut(|_| store_payload(body, payload(sequence)));
             Err(Blocker { row: usize::MAX, state: 0, cursor: 0 })
         };
-        let failed = member.publish(ring.words(), &mut around, fill, || ());
+        let failed = member.publish(ring.words(), ring.mark(), &mut around, fill, || ());
         assert!(failed.is_err_and(|blocker| blocker.row == usize::MAX), "there was room");
     }
 
@@ -101,7 +101,7 @@ impl Author {
             midway();
             Ok(())
         };
-        member.publish(ring.words(), &mut Around { ring, locks }, fill, || ())
+        member.publish(ring.words(), ring.mark(), &mut Around { ring, locks }, fill, || ())
     }
 
     /// Publishes a message on a ring without gating consumers, and returns its sequence.

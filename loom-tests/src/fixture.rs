@@ -7,17 +7,20 @@ use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
-use seqring::layout::{
-    EVICTED, FREE, Geometry, HEAD, Kind, LINE, MARK_SHARED_UP_TO, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_STAMP, WORD, mark_word,
-};
+use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK, SLOT_STAMP, WORD};
 use seqring::ring::{self, Blocker, Joined, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
 const PAYLOAD_WORDS: usize = 2;
 
-/// Words of the smallest slot whose mark is apart from its stamp.
-pub const LARGE_SLOT: usize = LINE + MARK_SHARED_UP_TO / WORD + 1;
+/// Words of a slot whose mark is apart from its stamp, with the payload behind it. In the models, slots of fewer words have theirs in the stamp.
+pub const LARGE_SLOT: usize = SLOT_MARK + 1 + PAYLOAD_WORDS;
+
+/// Word of a slot of so many words that holds its mark.
+pub fn mark_of(slot_words: usize) -> usize {
+    if slot_words < LARGE_SLOT { SLOT_STAMP } else { SLOT_MARK }
+}
 
 /// What message `sequence` says. The second word is the complement of the first, so that no mixture of two messages,
 /// and no mixture with fresh memory, looks like a message.
@@ -28,7 +31,7 @@ pub fn payload(sequence: u64) -> [u64; PAYLOAD_WORDS] {
 
 /// The words of the payload, of those behind a stamp. A mark of its own comes before them.
 pub fn payload_words(body: &[AtomicU64]) -> &[AtomicU64] {
-    let first = if mark_word(1 + body.len()) == SLOT_STAMP { 0 } else { LINE };
+    let first = mark_of(1 + body.len());
     &body[first..first + PAYLOAD_WORDS]
 }
 
@@ -105,6 +108,11 @@ impl Ring {
             begun: Arc::new(Ghost::new(0)),
             payloads: (0..slots).map(|_| UnsafeCell::new(())).collect(),
         }
+    }
+
+    /// Word of each slot that holds its mark.
+    pub fn mark(&self) -> usize {
+        mark_of(self.geometry.stride)
     }
 
     /// The segment's memory.
@@ -191,8 +199,9 @@ impl Ring {
     ) -> Result<(), E> {
         let sequence = writer.next();
         self.begin(sequence);
-        writer
-            .write_group(&self.words, room, &mut iter::once(fill), |body, fill| self.ghost(sequence).with_mut(|_| fill(body, sequence)))?;
+        writer.write_group(&self.words, self.mark(), room, &mut iter::once(fill), |body, fill| {
+            self.ghost(sequence).with_mut(|_| fill(body, sequence))
+        })?;
         assert_eq!(writer.next(), sequence + 1);
         Ok(())
     }
@@ -209,7 +218,7 @@ impl Ring {
             self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
             Ok(())
         };
-        writer.write_group(&self.words, |next| self.look(next), &mut sequences, fill)?;
+        writer.write_group(&self.words, self.mark(), |next| self.look(next), &mut sequences, fill)?;
         Ok(writer.next() - first)
     }
 
@@ -366,7 +375,7 @@ impl Follower {
         let (before, tombstones) = (self.reader.cursor(), self.reader.tombstones());
         let ghost = self.gating.then(|| self.ring.ghost(before));
         let take = |body: &[AtomicU64]| ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)));
-        let result = self.reader.try_read(&self.ring.words, mark_word(self.ring.geometry.stride), take);
+        let result = self.reader.try_read(&self.ring.words, self.ring.mark(), take);
         let received = result.map(|words| {
             let sequence = self.reader.cursor() - 1;
             let gone_over = self.reader.tombstones() - tombstones;
@@ -383,7 +392,7 @@ impl Follower {
         let before = self.reader.cursor();
         let accepted = RefCell::new(Vec::new());
         let put = |landing, words| accepted.borrow_mut().push((landing, words));
-        let received = self.reader.read_run(&self.ring.words, 0..most, take_payload, put);
+        let received = self.reader.read_run(&self.ring.words, self.ring.mark(), 0..most, take_payload, put);
         let accepted = accepted.into_inner();
         assert_eq!((accepted.len(), self.reader.cursor()), (received, before + received as u64), "{received} are said to be received");
         for (at, (landing, words)) in accepted.into_iter().enumerate() {
@@ -400,7 +409,7 @@ impl Follower {
     /// Those of [`Reader::latest`].
     pub fn latest(&mut self) -> Result<u64, TryRecvError> {
         let before = self.reader.cursor();
-        let received = self.reader.latest(&self.ring.words, take_payload).map(|words| {
+        let received = self.reader.latest(&self.ring.words, self.ring.mark(), take_payload).map(|words| {
             let sequence = self.reader.cursor() - 1;
             assert!(sequence >= before, "went back from {before} to {sequence}");
             assert_eq!(words, payload(sequence), "the payload is not that of message {sequence}");

@@ -19,7 +19,7 @@ pub use crew::{Author, Locks};
 #[cfg(loom)]
 pub use explore::{Bound, Outcomes, explore};
 #[cfg(loom)]
-pub use fixture::{Follower, LARGE_SLOT, Member, Ring, payload, payload_words, store_payload, take_payload};
+pub use fixture::{Follower, LARGE_SLOT, Member, Ring, mark_of, payload, payload_words, store_payload, take_payload};
 #[cfg(loom)]
 pub use futex::Futex;
 #[cfg(loom)]

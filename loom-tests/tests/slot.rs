@@ -5,8 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use loom::thread;
-use loom_tests::{Bound, LARGE_SLOT, explore, payload, store_payload, take_payload};
-use seqring::layout::mark_word;
+use loom_tests::{Bound, LARGE_SLOT, explore, mark_of, payload, store_payload, take_payload};
 use seqring::slot::{self, Miss};
 use seqring::sync::{AtomicU64, zeroed};
 
@@ -14,7 +13,7 @@ use seqring::sync::{AtomicU64, zeroed};
 const SMALL_SLOT: usize = 3;
 
 fn put(slot: &[AtomicU64], sequence: u64) {
-    let Ok(()) = slot::write(slot, mark_word(slot.len()), sequence, |body| -> Result<(), Infallible> {
+    let Ok(()) = slot::write(slot, mark_of(slot.len()), sequence, |body| -> Result<(), Infallible> {
         store_payload(body, payload(sequence));
         Ok(())
     });
@@ -22,7 +21,7 @@ fn put(slot: &[AtomicU64], sequence: u64) {
 
 /// Whether message `sequence` could be had; if so, it is whole.
 fn get(slot: &[AtomicU64], sequence: u64) -> Result<(), Miss> {
-    slot::read(slot, mark_word(slot.len()), sequence, take_payload)
+    slot::read(slot, mark_of(slot.len()), sequence, take_payload)
         .map(|words| assert_eq!(words, payload(sequence), "message {sequence} is torn"))
 }
 

@@ -18,7 +18,7 @@
 //! by any producer that meets them; consumers, which write nothing, go over those that they can prove.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE, mark_word};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE};
 use crate::ring::{head, table};
 use crate::slot::{self, abandon, bury, earliest_pending, is_done, is_pending};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -64,7 +64,8 @@ impl Member {
         Self { geometry, row, limit: 0, done: head(words), suspicious: false }
     }
 
-    /// Publishes one message, written by `fill`, which gets its sequence too, and returns that; behind it, `wake` is called.
+    /// Publishes one message, written by `fill`, which gets its sequence too, and returns that; behind it, `wake` is called. The `mark`
+    /// is that word of each slot.
     ///
     /// # Errors
     /// Those of the room: nothing is claimed then. Those of `fill`: the sequence has a tombstone then.
@@ -72,6 +73,7 @@ impl Member {
     pub fn publish<E>(
         &mut self,
         words: &[AtomicU64],
+        mark: usize,
         surroundings: &mut impl Surroundings<E>,
         fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
         wake: impl FnOnce(),
@@ -86,7 +88,7 @@ impl Member {
             }
         }
         let mut claimed = Claimed { slot, sequence, announcement: self.announcement(words), published: false };
-        let written = slot::write(slot, mark_word(slot.len()), sequence, |body| fill(body, sequence));
+        let written = slot::write(slot, mark, sequence, |body| fill(body, sequence));
         claimed.published = written.is_ok();
         drop(claimed);
         self.look_back(words, sequence, surroundings);

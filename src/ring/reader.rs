@@ -1,6 +1,6 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, mark_word};
+use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
 use crate::ring::{crew, head};
 use crate::slot::{Miss, is_pending, read};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -161,13 +161,14 @@ impl Reader {
     pub fn read_run<R, L>(
         &mut self,
         words: &[AtomicU64],
+        mark: usize,
         landings: impl Iterator<Item = L>,
         take: impl Fn(&[AtomicU64]) -> R,
         accept: impl Fn(L, R),
     ) -> usize {
         let mut cursor = self.cursor;
         for (slot, landing) in self.place.rest_of_lap(words).zip(landings) {
-            let Ok(taken) = read(slot, mark_word(slot.len()), cursor, |body| take(body)) else { break };
+            let Ok(taken) = read(slot, mark, cursor, |body| take(body)) else { break };
             accept(landing, taken);
             cursor += 1;
         }
@@ -179,8 +180,7 @@ impl Reader {
 
     /// Jumps to the newest message and receives it; the messages in between count as skipped. Without a newer
     /// message it does what [`Reader::try_read`] does.
-    pub fn latest<R>(&mut self, words: &[AtomicU64], mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
-        let mark = mark_word(self.geometry.stride);
+    pub fn latest<R>(&mut self, words: &[AtomicU64], mark: usize, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         for _ in 0..LATEST_TRIES {
             let head = self.synced_head(words);
             // Where there are several producers, the newest claims may not be messages yet, as many as there are producers, or never.

@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
-        reader.latest(&self.words, |body| body[0].load(Ordering::Relaxed))
+        reader.latest(&self.words, 0, |body| body[0].load(Ordering::Relaxed))
     }
 }
 
@@ -268,7 +268,7 @@ fn the_newest_message_is_copied_once() {
     let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
     ring.publish(&mut writer, 3);
     let mut copies = 0;
-    let newest = reader.latest(&ring.words, |body| {
+    let newest = reader.latest(&ring.words, 0, |body| {
         copies += 1;
         body[0].load(Ordering::Relaxed)
     });

@@ -1,7 +1,7 @@
 //! The producer's side of the protocol.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, OPEN, Place, STATE, WORD, mark_word};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, OPEN, Place, STATE, WORD};
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
@@ -101,6 +101,7 @@ impl Writer {
     pub fn write_group<T, E>(
         &mut self,
         words: &[AtomicU64],
+        mark: usize,
         room: impl FnOnce(u64) -> Result<u64, E>,
         messages: &mut impl Iterator<Item = T>,
         fill: impl Fn(&[AtomicU64], T) -> Result<(), E>,
@@ -114,7 +115,7 @@ impl Writer {
         let slots = self.place.rest_of_lap(words).take(if at_once { most } else { most.min(self.group) });
         let mut group = Group { writer: self, words, at_once, next: first };
         for (slot, message) in slots.zip(messages) {
-            slot::prepare(slot, mark_word(slot.len()), group.next, |body| fill(body, message))?;
+            slot::prepare(slot, mark, group.next, |body| fill(body, message))?;
             if at_once {
                 slot::complete(slot, group.next);
             }
