@@ -31,11 +31,14 @@ pub struct Args {
     /// Only these systems, with commas between
     #[arg(long, value_name = "SYSTEM")]
     pub systems: Option<String>,
+    /// Only these payloads of latency and throughput, in bytes, with commas between
+    #[arg(long, value_name = "BYTES")]
+    pub payloads: Option<String>,
     /// Instead of the comparison, run one of the other benches
-    #[arg(long, value_enum, conflicts_with_all = ["json", "html", "quick", "only", "systems"])]
+    #[arg(long, value_enum, conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads"])]
     pub group: Option<Group>,
     /// Short for --group criterion
-    #[arg(long, conflicts_with_all = ["json", "html", "quick", "only", "systems", "group"])]
+    #[arg(long, conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads", "group"])]
     pub criterion: bool,
     /// Handed on to the bench of --group
     #[arg(last = true)]
@@ -103,7 +106,7 @@ fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
     if args.quick {
         run.arg("--quick");
     }
-    for (option, list) in [("--only", &args.only), ("--systems", &args.systems)] {
+    for (option, list) in [("--only", &args.only), ("--systems", &args.systems), ("--payloads", &args.payloads)] {
         if let Some(list) = list {
             run.args([option, list]);
         }

@@ -29,6 +29,8 @@ pub struct Arena<'a> {
     hand_off: Option<Player>,
     /// Who takes part.
     pub systems: Vec<System>,
+    /// Bytes of the messages, where a benchmark goes through all sizes.
+    pub payloads: Vec<usize>,
     /// Rounds of everything, and how long a turn may take.
     pub pace: Pace,
     /// What was measured so far.
@@ -91,7 +93,7 @@ impl<'a> Arena<'a> {
     /// # Errors
     ///
     /// When there are not two CPUs, or the process cannot be started.
-    pub fn open(systems: Vec<System>, pace: Pace, session: &'a Session, interrupt: &'a Interrupt) -> Result<Self> {
+    pub fn open(systems: Vec<System>, payloads: Vec<usize>, pace: Pace, session: &'a Session, interrupt: &'a Interrupt) -> Result<Self> {
         let cpus = seqring_cli::bench::pin::two_cpus()?;
         let mut skipped = Vec::new();
         let python = if systems.iter().any(|system| system.is_python()) {
@@ -107,8 +109,20 @@ impl<'a> Arena<'a> {
         };
         let style = ProgressStyle::with_template("{prefix:12} {bar:30.cyan} {percent:>3}%  {wide_msg}")?;
         let bar = ProgressBar::new(1).with_style(style);
-        let mut arena =
-            Self { process, thread, python, session, next: 0, hand_off: None, systems, pace, all: Vec::new(), skipped: Vec::new(), bar };
+        let mut arena = Self {
+            process,
+            thread,
+            python,
+            session,
+            next: 0,
+            hand_off: None,
+            systems,
+            payloads,
+            pace,
+            all: Vec::new(),
+            skipped: Vec::new(),
+            bar,
+        };
         for reason in skipped {
             for system in arena.systems.clone().into_iter().filter(|system| system.is_python()) {
                 arena.skip("all", system, "everywhere", &reason);

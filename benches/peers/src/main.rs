@@ -62,6 +62,10 @@ struct Args {
     #[arg(long, value_enum, value_delimiter = ',')]
     systems: Vec<System>,
 
+    /// Payloads of latency and throughput in bytes, with commas between [default: 8 to 1048576]
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = payload::size)]
+    payloads: Vec<usize>,
+
     /// A system that did not build, and why: it is reported as skipped
     #[arg(long, value_name = "SYSTEM=REASON", hide = true)]
     unavailable: Vec<String>,
@@ -105,7 +109,8 @@ fn run(args: &Args) -> Result<()> {
     };
     // Before this process is confined to one of its CPUs.
     let machine = machine::facts();
-    let mut arena = Arena::open(systems, pace, &session, &interrupt)?;
+    let payloads = if args.payloads.is_empty() { payload::SIZES.to_vec() } else { args.payloads.clone() };
+    let mut arena = Arena::open(systems, payloads, pace, &session, &interrupt)?;
     for system in left_out {
         let reason = args.unavailable.iter().find_map(|word| word.strip_prefix(system.name())?.strip_prefix('='));
         arena.skip("all", system, "everywhere", reason.unwrap_or("it was left out of this build"));

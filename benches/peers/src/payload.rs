@@ -95,6 +95,11 @@ pub const LARGEST_SMALL: usize = 4 << 10;
 /// The sizes of the benchmarks, in bytes.
 pub const SIZES: [usize; 8] = [8, 48, 64, 256, 1 << 10, 4 << 10, 64 << 10, 1 << 20];
 
+/// A size of the benchmarks as an argument.
+pub fn size(word: &str) -> Result<usize, String> {
+    word.parse().ok().filter(|bytes| SIZES.contains(bytes)).ok_or_else(|| format!("the sizes are {SIZES:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +146,6 @@ mod tests {
             assert_eq!(words * 8, bytes);
         }
         assert!((|| -> anyhow::Result<usize> { Ok(by_size!(12, W => W)) })().is_err());
+        assert_eq!((size("48"), size("12").is_err(), size("many").is_err()), (Ok(48), true, true));
     }
 }

@@ -9,7 +9,6 @@ use seqring_cli::bench::output;
 
 use crate::arena::{Arena, Case};
 use crate::job::{Job, Style, quantiles};
-use crate::payload::SIZES;
 use crate::row::Unit;
 use crate::spec::Mode;
 use crate::systems::{carries, offers};
@@ -29,7 +28,7 @@ const COPIED: usize = 1024;
 const LONGEST_NS: u64 = 60_000_000_000;
 
 pub fn run(arena: &mut Arena<'_>) -> Result<()> {
-    for bytes in SIZES {
+    for bytes in arena.payloads.clone() {
         run_size(arena, bytes)?;
     }
     Ok(())

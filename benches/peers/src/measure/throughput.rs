@@ -6,7 +6,6 @@ use seqring_cli::bench::output;
 use super::depth;
 use crate::arena::{Arena, Case};
 use crate::job::{Job, Style};
-use crate::payload::SIZES;
 use crate::row::Unit;
 use crate::spec::Mode;
 use crate::systems::{carries, offers};
@@ -24,7 +23,7 @@ const MOST: u64 = 1_000_000;
 const COPIED: usize = 1024;
 
 pub fn run(arena: &mut Arena<'_>) -> Result<()> {
-    for bytes in SIZES {
+    for bytes in arena.payloads.clone() {
         for mode in [Mode::Overwrite, Mode::Lossless] {
             for style in [Style::Single, Style::Batch] {
                 run_case(arena, bytes, mode, style)?;
