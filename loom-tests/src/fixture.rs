@@ -438,9 +438,9 @@ impl Follower {
         if let Some(TryRecvError::Lagged(lost)) = error {
             assert!(lost > 0, "lagged by nothing");
             // Message m is overwritten by message m + slots. Going on at the oldest message, a reader also gives up the
-            // one whose slot is the next to be written, and an eighth of the ring; at the newest, all before it.
+            // one whose slot is the next to be written, and the margin; at the newest, all before it.
             let justified = match self.on_lag {
-                OnLag::Oldest => (begun + 1).saturating_sub(slots) + slots / 8,
+                OnLag::Oldest => (begun + 1).saturating_sub(slots) + (slots / 8).max(4).min((slots - 1) / 2),
                 OnLag::Newest => begun.saturating_sub(1).max(before + 1),
                 OnLag::Stay => (begun + 1).saturating_sub(slots),
             };

@@ -79,7 +79,7 @@ fn to_the_newest() {
     explore("wrap::to_the_newest", Bound::Preemptions, &OUTCOMES, |outcomes| lapped(outcomes, 2, 1, 3, 2, OnLag::Newest));
 }
 
-/// Eight slots: the reader goes on an eighth of the ring behind the oldest message.
+/// Eight slots: the reader goes on three behind the oldest message.
 #[test]
 fn with_a_margin() {
     explore("wrap::with_a_margin", Bound::Complete, &["received", "lagged"], |outcomes| {

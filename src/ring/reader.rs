@@ -24,7 +24,7 @@ pub enum Start {
 /// What a consumer does when the producer has overwritten its next message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnLag {
-    /// Go on at the oldest message, plus an eighth of the ring, so as not to be lapped again at once.
+    /// Go on at the oldest message, plus an eighth of the ring or four slots (but less than half of it), so as not to be lapped again at once.
     #[default]
     Oldest,
     /// Go on at the newest message.
@@ -311,7 +311,7 @@ impl Reader {
         // The stamp has proved that at least one message is gone, whatever an old value of the head says.
         let at_least = self.cursor + 1;
         let target = match self.on_lag {
-            OnLag::Oldest => oldest + slots / 8,
+            OnLag::Oldest => oldest + margin(slots),
             OnLag::Newest => head.saturating_sub(1),
             OnLag::Stay => oldest,
         };
@@ -325,4 +325,9 @@ impl Reader {
         self.go_to(self.cursor + lost);
         TryRecvError::Lagged(lost)
     }
+}
+
+/// How far behind the oldest message of a ring a lapped consumer goes on. A slot of a ring of few lasts about as long as the copy of a message.
+fn margin(slots: u64) -> u64 {
+    (slots / 8).max(4).min((slots - 1) / 2)
 }

@@ -10,7 +10,7 @@
 
 use crate::gate;
 use crate::history::{Counters, Event, History, Outcome, Read, Reason, Span, Written};
-use crate::plan::{Call, From, Policy, Standing};
+use crate::plan::{Call, From, Policy, Standing, margin};
 
 /// What a history can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -322,7 +322,7 @@ impl<'a> Checker<'a> {
         // must have been begun:
         let last = first.saturating_add(n.saturating_sub(1));
         let witness = match self.on_lag {
-            Policy::Oldest => last.saturating_add(slots - slots / 8 - 1),
+            Policy::Oldest => last.saturating_add(slots - margin(slots) - 1),
             Policy::Newest => last.saturating_add(1),
             Policy::Stay => last.saturating_add(slots - 1),
         };
@@ -332,7 +332,7 @@ impl<'a> Checker<'a> {
         let least = match self.on_lag {
             // Who gates jumps over nothing that it is owed, whatever the policy: only what was certainly overwritten must be left behind.
             _ if self.gates => published.saturating_sub(slots),
-            Policy::Oldest => oldest + slots / 8,
+            Policy::Oldest => oldest + margin(slots),
             Policy::Newest => published.saturating_sub(1),
             Policy::Stay => oldest,
         };

@@ -81,7 +81,7 @@ fn messages(event: &mut Event) -> &mut Vec<Option<u64>> {
 fn the_sample_has_every_kind_of_outcome() {
     let history = sample();
     assert_eq!(check(&history), []);
-    for (reader, lost) in [(0, 27), (1, 39), (2, 0)] {
+    for (reader, lost) in [(0, 29), (1, 39), (2, 0)] {
         find(&history, reader, 0, |event| event.outcome == Outcome::Empty);
         find(&history, reader, 0, |event| event.outcome == Outcome::Timeout);
         find(&history, reader, 0, is_lagged);

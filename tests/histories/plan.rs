@@ -102,6 +102,11 @@ pub enum From {
     Sequence(u64),
 }
 
+/// How far behind the oldest message a lapped consumer goes on, if it goes on there.
+pub fn margin(slots: u64) -> u64 {
+    (slots / 8).max(4).min((slots - 1) / 2)
+}
+
 /// [`seqring::OnLag`], as data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Policy {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::Policy;
+use crate::plan::{Policy, margin};
 use crate::shared::{Call, Counters, Event, History, Id, Outcome, Seen};
 
 /// What a history can break.
@@ -180,7 +180,7 @@ impl Order<'_> {
                 // The first is found overwritten by looking at its slot; the others follow from the head, behind a message that was claimed.
                 let (slots, last) = (self.history.slots, due.saturating_add(n.saturating_sub(1)));
                 let newest = match on_lag {
-                    Policy::Oldest => last.saturating_add(slots - slots / 8 - 1),
+                    Policy::Oldest => last.saturating_add(slots - margin(slots) - 1),
                     Policy::Newest => last.saturating_add(1),
                     Policy::Stay => last.saturating_add(slots - 1),
                 };

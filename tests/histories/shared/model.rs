@@ -1,7 +1,7 @@
 //! A ring with several producers in slow motion: correct by its simplicity, step by step in any order, for the checker to accept.
 
 use crate::history::Span;
-use crate::plan::Policy;
+use crate::plan::{Policy, margin};
 use crate::shared::{Call, Counters, Event, History, Id, Outcome, Produced, Seen};
 
 /// SplitMix64.
@@ -165,7 +165,7 @@ fn receive(ring: &mut Ring, produced: &[Produced], on_lag: Policy, mut now: Coun
             },
             Some((sequence, _)) if sequence > now.cursor => {
                 let target = match on_lag {
-                    Policy::Oldest => ring.head - ring.slots + ring.slots / 8,
+                    Policy::Oldest => ring.head - ring.slots + margin(ring.slots),
                     Policy::Newest => ring.head - 1,
                     Policy::Stay => unreachable!("no reader stays"),
                 };
