@@ -29,9 +29,15 @@ mod bulk;
 /// Where there is no assembly, no ring has bulk granularity (`Granularity::of`), and these are never called.
 #[cfg(any(loom, miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod bulk {
-    pub(super) unsafe fn copy(_destination: *mut u8, _source: *const u8, _bytes: usize) {
+    pub(super) unsafe fn store(_destination: *mut u8, _source: *const u8, _bytes: usize) {
         unreachable!("bulk copies do not exist on this target")
     }
+
+    pub(super) unsafe fn load(_destination: *mut u8, _source: *const u8, _bytes: usize, _reach: super::Reach) {
+        unreachable!("bulk copies do not exist on this target")
+    }
+
+    pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
 }
 
 /// Copies `source` to the start of `shared`.
@@ -59,9 +65,15 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
             // through a shared reference, because its words are atomics. They cannot overlap: `source` is
             // borrowed private memory. Concurrent accesses to the shared bytes are bulk copies as well (one
             // granularity per ring), which count as relaxed byte-wise atomics: no data race.
-            unsafe { bulk::copy(destination, source.as_ptr(), source.len()) }
+            unsafe { bulk::store(destination, source.as_ptr(), source.len()) }
         }
     }
+}
+
+/// Asks for `shared` to be brought into this core's cache for writing, all its lines at once. Only a hint.
+#[inline(always)]
+pub fn fetch_for_writing(shared: &[AtomicU64]) {
+    bulk::fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
 }
 
 /// The first bytes of a word from `rest`, the others zero.
@@ -71,9 +83,18 @@ fn partial_word(rest: &[u8]) -> [u8; WORD] {
     bytes
 }
 
+/// Where the slots of a ring are, which decides how large payloads are best copied out of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them in the cache of a core.
+    Core,
+    /// Further away, or nobody knows.
+    Beyond,
+}
+
 /// Fills `destination` from the start of `shared`.
 #[inline(always)]
-fn load(granularity: Granularity, shared: &[AtomicU64], destination: &mut [MaybeUninit<u8>]) {
+fn load(granularity: Granularity, reach: Reach, shared: &[AtomicU64], destination: &mut [MaybeUninit<u8>]) {
     assert!(destination.len() <= shared.len() * WORD, "the slot is smaller than its payload");
     match granularity {
         Granularity::Words => {
@@ -94,7 +115,7 @@ fn load(granularity: Granularity, shared: &[AtomicU64], destination: &mut [Maybe
             // (asserted) and readable. Concurrent accesses to the shared bytes are bulk copies as well (one
             // granularity per ring), which count as relaxed byte-wise atomics: no data race. Loads on a read-only
             // mapping are plain loads here.
-            unsafe { bulk::copy(destination.as_mut_ptr().cast::<u8>(), source, destination.len()) }
+            unsafe { bulk::load(destination.as_mut_ptr().cast::<u8>(), source, destination.len(), reach) }
         }
     }
 }
@@ -106,6 +127,18 @@ fn copy_init(destination: &mut [MaybeUninit<u8>], bytes: &[u8]) {
     for (to, from) in destination.iter_mut().zip(bytes) {
         to.write(*from);
     }
+}
+
+/// Replaces `value`, with what may be torn: any bytes are a `T`.
+///
+/// # Panics
+/// If `shared` is smaller than a `T`.
+#[inline(always)]
+pub fn load_value<T: Pod>(granularity: Granularity, shared: &[AtomicU64], value: &mut T) {
+    let bytes = bytemuck::bytes_of_mut(value);
+    // SAFETY: the same bytes; `load` only writes, and nothing but bytes that are initialised.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), bytes.len()) };
+    load(granularity, Reach::Beyond, shared, bytes);
 }
 
 /// A `T` that has been copied out but not yet accepted: its bytes may be torn.
@@ -124,7 +157,7 @@ impl<T: Pod> Landing<T> {
         // SAFETY: `start` points to the `size_of::<T>()` bytes of `landing`, which lives through the borrow;
         // `MaybeUninit<u8>` has no invalid values and alignment 1.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, size_of::<T>()) };
-        load(granularity, shared, bytes);
+        load(granularity, Reach::Beyond, shared, bytes);
         Self(landing)
     }
 
@@ -141,10 +174,10 @@ impl<T: Pod> Landing<T> {
 /// # Panics
 /// If `shared` is smaller than `bytes`.
 #[inline(always)]
-pub fn load_vec(granularity: Granularity, shared: &[AtomicU64], bytes: usize, destination: &mut Vec<u8>) {
+pub fn load_vec(granularity: Granularity, reach: Reach, shared: &[AtomicU64], bytes: usize, destination: &mut Vec<u8>) {
     destination.clear();
     destination.reserve(bytes);
-    load(granularity, shared, &mut destination.spare_capacity_mut()[..bytes]);
+    load(granularity, reach, shared, &mut destination.spare_capacity_mut()[..bytes]);
     // SAFETY: the capacity is at least `bytes` (reserved above on an empty vector), and `load` has written all of
     // the first `bytes` bytes.
     unsafe { destination.set_len(bytes) }
@@ -220,7 +253,7 @@ impl<'a> SlotWriter<'a> {
         // SAFETY: `written` is at most the capacity, which is at most the bytes of `shared`.
         let destination = unsafe { start.add(self.written) };
         // SAFETY: as in `store`; `write` has checked that `bytes` fits behind `written`.
-        unsafe { bulk::copy(destination, bytes.as_ptr(), bytes.len()) }
+        unsafe { bulk::store(destination, bytes.as_ptr(), bytes.len()) }
     }
 }
 
@@ -266,9 +299,11 @@ mod tests {
                 let shared = zeroed(bytes.div_ceil(WORD) + 16);
                 let source = pattern(bytes);
                 store(granularity, &shared, &source);
-                let mut back = vec![0xAA; 3];
-                load_vec(granularity, &shared, bytes, &mut back);
-                assert_eq!(back, source, "{granularity:?}, {bytes} bytes");
+                for reach in [Reach::Core, Reach::Beyond] {
+                    let mut back = vec![0xAA; 3];
+                    load_vec(granularity, reach, &shared, bytes, &mut back);
+                    assert_eq!(back, source, "{granularity:?}, {reach:?}, {bytes} bytes");
+                }
                 assert!(
                     shared[bytes.div_ceil(WORD)..].iter().all(|w| w.load(Ordering::Relaxed) == 0),
                     "{granularity:?}, {bytes} bytes: wrote past the end"
@@ -285,7 +320,7 @@ mod tests {
                 let shared = zeroed(80);
                 store(granularity, &shared, &source[offset..]);
                 let mut space = vec![MaybeUninit::new(0xEE); 700];
-                load(granularity, &shared, &mut space[offset..600]);
+                load(granularity, Reach::Beyond, &shared, &mut space[offset..600]);
                 // SAFETY: every element was initialised above.
                 let got: Vec<u8> = space.iter().map(|b| unsafe { b.assume_init() }).collect();
                 assert_eq!(got[offset..600], source[offset..]);
@@ -307,7 +342,7 @@ mod tests {
                 assert_eq!((writer.written(), writer.remaining()), (500, 0));
                 assert_eq!(writer.write(b"x"), Err(TooLarge { bytes: 501, slot_bytes: 500 }));
                 let mut back = Vec::new();
-                load_vec(granularity, &shared, 500, &mut back);
+                load_vec(granularity, Reach::Beyond, &shared, 500, &mut back);
                 assert_eq!(back, source, "{granularity:?}, pieces of {piece}");
             }
         }

@@ -351,6 +351,13 @@ impl Geometry {
         ROWS + self.readers * ROW + row * PRODUCER_ROW
     }
 
+    /// Whether all slots fit into the second-level cache of one core of the usual servers.
+    #[inline(always)]
+    pub fn fits_core(&self) -> bool {
+        const CORE_BYTES: usize = 1 << 20;
+        self.slots * self.stride * WORD <= CORE_BYTES
+    }
+
     /// Word index one past the last slot.
     pub fn end_word(&self) -> usize {
         self.slots_word + self.slots * self.stride
@@ -401,6 +408,12 @@ impl Place {
     #[inline(always)]
     pub fn rest_of_lap<'a>(&self, words: &'a [AtomicU64]) -> ChunksExact<'a, AtomicU64> {
         words[self.at..self.end].chunks_exact(self.stride)
+    }
+
+    /// So many slots from this one on, but not beyond the lap, as one piece of memory.
+    #[inline(always)]
+    pub fn next_slots<'a>(&self, words: &'a [AtomicU64], slots: usize) -> &'a [AtomicU64] {
+        &words[self.at..(self.at + slots * self.stride).min(self.end)]
     }
 
     /// Goes on by so many places of [`Place::rest_of_lap`].

@@ -1,11 +1,11 @@
 //! What can travel through a ring: values of a plain type, or bytes.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use bytemuck::Pod;
 
-use crate::copy::{Landing, load_vec};
-use crate::layout::{Granularity, Kind, length_word, mark_word, payload_word};
+use crate::copy::{Landing, Reach, load_value, load_vec};
+use crate::layout::{Geometry, Granularity, Kind, length_word, mark_word, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
@@ -40,10 +40,30 @@ pub trait Message: sealed::Sealed {
     type Landing;
 
     #[doc(hidden)]
-    fn take(body: &[AtomicU64], payload_bytes: usize) -> Self::Landing;
+    fn take(body: &[AtomicU64], geometry: &Geometry) -> Self::Landing;
 
     #[doc(hidden)]
     fn accept(landing: Self::Landing) -> Self::Owned;
+
+    /// Where one message lands after the other.
+    #[doc(hidden)]
+    type Reused;
+
+    /// One that may be made of the `spare` memory.
+    #[doc(hidden)]
+    fn landing(spare: &mut Vec<u8>) -> Self::Reused;
+
+    /// Keeps its memory, if it has any of its own, for the next.
+    #[doc(hidden)]
+    fn done(landing: Self::Reused, spare: &mut Vec<u8>);
+
+    /// As `take`.
+    #[doc(hidden)]
+    fn take_to(landing: &mut Self::Reused, body: &[AtomicU64], geometry: &Geometry);
+
+    /// The message that was taken, once it is accepted.
+    #[doc(hidden)]
+    fn view(landing: &Self::Reused) -> &Self;
 }
 
 mod sealed {
@@ -92,13 +112,33 @@ impl<T: Pod> Message for T {
     }
 
     #[inline(always)]
-    fn take(body: &[AtomicU64], _payload_bytes: usize) -> Landing<T> {
+    fn take(body: &[AtomicU64], _geometry: &Geometry) -> Landing<T> {
         Landing::load(Granularity::of(size_of::<T>()), fixed_payload::<T>(body))
     }
 
     #[inline(always)]
     fn accept(landing: Landing<T>) -> T {
         landing.accept()
+    }
+
+    type Reused = T;
+
+    #[inline(always)]
+    fn landing(_spare: &mut Vec<u8>) -> T {
+        T::zeroed()
+    }
+
+    #[inline(always)]
+    fn done(_landing: T, _spare: &mut Vec<u8>) {}
+
+    #[inline(always)]
+    fn take_to(landing: &mut T, body: &[AtomicU64], _geometry: &Geometry) {
+        load_value(Granularity::of(size_of::<T>()), fixed_payload::<T>(body), landing);
+    }
+
+    #[inline(always)]
+    fn view(landing: &T) -> &T {
+        landing
     }
 }
 
@@ -115,13 +155,35 @@ impl Message for [u8] {
         Format { kind: Kind::Variable, payload_bytes: slot_bytes, payload_align: 1, type_name: "[u8]".into() }
     }
 
-    fn take(body: &[AtomicU64], payload_bytes: usize) -> Vec<u8> {
+    fn take(body: &[AtomicU64], geometry: &Geometry) -> Vec<u8> {
         let mut bytes = Vec::new();
-        take_bytes(body, payload_bytes, &mut bytes);
+        take_bytes(body, geometry, &mut bytes);
         bytes
     }
 
     fn accept(landing: Vec<u8>) -> Vec<u8> {
+        landing
+    }
+
+    type Reused = Vec<u8>;
+
+    #[inline(always)]
+    fn landing(spare: &mut Vec<u8>) -> Vec<u8> {
+        mem::take(spare)
+    }
+
+    #[inline(always)]
+    fn done(landing: Vec<u8>, spare: &mut Vec<u8>) {
+        *spare = landing;
+    }
+
+    #[inline(always)]
+    fn take_to(landing: &mut Vec<u8>, body: &[AtomicU64], geometry: &Geometry) {
+        take_bytes(body, geometry, landing);
+    }
+
+    #[inline(always)]
+    fn view(landing: &Vec<u8>) -> &[u8] {
         landing
     }
 }
@@ -140,11 +202,13 @@ pub(crate) fn variable_payload(body: &[AtomicU64], payload_bytes: usize) -> (&At
 
 /// Replaces the content of `bytes` with the message in the words after the stamp.
 #[inline(always)]
-pub(crate) fn take_bytes(body: &[AtomicU64], payload_bytes: usize, bytes: &mut Vec<u8>) {
+pub(crate) fn take_bytes(body: &[AtomicU64], geometry: &Geometry, bytes: &mut Vec<u8>) {
+    let payload_bytes = geometry.payload_bytes;
     let (length, payload) = variable_payload(body, payload_bytes);
     // Not validated yet, and never to be trusted: bounded by the local geometry before it is used.
     let length = length.load(Ordering::Relaxed).min(payload_bytes as u64) as usize;
-    load_vec(Granularity::of(payload_bytes), payload, length, bytes);
+    let reach = if geometry.fits_core() { Reach::Core } else { Reach::Beyond };
+    load_vec(Granularity::of(payload_bytes), reach, payload, length, bytes);
 }
 
 /// A type's name with the module paths removed: both sides may have the type in different crates.

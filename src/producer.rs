@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::copy::{SlotWriter, TooLarge, store};
+use crate::copy::{SlotWriter, TooLarge, fetch_for_writing, store};
 use crate::layout::{BELL, Granularity};
 use crate::message::{Message, fixed_payload, variable_payload};
 use crate::open::Shared;
@@ -224,6 +224,7 @@ impl<T: Pod> Producer<T> {
         let mark = T::mark_word(size_of::<T>());
         let mut messages = messages.iter();
         while !messages.as_slice().is_empty() {
+            fetch_for_writing(standing.writer.next_slots(shared.words(), messages.len()));
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
             let Ok(()) = standing.writer.write_group(shared.words(), mark, room, &mut messages, fill::<T, _>);
         }
@@ -329,6 +330,8 @@ impl Producer<[u8]> {
         });
         let mut messages = fitting.fuse().peekable();
         while messages.peek().is_some() {
+            let (least, most) = messages.size_hint();
+            fetch_for_writing(standing.writer.next_slots(shared.words(), most.unwrap_or(least)));
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
             let fill = |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
             let Ok(()) = standing.writer.write_group(shared.words(), <[u8]>::mark_word(slot_bytes), room, &mut messages, fill);

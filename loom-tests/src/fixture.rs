@@ -1,6 +1,5 @@
 //! A ring over loom's atomics, and a reader that checks every promise on every call.
 
-use std::cell::RefCell;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed as Ghostly;
@@ -390,10 +389,9 @@ impl Follower {
     /// Receives what is ready of the next `most` messages of this lap, as a batch does, and returns how many that were.
     pub fn recv_run(&mut self, most: usize) -> usize {
         let before = self.reader.cursor();
-        let accepted = RefCell::new(Vec::new());
-        let put = |landing, words| accepted.borrow_mut().push((landing, words));
-        let received = self.reader.read_run(&self.ring.words, self.ring.mark(), 0..most, take_payload, put);
-        let accepted = accepted.into_inner();
+        let mut accepted = Vec::new();
+        let put = |accepted: &mut Vec<_>, landing, words| accepted.push((landing, words));
+        let received = self.reader.read_run(&self.ring.words, self.ring.mark(), 0..most, &mut accepted, |_, body| take_payload(body), put);
         assert_eq!((accepted.len(), self.reader.cursor()), (received, before + received as u64), "{received} are said to be received");
         for (at, (landing, words)) in accepted.into_iter().enumerate() {
             let sequence = before + at as u64;

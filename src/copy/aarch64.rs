@@ -2,11 +2,25 @@
 
 use core::arch::asm;
 
-/// Copies `bytes` bytes, each loaded and stored once.
+use super::Reach;
+
+/// Nothing: nobody has measured yet what it does there.
+pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
+
+/// Copies `bytes` bytes out of a slot.
+///
+/// # Safety
+/// As [`store`].
+pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize, _reach: Reach) {
+    // SAFETY: the caller's promise.
+    unsafe { store(destination, source, bytes) }
+}
+
+/// Copies `bytes` bytes into a slot, each loaded and stored once.
 ///
 /// # Safety
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not overlap.
-pub(super) unsafe fn copy(destination: *mut u8, source: *const u8, bytes: usize) {
+pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize) {
     // SAFETY: each round advances both pointers by what it has copied and is entered only while that much is left, so
     // that exactly the ranges of the caller's promise are touched. Not `nomem`: the compiler must not move other
     // memory accesses across.

@@ -1,16 +1,25 @@
-//! Bulk copies for x86-64: from both ends up to a line or two, then 32-byte vectors where the processor has AVX2, and `rep movsb` for what is long.
+//! Bulk copies for x86-64: from both ends up to a line or two, then 32-byte vectors where the processor has AVX2, and `rep movsb` for what is long
+//! and goes into a slot.
 
 use core::arch::asm;
+
+use super::Reach;
 
 /// Bytes of one round of the vector loop; shorter copies have code of their own.
 const ROUND: usize = 128;
 
-/// From this many bytes on, `rep movsb` is faster where the processor has it enhanced: it need not read the destination's
-/// lines before it overwrites them. Measured with `seqring bench throughput`; stores gain from 8 KiB on, loads lose below 32 KiB.
-const LONG: usize = 32 << 10;
+/// From this many bytes on, `rep movsb` into a slot is faster where the processor has it enhanced: it need not read the lines, which the consumers
+/// have, before it overwrites them.
+const LONG: usize = 4 << 10;
 
-/// Copies `bytes` bytes. Some may be loaded and stored twice: out of a slot that changes meanwhile, the
-/// second value stays, which is as good as the first before the stamp has vouched for either.
+/// From this many bytes on, it is faster out of a slot too, as long as the whole ring is in the producer's cache: the destination's lines, which leave
+/// the first level of the cache anyway, need not be read. From further away it is much slower than vectors, as it fetches little ahead.
+const LONG_NEAR: usize = 32 << 10;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// Copies `bytes` bytes into a slot.
 ///
 /// Loads and stores need no alignment. All stores are ordinary ones, or those of a string operation, which may come in any order
 /// among themselves but not after later stores: the stamp that follows stays behind them (Intel SDM, "Fast-String Operation and
@@ -21,10 +30,28 @@ const LONG: usize = 32 << 10;
 /// # Safety
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not overlap.
 #[inline(always)]
-pub(super) unsafe fn copy(destination: *mut u8, source: *const u8, bytes: usize) {
+pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize) {
     if bytes >= ROUND {
         // SAFETY: the caller's promise; there is at least a round.
-        unsafe { long(destination, source, bytes) }
+        unsafe { store_long(destination, source, bytes) }
+    } else {
+        // SAFETY: the caller's promise; there is less than a round.
+        unsafe { short(destination, source, bytes) }
+    }
+}
+
+/// Copies `bytes` bytes out of a slot. Some may be loaded and stored twice: out of a slot that changes meanwhile, the second value stays, which is as
+/// good as the first before the stamp has vouched for either.
+///
+/// Otherwise as [`store`].
+///
+/// # Safety
+/// As [`store`].
+#[inline(always)]
+pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize, reach: Reach) {
+    if bytes >= ROUND {
+        // SAFETY: the caller's promise; there is at least a round.
+        unsafe { load_long(destination, source, bytes, reach) }
     } else {
         // SAFETY: the caller's promise; there is less than a round.
         unsafe { short(destination, source, bytes) }
@@ -32,16 +59,42 @@ pub(super) unsafe fn copy(destination: *mut u8, source: *const u8, bytes: usize)
 }
 
 /// # Safety
-/// As [`copy`]; `bytes` must be at least [`ROUND`].
+/// As [`store`]; `bytes` must be at least [`ROUND`].
 #[inline(never)]
-unsafe fn long(destination: *mut u8, source: *const u8, bytes: usize) {
+unsafe fn store_long(destination: *mut u8, source: *const u8, bytes: usize) {
     let by_string = (bytes >= LONG && std::is_x86_feature_detected!("ermsb")) || !std::is_x86_feature_detected!("avx2");
     if by_string {
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else {
+        fetch_for_writing(destination, bytes);
         // SAFETY: the caller's promise; there is at least a round, and the processor has AVX2.
         unsafe { vectors(destination, source, bytes) }
+    }
+}
+
+/// # Safety
+/// As [`load`]; `bytes` must be at least [`ROUND`].
+#[inline(never)]
+unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach: Reach) {
+    let by_string = reach == Reach::Core && bytes >= LONG_NEAR && std::is_x86_feature_detected!("ermsb");
+    if !by_string && std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the caller's promise; there is at least a round, and the processor has AVX2.
+        unsafe { vectors(destination, source, bytes) }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { string(destination, source, bytes) }
+    }
+}
+
+/// Asks for the lines of a slot, which the consumers have, all at once: stores by themselves would get them few at a time.
+#[inline(always)]
+pub(super) fn fetch_for_writing(destination: *mut u8, bytes: usize) {
+    for offset in (0..bytes).step_by(LINE) {
+        // SAFETY: a hint, which reads and writes nothing and does not fault, whatever the address. Processors that do not know it do nothing.
+        unsafe {
+            asm!("prefetchw [{}]", in(reg) destination.wrapping_add(offset), options(nostack, preserves_flags));
+        }
     }
 }
 
@@ -66,7 +119,7 @@ macro_rules! both_ends {
 }
 
 /// # Safety
-/// As [`copy`]; `bytes` must be less than [`ROUND`].
+/// As [`store`]; `bytes` must be less than [`ROUND`].
 #[inline(always)]
 unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
     match bytes {
@@ -132,7 +185,7 @@ unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
 }
 
 /// # Safety
-/// As [`copy`].
+/// As [`store`].
 unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
     // SAFETY: reads and writes exactly the ranges of the caller's promise; the direction flag is clear at the entry of
     // every block. Not `nomem`: the compiler must not move other memory accesses across.
@@ -148,7 +201,7 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
 }
 
 /// # Safety
-/// As [`copy`]; `bytes` must be at least [`ROUND`], and the processor must have AVX2.
+/// As [`store`]; `bytes` must be at least [`ROUND`], and the processor must have AVX2.
 unsafe fn vectors(destination: *mut u8, source: *const u8, bytes: usize) {
     // SAFETY: the loop touches whole rounds from the front while more than a round is left, and the code behind it the
     // last ROUND bytes of the ranges: all inside them, as `bytes >= ROUND`. `vzeroupper` spares the code that follows

@@ -155,27 +155,29 @@ impl Reader {
         self.geometry.producers > 1 && head(words) <= open && crew::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
-    /// Receives what is there of the messages of this lap, one into each of `landings`: `take` copies it out and `accept` puts it there. Returns how many. The reason why it were no more is
-    /// left to the next [`Reader::try_read`].
+    /// Receives what is there of the messages of this lap, one for each of `landings`: `take` copies it out, and `accept` gets it with its landing
+    /// once it is known to be whole; both get the `context`. Returns how many. The reason why it were no more is left to the next [`Reader::try_read`].
+    ///
+    /// If `accept` panics, its message counts as received.
     #[inline(always)]
-    pub fn read_run<R, L>(
+    pub fn read_run<C, R, L>(
         &mut self,
         words: &[AtomicU64],
         mark: usize,
         landings: impl Iterator<Item = L>,
-        take: impl Fn(&[AtomicU64]) -> R,
-        accept: impl Fn(L, R),
+        context: &mut C,
+        take: impl Fn(&mut C, &[AtomicU64]) -> R,
+        accept: impl Fn(&mut C, L, R),
     ) -> usize {
-        let mut cursor = self.cursor;
-        for (slot, landing) in self.place.rest_of_lap(words).zip(landings) {
-            let Ok(taken) = read(slot, mark, cursor, |body| take(body)) else { break };
-            accept(landing, taken);
-            cursor += 1;
+        let slots = self.place.rest_of_lap(words);
+        let mut run = Run { received: 0, reader: self };
+        for (slot, landing) in slots.zip(landings) {
+            let sequence = run.reader.cursor + run.received as u64;
+            let Ok(taken) = read(slot, mark, sequence, |body| take(context, body)) else { break };
+            run.received += 1;
+            accept(context, landing, taken);
         }
-        let received = (cursor - self.cursor) as usize;
-        self.cursor = cursor;
-        self.place.skip(received);
-        received
+        run.received
     }
 
     /// Jumps to the newest message and receives it; the messages in between count as skipped. Without a newer
@@ -330,4 +332,18 @@ impl Reader {
 /// How far behind the oldest message of a ring a lapped consumer goes on. A slot of a ring of few lasts about as long as the copy of a message.
 fn margin(slots: u64) -> u64 {
     (slots / 8).max(4).min((slots - 1) / 2)
+}
+
+/// Messages that were received at one go; the reader goes on behind them also if one of them made its receiver panic.
+struct Run<'a> {
+    reader: &'a mut Reader,
+    received: usize,
+}
+
+impl Drop for Run<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.reader.cursor += self.received as u64;
+        self.reader.place.skip(self.received);
+    }
 }

@@ -1,7 +1,7 @@
 //! The producer's side of the protocol.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, OPEN, Place, STATE, WORD};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, MARK_SHARED_UP_TO, OPEN, Place, STATE, WORD};
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
@@ -17,10 +17,14 @@ pub struct Writer {
     place: Place,
     /// How many messages of a batch become ready together; 1 if each becomes ready by itself.
     group: usize,
+    /// How many slots are worth fetching at once for a batch.
+    fetched: usize,
 }
 
 /// Bytes of the slots of a group, at most: they stay in the cache until they are made ready.
 const GROUP_BYTES: usize = 64 << 10;
+/// So many bytes of slots are worth fetching at once: they are still there when they are written.
+const FETCHED_BYTES: usize = 16 << 10;
 /// A group is at most this part of the ring, so that consumers have something to read meanwhile.
 const GROUP_PART: usize = 4;
 
@@ -49,7 +53,13 @@ impl Writer {
         // A slot within a line is written and made ready before anybody takes that.
         let group = if geometry.stride <= LINE { 1 } else { GROUP_BYTES / (geometry.stride * WORD) };
         let group = group.min(geometry.slots / GROUP_PART).max(1);
-        Self { limit: 0, next, place: Place::of(&geometry, next), group }
+        // Not where several slots share a line, which costs more than it gains; and the copies of large payloads fetch for themselves.
+        let fetched = match geometry.stride {
+            ..LINE => 0,
+            _ if geometry.payload_bytes > MARK_SHARED_UP_TO => 0,
+            stride => FETCHED_BYTES / (stride * WORD),
+        };
+        Self { limit: 0, next, place: Place::of(&geometry, next), group, fetched }
     }
 
     /// Sequence of the next message.
@@ -122,6 +132,12 @@ impl Writer {
             group.next += 1;
         }
         Ok(())
+    }
+
+    /// The slots of the next messages of a batch of so many that are worth fetching all at once: the consumers have their lines.
+    #[inline(always)]
+    pub fn next_slots<'a>(&self, words: &'a [AtomicU64], messages: usize) -> &'a [AtomicU64] {
+        self.place.next_slots(words, messages.min(self.fetched))
     }
 
     /// Moves the head behind all messages written.

@@ -31,6 +31,7 @@ pub trait Traffic: 'static {
     fn abort(producer: &mut Producer<Self::Message>, slot_bytes: usize, with_panic: bool) -> bool;
     fn try_recv_into<R: Registration>(consumer: &mut Consumer<Self::Message, R>)
     -> Result<<Self::Message as Message>::Owned, TryRecvError>;
+    fn owned(message: &Self::Message) -> <Self::Message as Message>::Owned;
     /// Which message this is, if it is one; probably `hint`.
     fn identify(message: &<Self::Message as Message>::Owned, slot_bytes: usize, hint: u64) -> Option<u64>;
 }
@@ -79,6 +80,10 @@ where
 
     fn try_recv_into<R: Registration>(consumer: &mut Consumer<[u64; N], R>) -> Result<[u64; N], TryRecvError> {
         consumer.try_recv()
+    }
+
+    fn owned(message: &[u64; N]) -> [u64; N] {
+        *message
     }
 
     fn identify(message: &[u64; N], _: usize, _: u64) -> Option<u64> {
@@ -149,6 +154,10 @@ impl Traffic for Bytes {
     fn try_recv_into<R: Registration>(consumer: &mut Consumer<[u8], R>) -> Result<Vec<u8>, TryRecvError> {
         let mut message = vec![1, 2, 3];
         consumer.try_recv_into(&mut message).map(|()| message)
+    }
+
+    fn owned(message: &[u8]) -> Vec<u8> {
+        message.to_vec()
     }
 
     fn identify(message: &Vec<u8>, slot_bytes: usize, hint: u64) -> Option<u64> {
@@ -354,10 +363,20 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
                 None => Some(Outcome::Closed(Reason::Closed)),
             }),
             Call::RecvBatch(max) => {
-                let (result, span) = timed(|| consumer.recv_batch(&mut messages, max));
-                assert_eq!(result.unwrap_or(0), messages.len());
-                assert!(messages.len() <= max);
-                (result.err().map(waiting), span)
+                let (result, span) = timed(|| consumer.recv_batch(&mut messages, max).map_err(waiting));
+                (counted(result, messages.len(), max), span)
+            }
+            Call::TryRecvBatch(max) => {
+                let (result, span) = timed(|| consumer.try_recv_batch(&mut messages, max).map_err(trying));
+                (counted(result, messages.len(), max), span)
+            }
+            Call::RecvEach(max) => {
+                let (result, span) = timed(|| consumer.recv_each(max, |message| keep(T::owned(message))).map_err(waiting));
+                (counted(result, messages.len(), max), span)
+            }
+            Call::TryRecvEach(max) => {
+                let (result, span) = timed(|| consumer.try_recv_each(max, |message| keep(T::owned(message))).map_err(trying));
+                (counted(result, messages.len(), max), span)
             }
             Call::RecvTimeout(micros) => timed(|| match consumer.recv_timeout(Duration::from_micros(micros)) {
                 Ok(message) => {
@@ -417,4 +436,11 @@ fn said(reason: CloseReason) -> Reason {
         CloseReason::Superseded => Reason::Superseded,
         other => panic!("no plan leads to this end: {other}"),
     }
+}
+
+/// How a call for at most `max` messages failed, which has received so many.
+fn counted(result: Result<usize, Outcome>, received: usize, max: usize) -> Option<Outcome> {
+    assert!(received <= max);
+    assert_eq!(*result.as_ref().unwrap_or(&0), received);
+    result.err()
 }

@@ -1,5 +1,6 @@
 //! Producers and consumers that come, go and die.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -192,7 +193,7 @@ fn a_message_in_the_making_dies_with_its_producer() {
     {
         let mut producer = ring.producer().unwrap();
         producer.publish(b"whole").unwrap();
-        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
             producer.publish_with(|slot| -> Result<(), ()> {
                 slot.write(&[0xee; 300]).unwrap();
                 std::panic::resume_unwind(Box::new("in the middle"))
@@ -227,6 +228,45 @@ fn a_thousand_consumers_receive_everything() {
         }
     }
     assert!(consumers.iter().all(|consumer| (consumer.received(), consumer.lost(), consumer.lag()) == (192, 0, 0)));
+}
+
+#[test]
+fn messages_can_be_looked_at_where_they_land() {
+    let name = Name::new("each");
+    let ring = Ring::<[u8]>::builder(&name).slots(8).slot_bytes(500).create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let mut consumer = ring.consumer().attach();
+    assert_eq!(consumer.try_recv_each(8, |_| panic!("there is none")), Err(TryRecvError::Empty));
+    assert_eq!(consumer.try_recv_batch(&mut Vec::new(), 8), Err(TryRecvError::Empty));
+    // Around the end of the lap, and of differing lengths.
+    let sent: Vec<Vec<u8>> = (0..14u8).map(|n| vec![n; usize::from(n) * 37]).collect();
+    producer.publish_batch(&sent[..6]).unwrap();
+    let mut seen = Vec::new();
+    assert_eq!(consumer.recv_each(0, |_| panic!("none was wanted")), Ok(0));
+    assert_eq!(consumer.recv_each(5, |message| seen.push(message.to_vec())), Ok(5));
+    producer.publish_batch(&sent[6..]).unwrap();
+    // It is behind: the last eight of 14 messages are there, the slot of the first of these is the producer's next, and a margin of three is given up.
+    assert_eq!(consumer.try_recv_each(9, |_| panic!("it is behind")), Err(TryRecvError::Lagged(5)));
+    assert_eq!(consumer.try_recv_each(9, |message| seen.push(message.to_vec())), Ok(4));
+    assert!(seen.iter().eq(sent[..5].iter().chain(&sent[10..])));
+    assert_eq!((consumer.received(), consumer.lost(), consumer.cursor()), (9, 5, 14));
+}
+
+#[test]
+fn what_makes_its_receiver_panic_was_received() {
+    let name = Name::new("each-panic");
+    let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
+    let mut producer = ring.producer().unwrap();
+    let mut consumer = ring.consumer().attach();
+    producer.publish_batch(&[0, 1, 2, 3, 4, 5]);
+    for bad in [2, 3] {
+        let calls = catch_unwind(AssertUnwindSafe(|| consumer.recv_each(8, |message| assert_ne!(*message, bad))));
+        assert!(calls.is_err());
+        assert_eq!((consumer.cursor(), consumer.received()), (bad + 1, bad + 1));
+    }
+    let mut rest = Vec::new();
+    assert_eq!(consumer.try_recv_batch(&mut rest, 8), Ok(2));
+    assert_eq!(rest, [4, 5]);
 }
 
 /// A child that is being started holds copies of all open files for a moment; that must not keep dead what has ended.
