@@ -20,8 +20,19 @@ impl<const W: usize> Payload<W> {
     /// On the heap from the start: the largest do not belong on a stack.
     pub fn boxed() -> Box<Self> {
         let mut payload: Box<Self> = bytemuck::zeroed_box();
-        payload.0.fill(0x5A5A_5A5A_5A5A_5A5A);
+        payload.fill();
         payload
+    }
+
+    /// So many, all of them in memory of their own: what was never written would be read from the kernel's one page of zeros, which stays in the cache.
+    pub fn several(count: usize) -> Vec<Self> {
+        let mut payloads: Vec<Self> = bytemuck::zeroed_vec(count);
+        payloads.iter_mut().for_each(Self::fill);
+        payloads
+    }
+
+    fn fill(&mut self) {
+        self.0.fill(0x5A5A_5A5A_5A5A_5A5A);
     }
 
     /// Makes this message number `n`.

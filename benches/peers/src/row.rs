@@ -151,7 +151,7 @@ fn quartiles(values: Vec<f64>) -> Option<Quartiles> {
 /// The rows of all series, in their order, and behind them those of what was skipped.
 pub fn rows(all: &[Series], skipped: &[Skip]) -> Vec<Row> {
     let measured = all.iter().filter(|series| !series.values.is_empty()).map(|series| {
-        let peers = all.iter().filter(|peer| peer.system != System::Seqring && !peer.values.is_empty() && series.is_comparable(peer));
+        let peers = all.iter().filter(|peer| !peer.system.is_ours() && !peer.values.is_empty() && series.is_comparable(peer));
         let best = peers.reduce(|best, peer| if series.unit.is_better(peer.median(), best.median()) { peer } else { best });
         let floor = series.ratio_to_floor();
         let peer = best.and_then(|best| series.ratio_to(best));

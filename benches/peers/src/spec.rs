@@ -29,6 +29,8 @@ pub enum System {
     PythonQueue,
     /// A lossless ring under named semaphores, in Python
     PythonRing,
+    /// This project's ring, whose readers have the memory mapped read-only
+    SeqringReadOnly,
 }
 
 impl System {
@@ -45,7 +47,13 @@ impl System {
             Self::Locked => "locked",
             Self::PythonQueue => "python-queue",
             Self::PythonRing => "python-ring",
+            Self::SeqringReadOnly => "seqring-read-only",
         }
+    }
+
+    /// This project's own: no peer.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Seqring | Self::SeqringReadOnly)
     }
 
     /// Its two sides are threads of one process: it has no others.

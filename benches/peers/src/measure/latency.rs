@@ -19,9 +19,13 @@ pub const NAME: &str = "latency";
 /// Fewest and most round trips of a turn.
 const TRIPS: [u64; 2] = [10, 1000];
 /// One message is under way: a short queue stays in the cache of everybody.
-const DEPTH: usize = 64;
-/// Room for large messages.
-const LARGE_DEPTH: usize = 8;
+fn depth(bytes: usize) -> usize {
+    match bytes {
+        0..16_384 => 64,
+        16_384..1_048_576 => 8,
+        _ => 2,
+    }
+}
 /// From this size on the floor has copies in it.
 const COPIED: usize = 1024;
 /// A latency beyond a minute is not worth telling from one of a minute.
@@ -37,7 +41,7 @@ pub fn run(arena: &mut Arena<'_>) -> Result<()> {
 fn run_size(arena: &mut Arena<'_>, bytes: usize) -> Result<()> {
     let label = output::bytes(bytes);
     arena.announce(NAME, &label);
-    let depth = if bytes < 16 << 10 { DEPTH } else { LARGE_DEPTH };
+    let depth = depth(bytes);
     let mut players = Vec::new();
     for system in arena.systems.clone() {
         // Nothing is ever overwritten here; the mode that costs less is the one to use.

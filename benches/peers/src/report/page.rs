@@ -115,7 +115,7 @@ fn table(rows: &[&Row]) -> Markup {
                 thead { tr { @for head in HEAD { th { (head) } } } }
                 tbody {
                     @for row in rows {
-                        tr.own[row.system == System::Seqring] { @for cell in cells(row) { td { (cell) } } }
+                        tr.own[row.system.is_ours()] { @for cell in cells(row) { td { (cell) } } }
                     }
                 }
             }

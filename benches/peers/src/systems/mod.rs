@@ -60,7 +60,7 @@ pub fn visit<V: Visitor>(spec: &Spec, visitor: V) -> Result<V::Output> {
         by_size!(small spec.bytes, W => visitor.visit::<C, W>(spec))
     }
     match spec.system {
-        System::Seqring => match (spec.bytes <= seqring::LARGEST_VALUE, seqring::registers(spec)) {
+        System::Seqring | System::SeqringReadOnly => match (spec.bytes <= seqring::LARGEST_VALUE, seqring::registers(spec)) {
             (true, false) => small::<V, seqring::Values<Free>>(spec, visitor),
             (true, true) => small::<V, seqring::Values<Registered>>(spec, visitor),
             (false, false) => any::<V, seqring::Bytes<Free>>(spec, visitor),

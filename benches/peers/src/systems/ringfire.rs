@@ -60,7 +60,7 @@ impl Channel for Slots {
             Mode::Lossless => builder.flow_control(FlowControl::LosslessBackpressure).max_readers(spec.readers.max(DEFAULT_READERS)),
         };
         let producer = builder.build(path(spec)).context("ringfire cannot create a ring")?;
-        Ok(SlotSender { producer, messages: bytemuck::zeroed_vec(1), batch: Vec::new() })
+        Ok(SlotSender { producer, messages: Payload::several(1), batch: Vec::new() })
     }
 
     fn receiver<const W: usize>(spec: &Spec, _reader: usize) -> Result<Self::Receiver<W>> {

@@ -1,4 +1,5 @@
-//! seqring, in two processes: consumers map the ring read-only, or register and gate where nothing may be lost.
+//! seqring, in two processes. Consumers have the ring mapped as those of other systems have it, for writing, or read-only: two systems here. Where
+//! nothing may be lost, they register and gate.
 //!
 //! Messages of up to [`LARGEST_VALUE`] bytes are typed, larger ones are bytes, as the guide says. Memory is touched before the first message.
 
@@ -8,9 +9,9 @@ use anyhow::{Result, bail};
 use seqring::{Consumer, ConsumerBuilder, Free, IfExists, Message, Producer, RecvError, Registered, Registration, Ring, TryRecvError};
 
 use super::Channel;
-use crate::ends::{BATCH, Receiver, Sender, batch_of, intact, one_by_one};
+use crate::ends::{BATCH, Receiver, Sender, batch_of, intact};
 use crate::payload::Payload;
-use crate::spec::{Mode, Spec};
+use crate::spec::{Mode, Spec, System};
 
 /// Messages up to this many bytes are values, larger ones bytes.
 pub const LARGEST_VALUE: usize = 256;
@@ -55,30 +56,35 @@ pub struct RingSender<M: Message + ?Sized, const W: usize> {
 }
 
 /// The receiving end.
-pub struct RingReceiver<M: Message + ?Sized, R: Registration, B> {
+pub struct RingReceiver<M: Message + ?Sized, R: Registration, const W: usize> {
     consumer: Consumer<M, R>,
-    landing: B,
+    /// Where bytes land.
+    bytes: Vec<u8>,
 }
 
 fn sender<M: Message + ?Sized, const W: usize>(builder: seqring::Builder<M>, spec: &Spec) -> Result<RingSender<M, W>> {
     let ring = builder.slots(spec.depth).readers(spec.readers.max(1)).if_exists(IfExists::Error).prefault(true).create()?;
-    Ok(RingSender { producer: ring.producer()?, _ring: ring, messages: bytemuck::zeroed_vec(batch_of(W)) })
+    Ok(RingSender { producer: ring.producer()?, _ring: ring, messages: Payload::several(batch_of(W)) })
 }
 
 fn consumer<M: Message + ?Sized, R: Attach>(spec: &Spec, reader: usize) -> Result<Consumer<M, R>> {
-    R::attach(Ring::<M>::options().read_only(true).prefault(true).open(&spec.name)?.consumer(), spec, reader)
+    R::attach(
+        Ring::<M>::options().read_only(spec.system == System::SeqringReadOnly).prefault(true).open(&spec.name)?.consumer(),
+        spec,
+        reader,
+    )
 }
 
 impl<R: Attach + 'static> Channel for Values<R> {
     type Sender<const W: usize> = RingSender<Payload<W>, W>;
-    type Receiver<const W: usize> = RingReceiver<Payload<W>, R, Vec<Payload<W>>>;
+    type Receiver<const W: usize> = RingReceiver<Payload<W>, R, W>;
 
     fn sender<const W: usize>(spec: &Spec) -> Result<Self::Sender<W>> {
         sender(Ring::builder(&spec.name), spec)
     }
 
     fn receiver<const W: usize>(spec: &Spec, reader: usize) -> Result<Self::Receiver<W>> {
-        Ok(RingReceiver { consumer: consumer(spec, reader)?, landing: Vec::with_capacity(BATCH) })
+        Ok(RingReceiver { consumer: consumer(spec, reader)?, bytes: Vec::new() })
     }
 }
 
@@ -101,7 +107,7 @@ impl<const W: usize> Sender for RingSender<Payload<W>, W> {
     }
 }
 
-impl<const W: usize, R: Registration> Receiver for RingReceiver<Payload<W>, R, Vec<Payload<W>>> {
+impl<const W: usize, R: Registration> Receiver for RingReceiver<Payload<W>, R, W> {
     #[inline(always)]
     fn poll(&mut self) -> Result<Option<u64>> {
         match self.consumer.try_recv() {
@@ -112,15 +118,13 @@ impl<const W: usize, R: Registration> Receiver for RingReceiver<Payload<W>, R, V
 
     #[inline(always)]
     fn poll_batch(&mut self, each: &mut impl FnMut(u64) -> Result<()>) -> Result<usize> {
-        self.landing.clear();
-        match self.consumer.recv_batch(&mut self.landing, BATCH) {
-            Ok(count) => {
-                self.landing.iter().try_for_each(|message| each(intact(message.number())?))?;
-                Ok(count)
+        let mut result = Ok(());
+        let count = self.consumer.try_recv_each(BATCH, |message| {
+            if result.is_ok() {
+                result = intact(message.number()).and_then(&mut *each);
             }
-            Err(RecvError::Lagged(_)) => Ok(0),
-            Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => bail!("the ring ended: {error}"),
-        }
+        });
+        batch(count, result)
     }
 
     fn wait(&mut self) -> Result<Option<u64>> {
@@ -132,22 +136,16 @@ impl<const W: usize, R: Registration> Receiver for RingReceiver<Payload<W>, R, V
     }
 }
 
-/// Where a message lands that is bytes.
-pub struct Landing<const W: usize> {
-    bytes: Vec<u8>,
-    message: Box<Payload<W>>,
-}
-
 impl<R: Attach + 'static> Channel for Bytes<R> {
     type Sender<const W: usize> = RingSender<[u8], W>;
-    type Receiver<const W: usize> = RingReceiver<[u8], R, Landing<W>>;
+    type Receiver<const W: usize> = RingReceiver<[u8], R, W>;
 
     fn sender<const W: usize>(spec: &Spec) -> Result<Self::Sender<W>> {
         sender(Ring::<[u8]>::builder(&spec.name).slot_bytes(spec.bytes), spec)
     }
 
     fn receiver<const W: usize>(spec: &Spec, reader: usize) -> Result<Self::Receiver<W>> {
-        Ok(RingReceiver { consumer: consumer(spec, reader)?, landing: Landing { bytes: vec![0; spec.bytes], message: Payload::boxed() } })
+        Ok(RingReceiver { consumer: consumer(spec, reader)?, bytes: vec![0; spec.bytes] })
     }
 }
 
@@ -170,44 +168,51 @@ impl<const W: usize> Sender for RingSender<[u8], W> {
     }
 }
 
-impl<const W: usize> Landing<W> {
-    /// Every message of this channel has the same length.
-    #[inline(always)]
-    fn number(&mut self) -> Result<u64> {
-        let Self { bytes, message } = self;
-        let (head, tail) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>());
-        let (Some(head), Some(tail), true) = (head, tail, bytes.len() == size_of::<Payload<W>>()) else {
-            bail!("a message of {} bytes arrived, instead of {}", bytes.len(), size_of::<Payload<W>>());
-        };
-        std::hint::black_box(&bytes);
-        // Only the ends of a large message are looked at.
-        message.0[0] = u64::from_le_bytes(*head);
-        message.0[W - 1] = u64::from_le_bytes(*tail);
-        intact(message.number())
-    }
+/// The number of a message that came as bytes; every message of this channel has the same length.
+#[inline(always)]
+fn number<const W: usize>(bytes: &[u8]) -> Option<u64> {
+    std::hint::black_box(bytes);
+    // Only the ends of a large message are looked at.
+    let head = u64::from_le_bytes(*bytes.first_chunk()?);
+    let tail = u64::from_le_bytes(*bytes.last_chunk()?);
+    (bytes.len() == size_of::<Payload<W>>() && tail == !head).then_some(head)
 }
 
-impl<const W: usize, R: Registration> Receiver for RingReceiver<[u8], R, Landing<W>> {
+impl<const W: usize, R: Registration> Receiver for RingReceiver<[u8], R, W> {
     #[inline(always)]
     fn poll(&mut self) -> Result<Option<u64>> {
-        match self.consumer.try_recv_into(&mut self.landing.bytes) {
-            Ok(()) => self.landing.number().map(Some),
+        match self.consumer.try_recv_into(&mut self.bytes) {
+            Ok(()) => intact(number::<W>(&self.bytes)).map(Some),
             Err(error) => nothing(error),
         }
     }
 
-    /// A batch of byte messages is a vector for each; receiving into one vector is what the guide advises.
     #[inline(always)]
     fn poll_batch(&mut self, each: &mut impl FnMut(u64) -> Result<()>) -> Result<usize> {
-        one_by_one(self, each)
+        let mut result = Ok(());
+        let count = self.consumer.try_recv_each(BATCH, |bytes| {
+            if result.is_ok() {
+                result = intact(number::<W>(bytes)).and_then(&mut *each);
+            }
+        });
+        batch(count, result)
     }
 
     fn wait(&mut self) -> Result<Option<u64>> {
-        match self.consumer.recv_into(&mut self.landing.bytes) {
-            Ok(()) => self.landing.number().map(Some),
+        match self.consumer.recv_into(&mut self.bytes) {
+            Ok(()) => intact(number::<W>(&self.bytes)).map(Some),
             Err(RecvError::Lagged(_)) => Ok(None),
             Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => bail!("the ring ended: {error}"),
         }
+    }
+}
+
+/// What has become of a batch: how many came, and what the look at each has shown.
+#[inline(always)]
+fn batch(count: Result<usize, TryRecvError>, result: Result<()>) -> Result<usize> {
+    match count {
+        Ok(count) => result.map(|()| count),
+        Err(error) => nothing(error).map(|_| 0),
     }
 }
 

@@ -123,12 +123,12 @@ impl<S: Stream> Channel for S {
 
     fn sender<const W: usize>(spec: &Spec) -> Result<Self::Sender<W>> {
         let prepared = (0..spec.readers).map(|reader| S::prepare(&spec.leg(reader))).collect::<Result<_>>()?;
-        Ok(StreamSender { prepared, open: Vec::new(), messages: bytemuck::zeroed_vec(batch_of(W)) })
+        Ok(StreamSender { prepared, open: Vec::new(), messages: Payload::several(batch_of(W)) })
     }
 
     fn receiver<const W: usize>(spec: &Spec, reader: usize) -> Result<Self::Receiver<W>> {
         let stream = S::open_reader(&spec.leg(reader), spec.bytes)?;
-        Ok(StreamReceiver { stream: Box::new(stream), messages: bytemuck::zeroed_vec(batch_of(W)) })
+        Ok(StreamReceiver { stream: Box::new(stream), messages: Payload::several(batch_of(W)) })
     }
 }
 
