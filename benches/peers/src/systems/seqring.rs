@@ -6,7 +6,9 @@
 use std::marker::PhantomData;
 
 use anyhow::{Result, bail};
-use seqring::{Consumer, ConsumerBuilder, Free, IfExists, Message, Producer, RecvError, Registered, Registration, Ring, TryRecvError};
+use seqring::{
+    Consumer, ConsumerBuilder, Free, IfExists, Message, OnLag, Producer, RecvError, Registered, Registration, Ring, TryRecvError,
+};
 
 use super::Channel;
 use crate::ends::{BATCH, Receiver, Sender, batch_of, intact};
@@ -15,6 +17,9 @@ use crate::spec::{Mode, Spec, System};
 
 /// Messages up to this many bytes are values, larger ones bytes.
 pub const LARGEST_VALUE: usize = 256;
+
+/// From this many bytes on there are few slots, and who is late goes on at the newest message.
+const LARGE: usize = 16 << 10;
 
 /// Messages that are values.
 pub struct Values<R>(PhantomData<R>);
@@ -28,8 +33,8 @@ pub trait Attach: Registration + Sized {
 }
 
 impl Attach for Free {
-    fn attach<M: Message + ?Sized>(builder: ConsumerBuilder<M>, _: &Spec, _: usize) -> Result<Consumer<M, Self>> {
-        Ok(builder.attach())
+    fn attach<M: Message + ?Sized>(builder: ConsumerBuilder<M>, spec: &Spec, _: usize) -> Result<Consumer<M, Self>> {
+        Ok(builder.on_lag(if spec.bytes < LARGE { OnLag::Oldest } else { OnLag::Newest }).attach())
     }
 }
 
