@@ -145,7 +145,7 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
     /// attached with this too. Otherwise the start is what [`RegisteredBuilder::start`] says.
     ///
     /// What was received but perhaps not dealt with comes again: at least the message that was received last, at most 32 of them (or all of
-    /// the last [`Consumer::recv_batch`]), or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
+    /// the last [`Consumer::recv_batch`] or [`Consumer::recv_each`]), or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
     pub fn resume(mut self) -> Self {
         self.wishes.resume = true;
         self

@@ -67,7 +67,8 @@ unsafe fn store_long(destination: *mut u8, source: *const u8, bytes: usize) {
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else {
-        fetch_for_writing(destination, bytes);
+        // Where there is no such instruction for long ones, their lines would be gone again before they are written.
+        fetch_for_writing(destination, bytes.min(LONG));
         // SAFETY: the caller's promise; there is at least a round, and the processor has AVX2.
         unsafe { vectors(destination, source, bytes) }
     }
