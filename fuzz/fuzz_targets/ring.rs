@@ -99,7 +99,7 @@ impl Model {
         if self.cursor < self.oldest_held() {
             let oldest = (self.head + 1).saturating_sub(self.slots);
             let target = match self.on_lag {
-                Policy::Oldest => oldest + self.slots / 8,
+                Policy::Oldest => oldest + (self.slots / 8).max(4).min((self.slots - 1) / 2),
                 Policy::Newest => self.head.saturating_sub(1),
                 Policy::Stay => oldest,
             };
