@@ -317,13 +317,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Ok(0);
         }
         let mut landing = M::landing(&mut self.spare);
-        match self.blocking(Patience::Endless, |body, geometry| M::take_to(&mut landing, body, geometry)) {
-            Ok(()) => Ok(self.hand_out(landing, max, each)),
-            Err(error) => {
-                M::done(landing, &mut self.spare);
-                Err(without_timeout(error))
-            }
-        }
+        let first = self.blocking(Patience::Endless, |body, geometry| M::take_to(&mut landing, body, geometry));
+        self.hand_out(first, landing, max, each).map_err(without_timeout)
     }
 
     /// As [`Consumer::recv_each`], but does not wait.
@@ -336,13 +331,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Ok(0);
         }
         let mut landing = M::landing(&mut self.spare);
-        match self.try_take(|body, geometry| M::take_to(&mut landing, body, geometry)) {
-            Ok(()) => Ok(self.hand_out(landing, max, each)),
-            Err(error) => {
-                M::done(landing, &mut self.spare);
-                Err(error)
-            }
-        }
+        let first = self.try_take(|body, geometry| M::take_to(&mut landing, body, geometry));
+        self.hand_out(first, landing, max, each)
     }
 
     /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason ([`Consumer::try_recv`] or
@@ -451,9 +441,17 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         received
     }
 
-    /// Hands the first message of a batch of at most `max`, which is in `landing`, and what is there behind it, to `each`. Returns how many the batch has.
+    /// Hands the first message of a batch of at most `max`, which is in `landing` if it could be had, and what is there behind it, to `each`. Returns
+    /// how many the batch has.
+    ///
+    /// # Errors
+    /// That of the first message.
     #[inline(always)]
-    fn hand_out(&mut self, landing: M::Reused, max: usize, mut each: impl FnMut(&M)) -> usize {
+    fn hand_out<E>(&mut self, first: Result<(), E>, landing: M::Reused, max: usize, mut each: impl FnMut(&M)) -> Result<usize, E> {
+        if let Err(error) = first {
+            M::done(landing, &mut self.spare);
+            return Err(error);
+        }
         let first = self.reader.cursor() - 1;
         each(M::view(&landing));
         let mut received = 1;
@@ -472,7 +470,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
         M::done(context.0, &mut self.spare);
         self.tell(first);
-        received
+        Ok(received)
     }
 
     /// See [`Reader::read_run`].
