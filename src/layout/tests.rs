@@ -157,6 +157,9 @@ fn slots_that_fit_into_a_line_stay_in_it() {
     {
         let geometry = Geometry::plan(Kind::Fixed, sizes(payload, 4), 0).unwrap();
         assert_eq!(geometry.stride, stride, "{payload} bytes");
+        // The mark has a word before the payload: the stamp's, or one on another line.
+        assert!(mark_word(payload) < payload_word(Kind::Fixed, payload), "{payload} bytes");
+        assert_eq!(mark_word(payload) / LINE != SLOT_STAMP / LINE, payload > MARK_SHARED_UP_TO, "{payload} bytes");
     }
 }
 
