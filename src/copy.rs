@@ -3,20 +3,21 @@
 //! A payload may be overwritten while a consumer copies it; the slot's stamp tells afterwards. For that the
 //! copy must not be a data race, so the shared side is only touched by
 //!
-//! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]), or
+//! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]); two stores at once, where an instruction does that, or
 //! * inline assembly, for large ones ([`Granularity::Bulk`]). Rust's memory model has no bulk atomic copy yet
 //!   (RFC 3301 proposes `AtomicPerByte`); until it has, an assembly block that reads or writes each byte is
 //!   taken as a refinement of "relaxed byte-wise atomic accesses in an unspecified order", which the language's
 //!   rules for inline assembly allow: the compiler must treat the block as any code with that effect.
 //!
-//! A ring uses one granularity for its whole life, on both sides, so that no byte is ever accessed in two sizes.
+//! A ring uses one granularity for its whole life, on both sides, so that no byte is ever accessed in two sizes; an instruction that stores two words
+//! counts as two stores here.
 
 use core::mem::MaybeUninit;
 
 use bytemuck::Pod;
 
 use crate::failpoint::{Step, hit};
-use crate::layout::{Granularity, WORD};
+use crate::layout::{Granularity, LINE, WORD};
 use crate::sync::{AtomicU64, Ordering};
 
 #[cfg(all(not(loom), not(miri), target_arch = "aarch64"))]
@@ -40,6 +41,21 @@ mod bulk {
     pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
 }
 
+#[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
+use bulk::store_pair;
+
+/// Stores two words, which some processors do at once.
+#[inline(always)]
+#[cfg(not(all(not(loom), not(miri), target_arch = "x86_64")))]
+fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
+    for (word, chunk) in pair.iter().zip(source.chunks_exact(WORD)) {
+        word.store(u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")), Ordering::Relaxed);
+    }
+}
+
+/// Bytes of two words.
+const PAIR: usize = 2 * WORD;
+
 /// Copies `source` to the start of `shared`.
 ///
 /// # Panics
@@ -49,14 +65,21 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
     assert!(source.len().div_ceil(WORD) <= shared.len(), "the payload is larger than its slot");
     match granularity {
         Granularity::Words => {
-            let mut chunks = source.chunks_exact(WORD);
+            // Stores are what bounds the rate of small messages. Not of longer ones, whose slots straddle lines, as would some of the pairs.
+            let paired = if source.len() <= (LINE - 1) * WORD { source.len() / PAIR * PAIR } else { 0 };
+            let (pairs, rest) = source.split_at(paired);
+            let (shared_pairs, shared) = shared.split_at(pairs.len() / WORD);
+            for (to, pair) in shared_pairs.chunks_exact(2).zip(pairs.chunks_exact(PAIR)) {
+                store_pair(to.try_into().expect("chunks have 2 words"), pair.try_into().expect("chunks have 16 bytes"));
+            }
+            let mut chunks = rest.chunks_exact(WORD);
             // Cut to size first: of a length that the compiler knows, nothing is left to check.
-            for (word, chunk) in shared[..source.len() / WORD].iter().zip(&mut chunks) {
+            for (word, chunk) in shared[..rest.len() / WORD].iter().zip(&mut chunks) {
                 word.store(u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")), Ordering::Relaxed);
             }
             let rest = chunks.remainder();
             if !rest.is_empty() {
-                shared[source.len() / WORD].store(u64::from_ne_bytes(partial_word(rest)), Ordering::Relaxed);
+                shared[(source.len() - paired) / WORD].store(u64::from_ne_bytes(partial_word(rest)), Ordering::Relaxed);
             }
         }
         Granularity::Bulk => {

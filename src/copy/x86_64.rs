@@ -1,12 +1,17 @@
-//! Bulk copies for x86-64: from both ends up to a line or two, then 32-byte vectors where the processor has AVX2, and `rep movsb` for what is long
-//! and goes into a slot.
+//! Bulk copies for x86-64: from both ends up to four lines, by 32-byte vectors where the processor has AVX2, then more of those, and `rep movsb` for what
+//! is long and goes into a slot.
 
 use core::arch::asm;
+use core::arch::x86_64::__m128i;
 
-use super::Reach;
+use super::{PAIR, Reach};
+use crate::sync::AtomicU64;
 
 /// Bytes of one round of the vector loop; shorter copies have code of their own.
 const ROUND: usize = 128;
+
+/// Copies of a round to two have code of their own too, which is inlined.
+const TWO_ROUNDS: usize = 2 * ROUND;
 
 /// From this many bytes on, `rep movsb` into a slot is faster where the processor has it enhanced: it need not read the lines, which the consumers
 /// have, before it overwrites them.
@@ -18,6 +23,20 @@ const LONG_NEAR: usize = 32 << 10;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
+
+/// Stores two words at once.
+///
+/// The manuals promise that for addresses that are a multiple of 16 only; the processors known to us split other such stores between words, if at all.
+/// Nothing hangs on that: what a consumer takes of a message before its stamp has vouched for it, it throws away.
+#[inline(always)]
+pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
+    let value: __m128i = bytemuck::pod_read_unaligned(source);
+    // SAFETY: the 16 bytes of `pair` are writable through a shared reference, because they are atomics. The block stands for two relaxed stores in
+    // no particular order: it stores whole words and does nothing else.
+    unsafe {
+        asm!("movdqu [{pair}], {value}", pair = in(reg) pair.as_ptr(), value = in(xmm_reg) value, options(nostack, preserves_flags));
+    }
+}
 
 /// Copies `bytes` bytes into a slot.
 ///
@@ -31,12 +50,13 @@ const LINE: usize = 64;
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not overlap.
 #[inline(always)]
 pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize) {
-    if bytes >= ROUND {
-        // SAFETY: the caller's promise; there is at least a round.
-        unsafe { store_long(destination, source, bytes) }
-    } else {
+    match bytes {
         // SAFETY: the caller's promise; there is less than a round.
-        unsafe { short(destination, source, bytes) }
+        0..ROUND => unsafe { short(destination, source, bytes) },
+        // SAFETY: the caller's promise; there are one to two rounds, and the processor has AVX2.
+        ROUND..=TWO_ROUNDS if std::is_x86_feature_detected!("avx2") => unsafe { two_rounds(destination, source, bytes) },
+        // SAFETY: the caller's promise; there is at least a round.
+        _ => unsafe { store_long(destination, source, bytes) },
     }
 }
 
@@ -49,12 +69,13 @@ pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize
 /// As [`store`].
 #[inline(always)]
 pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize, reach: Reach) {
-    if bytes >= ROUND {
-        // SAFETY: the caller's promise; there is at least a round.
-        unsafe { load_long(destination, source, bytes, reach) }
-    } else {
+    match bytes {
         // SAFETY: the caller's promise; there is less than a round.
-        unsafe { short(destination, source, bytes) }
+        0..ROUND => unsafe { short(destination, source, bytes) },
+        // SAFETY: the caller's promise; there are one to two rounds, and the processor has AVX2.
+        ROUND..=TWO_ROUNDS if std::is_x86_feature_detected!("avx2") => unsafe { two_rounds(destination, source, bytes) },
+        // SAFETY: the caller's promise; there is at least a round.
+        _ => unsafe { load_long(destination, source, bytes, reach) },
     }
 }
 
@@ -182,6 +203,46 @@ unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
                 "movdqu [{destination} + {bytes} - 48], {f}",
                 "movdqu [{destination} + {bytes} - 32], {g}",
                 "movdqu [{destination} + {bytes} - 16], {h}"; a, b, c, d, e, f, g, h),
+    }
+}
+
+/// All loads come before all stores: out of a slot, the lines are asked for at once.
+///
+/// # Safety
+/// As [`store`]; `bytes` must be [`ROUND`] to [`TWO_ROUNDS`], and the processor must have AVX2.
+#[inline(always)]
+unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
+    // SAFETY: touches the first and the last ROUND bytes of the ranges of the caller's promise, which meet or overlap in the middle. `vzeroupper` spares the code
+    // that follows the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers. Not `nomem`: the compiler must not
+    // move other memory accesses across.
+    unsafe {
+        asm!(
+            "vmovdqu ymm0, [{source}]",
+            "vmovdqu ymm1, [{source} + 32]",
+            "vmovdqu ymm2, [{source} + 64]",
+            "vmovdqu ymm3, [{source} + 96]",
+            "vmovdqu ymm4, [{source} + {last}]",
+            "vmovdqu ymm5, [{source} + {last} + 32]",
+            "vmovdqu ymm6, [{source} + {last} + 64]",
+            "vmovdqu ymm7, [{source} + {last} + 96]",
+            "vmovdqu [{destination}], ymm0",
+            "vmovdqu [{destination} + 32], ymm1",
+            "vmovdqu [{destination} + 64], ymm2",
+            "vmovdqu [{destination} + 96], ymm3",
+            "vmovdqu [{destination} + {last}], ymm4",
+            "vmovdqu [{destination} + {last} + 32], ymm5",
+            "vmovdqu [{destination} + {last} + 64], ymm6",
+            "vmovdqu [{destination} + {last} + 96], ymm7",
+            "vzeroupper",
+            last = in(reg) bytes - ROUND,
+            source = in(reg) source,
+            destination = in(reg) destination,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack, preserves_flags),
+        );
     }
 }
 
