@@ -290,7 +290,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(self.append(messages, max))
     }
 
-    /// Waits for the next message and hands it, and what else is there already, to `each`, one after the other: at most `max`. Returns how many.
+    /// Waits for the next message and hands it, and what else is there already, to `each`, one after the other: at most `max`, and at most as many as the
+    /// ring has slots. Returns how many.
     /// With `max` 0 it returns 0 at once.
     ///
     /// As [`Consumer::recv_batch`] without the vector: messages are looked at where they land, and byte messages all land in the same memory, which the
@@ -416,12 +417,12 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Appends what is there behind the first message of a batch of at most `max`. Returns how many the batch has.
     #[inline(always)]
     fn append(&mut self, messages: &mut Vec<M::Owned>, max: usize) -> usize {
-        let first = self.reader.cursor() - 1;
+        let (first, pace) = (self.reader.cursor() - 1, self.registration.pace());
+        let max = max.min(self.shared.header.geometry.slots);
         let mut received = 1;
-        // Not more than are there for certain, and not more than there can be.
-        messages.reserve((max - 1).min(self.shared.header.geometry.slots));
+        messages.reserve(max - 1);
         while received < max {
-            let free = messages.spare_capacity_mut().iter_mut().take(max - received);
+            let free = messages.spare_capacity_mut().iter_mut().take((max - received).min(pace));
             let run = self.take_run(
                 free,
                 &mut (),
@@ -436,6 +437,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             if run == 0 {
                 break;
             }
+            self.tell_within_batch(first);
         }
         self.tell(first);
         received
@@ -452,13 +454,14 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             M::done(landing, &mut self.spare);
             return Err(error);
         }
-        let first = self.reader.cursor() - 1;
+        let (first, pace) = (self.reader.cursor() - 1, self.registration.pace());
+        let max = max.min(self.shared.header.geometry.slots);
         each(M::view(&landing));
-        let mut received = 1;
+        let mut received = 1usize;
         let mut context = (landing, each);
         while received < max {
             let run = self.take_run(
-                received..max,
+                received..max.min(received.saturating_add(pace)),
                 &mut context,
                 |(landing, _), body, geometry| M::take_to(landing, body, geometry),
                 |(landing, each), _, ()| each(M::view(landing)),
@@ -467,10 +470,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             if run == 0 {
                 break;
             }
+            self.tell_within_batch(first);
         }
         M::done(context.0, &mut self.spare);
         self.tell(first);
         Ok(received)
+    }
+
+    /// Tells about progress within a batch that began with `first`, if the producer may wait for it.
+    #[inline(always)]
+    fn tell_within_batch(&mut self, first: u64) {
+        if self.registration.pace() < usize::MAX {
+            self.tell(first);
+        }
     }
 
     /// See [`Reader::read_run`].

@@ -43,6 +43,9 @@ pub struct Registered {
     told: u64,
     /// How far the cursor may be ahead of what the row has: a small part of the ring, so that a producer that waits sees room in time.
     stride: u64,
+    /// The same within a batch, if a producer may wait for it. But what a successor begins with is what a batch begins with: of one that can be resumed,
+    /// it must not be overwritten before all of the batch is dealt with.
+    pace: usize,
 }
 
 /// What a registered consumer has beside its row.
@@ -77,6 +80,8 @@ pub(crate) mod private {
         fn obey(&mut self, reader: &mut Reader) -> Result<(), TryRecvError>;
         /// Tells the table about progress, now and then: a message has been received, and all before it have been dealt with.
         fn received(&mut self, reader: &Reader, words: &[AtomicU64]);
+        /// Messages of a batch after which the table is to be told, so that a producer that waits sees room in time; no bound where that has no use.
+        fn pace(&self) -> usize;
         /// Tells the table about all progress: before a pause, after a loss, after a seek. What comes before `done` has been dealt with.
         fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
         /// Whether the producer has given up on the consumer.
@@ -102,6 +107,11 @@ impl Hooks for Free {
 
     #[inline(always)]
     fn received(&mut self, _: &Reader, _: &[AtomicU64]) {}
+
+    #[inline(always)]
+    fn pace(&self) -> usize {
+        usize::MAX
+    }
 
     #[inline(always)]
     fn tell(&mut self, _: &Reader, _: &[AtomicU64], _: u64) {}
@@ -151,7 +161,8 @@ impl Registered {
             row.checkpoint(seat.table.words(), first);
         }
         let stride = (geometry.slots as u64 / 8).clamp(1, LONGEST_STRIDE);
-        Ok(Self { seat: Box::new(seat), row, told: first, stride })
+        let pace = if seat.gating && !seat.resumable { stride as usize } else { usize::MAX };
+        Ok(Self { seat: Box::new(seat), row, told: first, stride, pace })
     }
 
     /// Keeps where a successor is to go on: at `done`, before which all that has been received has been dealt with.
@@ -210,6 +221,11 @@ impl Hooks for Registered {
             tell(&self.seat, self.row, words, [self.told, cursor, cursor - 1, reader.received(), reader.lost()]);
             self.told = cursor;
         }
+    }
+
+    #[inline(always)]
+    fn pace(&self) -> usize {
+        self.pace
     }
 
     #[inline]

@@ -49,6 +49,29 @@ fn byte_rings_wait_too() {
 }
 
 #[test]
+fn a_batch_makes_room_while_it_is_received() {
+    for resumable in [false, true] {
+        let name = Name::new(&format!("room-in-batch-{resumable}"));
+        let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
+        let mut producer = ring.producer().unwrap();
+        let registered = ring.consumer().name("batches").gating();
+        let mut consumer = if resumable { registered.resume() } else { registered }.attach().unwrap();
+        // So that the batch goes around the end of a lap.
+        producer.publish_batch(&[0, 1, 2, 3]);
+        assert_eq!(consumer.recv_each(usize::MAX, |_| ()), Ok(4));
+        producer.publish_batch(&[4, 5, 6, 7, 8, 9, 10, 11]);
+        let mut published = Vec::new();
+        // No more than there are slots, though it makes room for more.
+        let count = consumer.recv_each(usize::MAX, |_| published.push(producer.try_publish(&8).is_ok()));
+        assert_eq!(count, Ok(8));
+        // The first is received like any other. A successor of one that can be resumed would begin with it.
+        assert_eq!(published[1..].contains(&true), !resumable, "{published:?}");
+        assert!(producer.try_publish(&9).is_ok());
+        assert_eq!(consumer.lost(), 0);
+    }
+}
+
+#[test]
 fn nothing_is_lost_by_consumers_that_come_and_go() {
     const MESSAGES: u64 = 3000;
     let name = Name::new("lossless");
