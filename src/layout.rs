@@ -391,6 +391,12 @@ impl Place {
         &words[self.at..self.at + self.stride]
     }
 
+    /// Word index of the slot.
+    #[inline(always)]
+    pub fn word(&self) -> usize {
+        self.at
+    }
+
     /// Goes on to the place of the next sequence.
     #[inline(always)]
     pub fn advance(&mut self) {

@@ -1,7 +1,10 @@
 //! The protocol over heap memory, one thread: every rule that needs no interleaving.
 
+use std::cell::RefCell;
+
 use super::*;
 use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE, Sizes};
+use crate::slot::is_ready;
 use crate::sync::zeroed;
 
 /// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
@@ -47,6 +50,27 @@ impl Fixture {
     fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
         reader.latest(&self.words, 0, |body| body[0].load(Ordering::Relaxed))
     }
+}
+
+#[test]
+fn messages_of_a_batch_become_ready_line_by_line() {
+    // Not a multiple of the four slots of a line, with which the second lap begins all the same.
+    const SLOTS: u64 = 50;
+    let ring = Fixture::new(SLOTS as usize);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, SLOTS);
+    let ready = |end: u64| {
+        let is_ready = |sequence: &u64| is_ready(Place::of(&ring.geometry, *sequence).slot(&ring.words), *sequence);
+        (SLOTS..end).filter(is_ready).count()
+    };
+    let seen = RefCell::new(Vec::new());
+    let fill = |_: &[AtomicU64], sequence| {
+        seen.borrow_mut().push(ready(sequence));
+        if sequence < SLOTS + 7 { Ok(()) } else { Err("no more") }
+    };
+    let written = writer.write_group(&ring.words, 0, |next| Ok(next + SLOTS), &mut (SLOTS..), fill);
+    assert_eq!((written, writer.next(), ready(SLOTS + 8)), (Err("no more"), SLOTS + 7, 7));
+    assert_eq!(seen.into_inner(), [0, 0, 0, 0, 4, 4, 4, 4]);
 }
 
 #[test]

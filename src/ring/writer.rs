@@ -1,5 +1,7 @@
 //! The producer's side of the protocol.
 
+use core::slice::ChunksExact;
+
 use crate::failpoint::{Step, hit, is_dying};
 use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, MARK_SHARED_UP_TO, OPEN, Place, STATE, WORD};
 use crate::ring::{Blocker, gate, head, table};
@@ -15,8 +17,10 @@ pub struct Writer {
     next: u64,
     /// Where its slot is.
     place: Place,
-    /// How many messages of a batch become ready together; 1 if each becomes ready by itself.
+    /// How many messages of a batch are written before they become ready.
     group: usize,
+    /// Those of a batch become ready too behind a slot whose end, as a word index, has none of these bits: at the end of a line.
+    line: usize,
     /// How many slots are worth fetching at once for a batch.
     fetched: usize,
 }
@@ -50,16 +54,16 @@ impl Writer {
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
-        // A slot within a line is written and made ready before anybody takes that.
-        let group = if geometry.stride <= LINE { 1 } else { GROUP_BYTES / (geometry.stride * WORD) };
-        let group = group.min(geometry.slots / GROUP_PART).max(1);
+        let group = (GROUP_BYTES / (geometry.stride * WORD)).min(geometry.slots / GROUP_PART).max(1);
+        // What is in one line is made ready together, before anybody takes that.
+        let line = if geometry.stride <= LINE { LINE - 1 } else { usize::MAX };
         // Not where several slots share a line, which costs more than it gains; and the copies of large payloads fetch for themselves.
         let fetched = match geometry.stride {
             ..LINE => 0,
             _ if geometry.payload_bytes > MARK_SHARED_UP_TO => 0,
-            stride => FETCHED_BYTES / (stride * WORD),
+            stride => (FETCHED_BYTES / (stride * WORD)).min(group),
         };
-        Self { limit: 0, next, place: Place::of(&geometry, next), group, fetched }
+        Self { limit: 0, next, place: Place::of(&geometry, next), group, line, fetched }
     }
 
     /// Sequence of the next message.
@@ -102,7 +106,7 @@ impl Writer {
     /// Writes some of the `messages` of a batch, of which there is one at least: as many as there is room for in this lap. The head does not move
     /// until [`Writer::count`], or the next look at the reader table.
     ///
-    /// If a slot is more than a line, it writes no more than a group, and makes them ready when all of that are written: so the consumers, who read
+    /// It writes no more than a group, and makes them ready when all of that are written, or all that share a line: so the consumers, who read
     /// what is ready, do not take each line from under the producer's hands.
     ///
     /// # Errors
@@ -120,16 +124,17 @@ impl Writer {
         if first >= self.limit {
             self.limit = room(first)?;
         }
-        let at_once = self.group == 1;
-        let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX);
-        let slots = self.place.rest_of_lap(words).take(if at_once { most } else { most.min(self.group) });
-        let mut group = Group { writer: self, words, at_once, next: first };
-        for (slot, message) in slots.zip(messages) {
+        let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX).min(self.group);
+        let slots = self.place.rest_of_lap(words);
+        let (line, mut end) = (self.line, self.place.word());
+        let mut group = Group { writer: self, written: slots.clone(), ready: first, next: first };
+        for (slot, message) in slots.take(most).zip(messages) {
             slot::prepare(slot, mark, group.next, |body| fill(body, message))?;
-            if at_once {
-                slot::complete(slot, group.next);
-            }
             group.next += 1;
+            end += slot.len();
+            if end & line == 0 {
+                group.complete();
+            }
         }
         Ok(())
     }
@@ -160,10 +165,24 @@ impl Writer {
 /// A group of messages that is being written, from the writer's next to before `next`.
 struct Group<'a> {
     writer: &'a mut Writer,
-    words: &'a [AtomicU64],
-    /// Each is ready as soon as it is written.
-    at_once: bool,
+    /// The slots from that of `ready` on.
+    written: ChunksExact<'a, AtomicU64>,
+    /// Messages before it are ready.
+    ready: u64,
+    /// Messages before it are written.
     next: u64,
+}
+
+impl Group<'_> {
+    /// Makes what was written ready.
+    #[inline(always)]
+    fn complete(&mut self) {
+        // In this order: at the end, no slot is taken that has no sequence.
+        for (sequence, slot) in (self.ready..self.next).zip(self.written.by_ref()) {
+            slot::complete(slot, sequence);
+        }
+        self.ready = self.next;
+    }
 }
 
 impl Drop for Group<'_> {
@@ -173,14 +192,9 @@ impl Drop for Group<'_> {
         if is_dying() {
             return;
         }
-        let Self { writer, words, at_once, next } = self;
-        let first = writer.next;
-        if !*at_once {
-            for (slot, sequence) in writer.place.rest_of_lap(words).zip(first..*next) {
-                slot::complete(slot, sequence);
-            }
-        }
-        writer.place.skip((*next - first) as usize);
+        self.complete();
+        let Self { writer, next, .. } = self;
+        writer.place.skip((*next - writer.next) as usize);
         writer.next = *next;
     }
 }

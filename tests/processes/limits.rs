@@ -90,7 +90,7 @@ fn absurd_sizes() {
 
 #[test]
 fn messages_larger_than_a_slot() {
-    // Batches are written one by one or, in larger rings with larger slots, in groups; slots of either kind have their limits.
+    // Batches become ready line by line or, in larger rings with larger slots, in groups; slots of either kind have their limits.
     for (slot_bytes, slots) in [1, 8, 13, 64, 65, 256, 257, 5000].into_iter().flat_map(|slot_bytes| [(slot_bytes, 4), (slot_bytes, 64)]) {
         let name = Name::new("too-large");
         let ring = Ring::<[u8]>::builder(&name).slots(slots).slot_bytes(slot_bytes).create().unwrap();
