@@ -51,6 +51,8 @@ pub struct Pace {
     pub warm_up: usize,
     /// Nanoseconds that a turn shall take.
     pub turn_ns: f64,
+    /// So often the memory of a channel is created anew in the course of these: where its pages lie makes up to a third of what large messages take.
+    pub placements: usize,
     /// Rounds of what takes long by nature: attaching a thousand readers, falling asleep.
     pub few_rounds: usize,
 }
@@ -357,15 +359,20 @@ impl<'a> Arena<'a> {
         Ok(tracks)
     }
 
-    /// Removes what the players made, and keeps what was measured of them.
+    /// Keeps what was measured of the players, and removes what they made.
     ///
     /// # Errors
     ///
     /// When the other side is gone.
     pub fn finish(&mut self, case: &Case, players: Vec<Player>, tracks: Vec<Track>, quantiles: Vec<Option<[f64; 4]>>) -> Result<()> {
-        for ((player, track), quantiles) in players.into_iter().zip(tracks).zip(quantiles) {
-            let floors = if case.has_floor { track.floors } else { Vec::new() };
-            self.all.push(Series {
+        self.keep(case, &players, tracks, quantiles);
+        players.into_iter().try_for_each(|player| self.leave(player))
+    }
+
+    /// Keeps what was measured of the players, behind what has been of the same case before.
+    pub fn keep(&mut self, case: &Case, players: &[Player], tracks: Vec<Track>, quantiles: Vec<Option<[f64; 4]>>) {
+        for ((player, track), quantiles) in players.iter().zip(tracks).zip(quantiles) {
+            let series = Series {
                 bench: case.bench,
                 system: player.system,
                 payload_bytes: case.bytes,
@@ -373,12 +380,14 @@ impl<'a> Arena<'a> {
                 mode: case.mode.clone(),
                 unit: case.unit,
                 values: track.values,
-                floors,
+                floors: if case.has_floor { track.floors } else { Vec::new() },
                 quantiles,
-            });
-            self.leave(player)?;
+            };
+            match self.all.iter_mut().find(|kept| kept.system == series.system && kept.is_comparable(&series)) {
+                Some(kept) => kept.extend(series),
+                None => self.all.push(series),
+            }
         }
-        Ok(())
     }
 
     /// Says what is being measured.

@@ -12,6 +12,7 @@ mod row;
 mod spec;
 mod systems;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -100,12 +101,14 @@ fn run(args: &Args) -> Result<()> {
     let json = args.json.as_deref().map(ReportFile::reserve).transpose()?;
     let html = args.html.as_deref().map(ReportFile::reserve).transpose()?;
 
-    let wanted = if args.systems.is_empty() { System::value_variants().to_vec() } else { args.systems.clone() };
+    let mut wanted = if args.systems.is_empty() { System::value_variants().to_vec() } else { args.systems.clone() };
+    let mut seen = HashSet::new();
+    wanted.retain(|&system| seen.insert(system));
     let (systems, left_out): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|&system| systems::is_built(system));
     let pace = if args.quick {
-        Pace { is_quick: true, rounds: 15, warm_up: 2, turn_ns: 0.5e6, few_rounds: 5 }
+        Pace { is_quick: true, rounds: 15, warm_up: 2, placements: 1, turn_ns: 0.5e6, few_rounds: 5 }
     } else {
-        Pace { is_quick: false, rounds: 100, warm_up: 5, turn_ns: 1e6, few_rounds: 30 }
+        Pace { is_quick: false, rounds: 100, warm_up: 5, placements: 5, turn_ns: 1e6, few_rounds: 30 }
     };
     // Before this process is confined to one of its CPUs.
     let machine = machine::facts();

@@ -17,6 +17,9 @@ pub enum Unit {
     /// Bytes of memory: less is better.
     #[serde(rename = "bytes")]
     Bytes,
+    /// Of the messages sent, those that a reader received, on average: more is better.
+    #[serde(rename = "share")]
+    Share,
 }
 
 /// What was measured of one system, round by round.
@@ -105,12 +108,17 @@ pub struct Spread {
 }
 
 impl Unit {
+    /// Whether more is better.
+    pub fn is_gain(self) -> bool {
+        match self {
+            Self::Nanoseconds | Self::Bytes => false,
+            Self::MessagesPerSecond | Self::Share => true,
+        }
+    }
+
     /// Whether the first is better.
     pub fn is_better(self, value: f64, than: f64) -> bool {
-        match self {
-            Self::Nanoseconds | Self::Bytes => value < than,
-            Self::MessagesPerSecond => value > than,
-        }
+        if self.is_gain() { value > than } else { value < than }
     }
 
     /// The time of one message, if the value says that.
@@ -118,15 +126,23 @@ impl Unit {
         match self {
             Self::Nanoseconds => Some(value),
             Self::MessagesPerSecond => Some(1e9 / value),
-            Self::Bytes => None,
+            Self::Bytes | Self::Share => None,
         }
     }
 }
 
 impl Series {
-    fn is_comparable(&self, other: &Self) -> bool {
+    /// Whether the other is of the same case.
+    pub fn is_comparable(&self, other: &Self) -> bool {
         let key = |series: &Self| (series.bench, series.payload_bytes, series.readers);
         key(self) == key(other) && self.mode == other.mode
+    }
+
+    /// Adds the rounds of the other; its quantiles are those of both.
+    pub fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+        self.floors.extend(other.floors);
+        self.quantiles = other.quantiles;
     }
 
     fn median(&self) -> f64 {
@@ -139,7 +155,11 @@ impl Series {
         quartiles(ratios?)
     }
 
+    /// None if one of them was missing in some rounds: the others would be compared with what was measured at another time.
     fn ratio_to(&self, peer: &Self) -> Option<Quartiles> {
+        if self.values.len() != peer.values.len() {
+            return None;
+        }
         quartiles(self.values.iter().zip(&peer.values).map(|(own, other)| own / other).collect())
     }
 }
@@ -259,6 +279,13 @@ mod tests {
         mode.mode = "batch".to_owned();
         let all = [series(System::Seqring, Unit::Nanoseconds, &[2.0], &[]), other, mode];
         assert_eq!(ratios(&all)[0], (None, None));
+    }
+
+    #[test]
+    fn rounds_of_a_second_placement_count_like_those_of_the_first() {
+        let mut own = series(System::Seqring, Unit::Nanoseconds, &[10.0], &[5.0]);
+        own.extend(series(System::Seqring, Unit::Nanoseconds, &[30.0, 20.0], &[5.0, 5.0]));
+        assert_eq!(ratios(&[own]), [(Some(4.0), None)]);
     }
 
     #[test]

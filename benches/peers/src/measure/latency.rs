@@ -3,6 +3,8 @@
 //! Whole turns are timed for the value and the ratios, because a look at the clock costs as much as a small message. The quantiles come from
 //! turns of their own in which every round trip is timed by itself.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use seqring_cli::bench::output;
@@ -10,7 +12,7 @@ use seqring_cli::bench::output;
 use crate::arena::{Arena, Case};
 use crate::job::{Job, Style, quantiles};
 use crate::row::Unit;
-use crate::spec::Mode;
+use crate::spec::{Mode, System};
 use crate::systems::{carries, offers};
 
 /// The benchmark's name.
@@ -33,12 +35,15 @@ const LONGEST_NS: u64 = 60_000_000_000;
 
 pub fn run(arena: &mut Arena<'_>) -> Result<()> {
     for bytes in arena.payloads.clone() {
-        run_size(arena, bytes)?;
+        let mut histograms = HashMap::new();
+        for _ in 0..arena.pace.placements {
+            run_size(arena, bytes, &mut histograms)?;
+        }
     }
     Ok(())
 }
 
-fn run_size(arena: &mut Arena<'_>, bytes: usize) -> Result<()> {
+fn run_size(arena: &mut Arena<'_>, bytes: usize, histograms: &mut HashMap<System, Histogram<u64>>) -> Result<()> {
     let label = output::bytes(bytes);
     arena.announce(NAME, &label);
     let depth = depth(bytes);
@@ -60,8 +65,9 @@ fn run_size(arena: &mut Arena<'_>, bytes: usize) -> Result<()> {
     if let Some(copier) = &mut copier {
         arena.calibrate(copier, Style::Single, TRIPS)?;
     }
+    let rounds = arena.pace.rounds / arena.pace.placements;
     let tracks = arena.rounds(
-        arena.pace.rounds,
+        rounds,
         &mut players,
         |arena| match &mut copier {
             Some(copier) => arena.one_way(copier),
@@ -69,18 +75,20 @@ fn run_size(arena: &mut Arena<'_>, bytes: usize) -> Result<()> {
         },
         |arena, player, _| arena.one_way(player),
     )?;
-    let mut histograms = vec![Histogram::<u64>::new_with_max(LONGEST_NS, 3)?; players.len()];
-    for round in 0..arena.pace.rounds {
+    let new = Histogram::<u64>::new_with_max(LONGEST_NS, 3)?;
+    for round in 0..rounds {
         for place in 0..players.len() {
             let index = (place + round) % players.len();
-            let count = players[index].count;
-            arena.sample(&mut players[index], count, &mut histograms[index])?;
+            let player = &mut players[index];
+            let histogram = histograms.entry(player.system).or_insert_with(|| new.clone());
+            let count = player.count;
+            arena.sample(player, count, histogram)?;
         }
     }
     if let Some(copier) = copier {
         arena.leave(copier)?;
     }
     let case = Case { bench: NAME, bytes, readers: 1, mode: "poll".to_owned(), unit: Unit::Nanoseconds, has_floor: true };
-    let quantiles = histograms.iter().map(|histogram| Some(quantiles(histogram, 2.0))).collect();
+    let quantiles = players.iter().map(|player| histograms.get(&player.system).map(|histogram| quantiles(histogram, 2.0))).collect();
     arena.finish(&case, players, tracks, quantiles)
 }

@@ -26,7 +26,9 @@ pub fn run(arena: &mut Arena<'_>) -> Result<()> {
     for bytes in arena.payloads.clone() {
         for mode in [Mode::Overwrite, Mode::Lossless] {
             for style in [Style::Single, Style::Batch] {
-                run_case(arena, bytes, mode, style)?;
+                for _ in 0..arena.pace.placements {
+                    run_case(arena, bytes, mode, style)?;
+                }
             }
         }
     }
@@ -63,7 +65,7 @@ fn run_case(arena: &mut Arena<'_>, bytes: usize, mode: Mode, style: Style) -> Re
         arena.calibrate(copier, Style::Single, [10, 200])?;
     }
     let tracks = arena.rounds(
-        arena.pace.rounds,
+        arena.pace.rounds / arena.pace.placements,
         &mut players,
         |arena| match &mut copier {
             Some(copier) => arena.one_way(copier),

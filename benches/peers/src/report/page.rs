@@ -61,7 +61,7 @@ pub fn render(report: &Report) -> Result<String> {
                 p {
                     "Ratios are medians of the ratios of each round, with their quartiles in brackets. Floor: the hand-off, from 1 KiB on with \
                      both copies. Best peer: the best system other than seqring. Below 1 is better for times and bytes, above 1 for messages \
-                     per second."
+                     per second and shares."
                 }
                 @for group in groups(&report.rows) {
                     h3 { (group.title) }
@@ -150,6 +150,7 @@ fn plots(report: &Report) -> Result<Vec<Plot>> {
         let label = |value: f64| match rows[0].unit {
             Some(Unit::MessagesPerSecond) => format!("{}/s", figure(value)),
             Some(Unit::Bytes) => bytes(value as usize),
+            Some(Unit::Share) => format!("{:.1} %", value * 100.0),
             _ => axis_time(value),
         };
         let svg = if is_line { lines(&rows, &names, place, label)? } else { bars(&rows, &names, place, label)? };
@@ -183,6 +184,13 @@ fn plots(report: &Report) -> Result<Vec<Plot>> {
     ] {
         add(title, "Flat is best. Lines reach from quartile to quartile.", true, &is("fan-out", mode), true)?;
     }
+    add(
+        "Fan-out: the messages that live readers received while the sender overwrote",
+        "Who loses nearly all of them costs the sender little. Lines reach from quartile to quartile.",
+        true,
+        &is("fan-out", "overwrite-received"),
+        true,
+    )?;
     add(
         "Wake-up, round trip of two that sleep",
         "The reader has been left alone for a millisecond.",

@@ -30,8 +30,8 @@ pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
         }
     }
     for group in &mut groups {
-        let less_is_better = group.rows[0].unit != Some(Unit::MessagesPerSecond);
-        let key = |row: &Row| row.value.map_or(f64::INFINITY, |value| if less_is_better { value } else { -value });
+        let is_gain = group.rows[0].unit.is_some_and(Unit::is_gain);
+        let key = |row: &Row| row.value.map_or(f64::INFINITY, |value| if is_gain { -value } else { value });
         group.rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
     }
     groups
@@ -51,6 +51,7 @@ pub fn value(row: &Row, value: f64) -> String {
         Some(Unit::Nanoseconds) => precise(value),
         Some(Unit::MessagesPerSecond) => format!("{}/s", figure(value)),
         Some(Unit::Bytes) => bytes(value as usize),
+        Some(Unit::Share) => format!("{:.1} %", value * 100.0),
         None => String::new(),
     }
 }
@@ -108,7 +109,7 @@ pub fn text(report: &Report) -> String {
     }
     text.push_str(
         "value = median over the rounds; ratios are medians of the ratios of each round, with their quartiles. floor = the hand-off, from 1 KiB on\n\
-         with both copies; best peer = the best system other than seqring. Below 1 is better for times and bytes, above 1 for messages a second.\n",
+         with both copies; best peer = the best system other than seqring. Below 1 is better for times and bytes, above 1 for messages a second and shares.\n",
     );
     for skip in &report.skipped {
         let _ = writeln!(text, "skipped: {} in {} ({}): {}", skip.system, skip.bench, skip.case, skip.reason);

@@ -1,7 +1,8 @@
 //! seqring, in two processes. Consumers have the ring mapped as those of other systems have it, for writing, or read-only: two systems here. Where
 //! nothing may be lost, they register and gate.
 //!
-//! Messages of up to [`LARGEST_VALUE`] bytes are typed, larger ones are bytes, as the guide says. Memory is touched before the first message.
+//! Messages of up to [`LARGEST_VALUE`] bytes are typed, larger ones are bytes; those of [`LARGE`] bytes and more are sent one by one from one piece of memory
+//! also where others come in batches, as the guide says. Memory is touched before the first message.
 
 use std::marker::PhantomData;
 
@@ -11,14 +12,14 @@ use seqring::{
 };
 
 use super::Channel;
-use crate::ends::{BATCH, Receiver, Sender, batch_of, intact};
+use crate::ends::{BATCH, Receiver, Sender, batch_of, each_alone, intact};
 use crate::payload::Payload;
 use crate::spec::{Mode, Spec, System};
 
 /// Messages up to this many bytes are values, larger ones bytes.
 pub const LARGEST_VALUE: usize = 256;
 
-/// From this many bytes on there are few slots, and who is late goes on at the newest message.
+/// From this many bytes on there are few slots, and who is late goes on at the newest message; and a batch gains nothing.
 const LARGE: usize = 16 << 10;
 
 /// Messages that are values.
@@ -164,6 +165,9 @@ impl<const W: usize> Sender for RingSender<[u8], W> {
 
     #[inline(always)]
     fn send_batch(&mut self, first: u64, count: usize) -> Result<()> {
+        if W * 8 >= LARGE {
+            return each_alone(self, first, count);
+        }
         let messages = &mut self.messages[..count];
         for (message, n) in messages.iter_mut().zip(first..) {
             message.mark(n);
