@@ -67,19 +67,19 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
         Granularity::Words => {
             // Stores are what bounds the rate of small messages. Not of longer ones, whose slots straddle lines, as would some of the pairs.
             let paired = if source.len() <= (LINE - 1) * WORD { source.len() / PAIR * PAIR } else { 0 };
-            let (pairs, rest) = source.split_at(paired);
+            let (pairs, words) = source.split_at(paired);
             let (shared_pairs, shared) = shared.split_at(pairs.len() / WORD);
             for (to, pair) in shared_pairs.chunks_exact(2).zip(pairs.chunks_exact(PAIR)) {
                 store_pair(to.try_into().expect("chunks have 2 words"), pair.try_into().expect("chunks have 16 bytes"));
             }
-            let mut chunks = rest.chunks_exact(WORD);
+            let mut chunks = words.chunks_exact(WORD);
             // Cut to size first: of a length that the compiler knows, nothing is left to check.
-            for (word, chunk) in shared[..rest.len() / WORD].iter().zip(&mut chunks) {
+            for (word, chunk) in shared[..words.len() / WORD].iter().zip(&mut chunks) {
                 word.store(u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")), Ordering::Relaxed);
             }
             let rest = chunks.remainder();
             if !rest.is_empty() {
-                shared[(source.len() - paired) / WORD].store(u64::from_ne_bytes(partial_word(rest)), Ordering::Relaxed);
+                shared[words.len() / WORD].store(u64::from_ne_bytes(partial_word(rest)), Ordering::Relaxed);
             }
         }
         Granularity::Bulk => {

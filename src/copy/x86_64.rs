@@ -50,13 +50,10 @@ pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not overlap.
 #[inline(always)]
 pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize) {
-    match bytes {
-        // SAFETY: the caller's promise; there is less than a round.
-        0..ROUND => unsafe { short(destination, source, bytes) },
-        // SAFETY: the caller's promise; there are one to two rounds, and the processor has AVX2.
-        ROUND..=TWO_ROUNDS if std::is_x86_feature_detected!("avx2") => unsafe { two_rounds(destination, source, bytes) },
-        // SAFETY: the caller's promise; there is at least a round.
-        _ => unsafe { store_long(destination, source, bytes) },
+    // SAFETY: the caller's promise.
+    if !unsafe { inlined(destination, source, bytes) } {
+        // SAFETY: the caller's promise; there is at least a round, as `inlined` has not copied it.
+        unsafe { store_long(destination, source, bytes) }
     }
 }
 
@@ -69,14 +66,27 @@ pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize
 /// As [`store`].
 #[inline(always)]
 pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize, reach: Reach) {
+    // SAFETY: the caller's promise.
+    if !unsafe { inlined(destination, source, bytes) } {
+        // SAFETY: the caller's promise; there is at least a round, as `inlined` has not copied it.
+        unsafe { load_long(destination, source, bytes, reach) }
+    }
+}
+
+/// Copies what is short enough to be inlined where it stands; returns whether it was.
+///
+/// # Safety
+/// As [`store`].
+#[inline(always)]
+unsafe fn inlined(destination: *mut u8, source: *const u8, bytes: usize) -> bool {
     match bytes {
         // SAFETY: the caller's promise; there is less than a round.
         0..ROUND => unsafe { short(destination, source, bytes) },
         // SAFETY: the caller's promise; there are one to two rounds, and the processor has AVX2.
         ROUND..=TWO_ROUNDS if std::is_x86_feature_detected!("avx2") => unsafe { two_rounds(destination, source, bytes) },
-        // SAFETY: the caller's promise; there is at least a round.
-        _ => unsafe { load_long(destination, source, bytes, reach) },
+        _ => return false,
     }
+    true
 }
 
 /// # Safety
@@ -206,17 +216,34 @@ unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
     }
 }
 
+/// An assembly block that uses the 32-byte registers.
+///
+/// `vzeroupper` spares the code that follows the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers. Not `nomem`:
+/// the compiler must not move other memory accesses across.
+macro_rules! avx {
+    ($($instruction:literal),+; [$($operand:tt)+], $($option:ident),+) => {
+        asm!(
+            $($instruction,)+
+            "vzeroupper",
+            $($operand)+
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options($($option),+),
+        )
+    };
+}
+
 /// All loads come before all stores: out of a slot, the lines are asked for at once.
 ///
 /// # Safety
 /// As [`store`]; `bytes` must be [`ROUND`] to [`TWO_ROUNDS`], and the processor must have AVX2.
 #[inline(always)]
 unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: touches the first and the last ROUND bytes of the ranges of the caller's promise, which meet or overlap in the middle. `vzeroupper` spares the code
-    // that follows the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers. Not `nomem`: the compiler must not
-    // move other memory accesses across.
+    // SAFETY: touches the first and the last ROUND bytes of the ranges of the caller's promise, which meet or overlap in the middle.
     unsafe {
-        asm!(
+        avx!(
             "vmovdqu ymm0, [{source}]",
             "vmovdqu ymm1, [{source} + 32]",
             "vmovdqu ymm2, [{source} + 64]",
@@ -232,16 +259,9 @@ unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
             "vmovdqu [{destination} + {last}], ymm4",
             "vmovdqu [{destination} + {last} + 32], ymm5",
             "vmovdqu [{destination} + {last} + 64], ymm6",
-            "vmovdqu [{destination} + {last} + 96], ymm7",
-            "vzeroupper",
-            last = in(reg) bytes - ROUND,
-            source = in(reg) source,
-            destination = in(reg) destination,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack, preserves_flags),
+            "vmovdqu [{destination} + {last} + 96], ymm7";
+            [last = in(reg) bytes - ROUND, source = in(reg) source, destination = in(reg) destination,],
+            nostack, preserves_flags
         );
     }
 }
@@ -266,10 +286,9 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
 /// As [`store`]; `bytes` must be at least [`ROUND`], and the processor must have AVX2.
 unsafe fn vectors(destination: *mut u8, source: *const u8, bytes: usize) {
     // SAFETY: the loop touches whole rounds from the front while more than a round is left, and the code behind it the
-    // last ROUND bytes of the ranges: all inside them, as `bytes >= ROUND`. `vzeroupper` spares the code that follows
-    // the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers.
+    // last ROUND bytes of the ranges: all inside them, as `bytes >= ROUND`.
     unsafe {
-        asm!(
+        avx!(
             "2:",
             "cmp {at}, {last}",
             "jae 3f",
@@ -291,17 +310,9 @@ unsafe fn vectors(destination: *mut u8, source: *const u8, bytes: usize) {
             "vmovdqu [{destination} + {last}], ymm0",
             "vmovdqu [{destination} + {last} + 32], ymm1",
             "vmovdqu [{destination} + {last} + 64], ymm2",
-            "vmovdqu [{destination} + {last} + 96], ymm3",
-            "vzeroupper",
-            at = inout(reg) 0usize => _,
-            last = in(reg) bytes - ROUND,
-            source = in(reg) source,
-            destination = in(reg) destination,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack),
+            "vmovdqu [{destination} + {last} + 96], ymm3";
+            [at = inout(reg) 0usize => _, last = in(reg) bytes - ROUND, source = in(reg) source, destination = in(reg) destination,],
+            nostack
         );
     }
 }
