@@ -262,8 +262,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.waiter.canceller()
     }
 
-    /// Waits for the next message and appends it, and what else is there already, to `messages`: at most `max`.
-    /// Returns how many. With `max` 0 it returns 0 at once.
+    /// Waits for the next message and appends it, and what else is there already, to `messages`: at most `max`, and at most as many as the ring
+    /// has slots. Returns how many. With `max` 0 it returns 0 at once.
     ///
     /// # Errors
     /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is reported by the

@@ -43,9 +43,6 @@ pub struct Registered {
     told: u64,
     /// How far the cursor may be ahead of what the row has: a small part of the ring, so that a producer that waits sees room in time.
     stride: u64,
-    /// The same within a batch, if a producer may wait for it. But what a successor begins with is what a batch begins with: of one that can be resumed,
-    /// it must not be overwritten before all of the batch is dealt with.
-    pace: usize,
 }
 
 /// What a registered consumer has beside its row.
@@ -161,8 +158,7 @@ impl Registered {
             row.checkpoint(seat.table.words(), first);
         }
         let stride = (geometry.slots as u64 / 8).clamp(1, LONGEST_STRIDE);
-        let pace = if seat.gating && !seat.resumable { stride as usize } else { usize::MAX };
-        Ok(Self { seat: Box::new(seat), row, told: first, stride, pace })
+        Ok(Self { seat: Box::new(seat), row, told: first, stride })
     }
 
     /// Keeps where a successor is to go on: at `done`, before which all that has been received has been dealt with.
@@ -225,7 +221,9 @@ impl Hooks for Registered {
 
     #[inline(always)]
     fn pace(&self) -> usize {
-        self.pace
+        // What a batch begins with is what a successor begins with: of one that can be resumed, it must not be overwritten before all of the batch is
+        // dealt with.
+        if self.seat.gating && !self.seat.resumable { self.stride as usize } else { usize::MAX }
     }
 
     #[inline]
