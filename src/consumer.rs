@@ -15,7 +15,6 @@ use crate::layout::{BELL, Geometry};
 use crate::message::{Message, take_bytes};
 use crate::open::Shared;
 use crate::registration::{Free, Registered, Registration, Wishes};
-use crate::ring::bell::Barrier;
 #[cfg(feature = "async")]
 use crate::ring::bell::peek;
 use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
@@ -665,7 +664,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         if shared.is_inherited() {
             return None;
         }
-        let raise = |word| Bell { word, access: Access::Raise(Barrier::Light) };
+        let raise = |word| Bell { word, access: Access::Raise };
         Some(match self.registration.table() {
             Some(table) if shared.header.parkable => raise(&table[BELL]),
             None if shared.header.parkable && shared.is_writable() => raise(shared.bell()),

@@ -274,9 +274,9 @@ fn tell(seat: &Seat, row: Row, words: &[AtomicU64], [told, cursor, done, receive
     }
 }
 
-/// Wakes a producer that sleeps until there is room, behind what has made some. A fence each time, but few times.
+/// Wakes a producer that sleeps until there is room, behind what has made some. The producer takes its time to fall asleep: see [`bell`](crate::ring::bell).
 fn ring_for_room(table: &[AtomicU64]) {
-    wake_sleepers(&table[ROOM], Barrier::Full);
+    wake_sleepers(&table[ROOM], Barrier::Light);
 }
 
 impl Drop for Registered {

@@ -243,7 +243,7 @@ fn publish_asleep(outcomes: &Outcomes, ring: &Ring, writer: &mut Writer, room: &
 /// Receives one message and tells the producer.
 fn recv_and_tell(member: &mut Member, room: &Bell) {
     assert!(member.recv().is_ok());
-    room.wake(Barrier::Full);
+    room.wake(Barrier::Light);
 }
 
 /// A full ring of one slot with `N` gating consumers: the producer sleeps until all of them have read.
@@ -288,7 +288,7 @@ fn room_by_leaving() {
             let room = room.clone();
             thread::spawn(move || {
                 member.leave();
-                room.wake(Barrier::Full);
+                room.wake(Barrier::Light);
             })
         };
         publish_asleep(outcomes, &ring, &mut writer, &room);

@@ -31,6 +31,15 @@
 //! execute a full barrier on every core that runs a thread of a producer (`membarrier`), and (B) need only keep the
 //! compiler from moving the load ahead of the stores. Each store and load of the waker lies before or behind that barrier: if the load lies
 //! behind, it sees the bit; if it lies before, so does the store, and the sleeper's look behind the barrier sees it.
+//!
+//! # Time instead of a barrier
+//! The kernel's barrier interrupts every core that runs a registered process. For a producer that waits for room that would be the cores of all gating
+//! consumers, whoever falls asleep; so those do not register, and their (B) is as light. The producer lets time pass instead: it naps until
+//! the bit has been up for a tenth of a millisecond, looks once more, and only then sleeps until it is woken. A waker that has not seen the bit has
+//! loaded it before that time, and behind its store in the program. Such a store waits in the store buffer of its core, which drains by itself, whatever
+//! the core does next, within microseconds; an interrupt, or another thread on the core, only drains it sooner. So the look behind the
+//! naps sees the store. This rests on how processors are built, not on a memory model; were it wrong, a producer would
+//! sleep until it looks whether the consumer is alive, at most 20 ms.
 
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
@@ -41,14 +50,14 @@ const ASLEEP: u64 = 1;
 /// What stands between a waker's stores and its look at the bell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
-    /// Nothing that the processor sees: sleepers execute a barrier on the waker's behalf, besides [`raise`].
+    /// Nothing that the processor sees: sleepers execute a barrier on the waker's behalf, besides [`raise`], or let time pass.
     Light,
     /// A fence.
     Full,
 }
 
 /// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look once more before it does, and must
-/// first execute a barrier on behalf of wakers whose own is light.
+/// first execute a barrier on behalf of wakers whose own is light, or let time pass and look again.
 pub fn raise(word: &AtomicU64) -> u32 {
     // Relaxed: ordered before the look that follows by the fence.
     let raised = word.fetch_or(ASLEEP, Ordering::Relaxed) | ASLEEP;

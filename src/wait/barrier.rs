@@ -9,10 +9,8 @@
 //!
 //! * A **producer** that cannot register fences itself, on every message. Sleepers need not know: their own fence in `bell::raise` pairs with
 //!   the producer's, and their heavy barrier is merely not needed.
-//! * A **sleeper** that cannot call does not trust the bell, and sleeps for so short a time that a lost wake-up does not matter.
-//!   It raises the bit all the same, so that nearly every wake-up comes. A word that says that all producers fence themselves would spare
-//!   such sleepers that, but only where the producer is in the same sandbox, or the kernel is as old: it is not worth the protocol that keeps it
-//!   true over restarts.
+//! * A **sleeper** that cannot call lets time pass instead, as a producer does that waits for room: it naps until the bit has been up for long enough.
+//!   What is lost by that is latency, where a waker that has just missed the bit is not followed by another.
 //!
 //! # Registering late, forking, executing
 //! * A process may register *behind* a sleeper's barrier, while that sleeps. The registration itself executes a barrier on the threads

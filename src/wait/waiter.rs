@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ring::bell::{self, Barrier};
+use crate::ring::bell;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{Canceller, WaitStrategy, barrier, futex};
 
@@ -15,7 +15,7 @@ const LONGEST_SPIN: Duration = Duration::from_micros(50);
 /// Where spinning does not pay, this much is tried all the same.
 const SHORTEST_SPIN: Duration = Duration::from_micros(2);
 /// First nap of a sleeper that nobody wakes; each is twice the one before.
-const SHORTEST_NAP: Duration = Duration::from_micros(20);
+pub(super) const SHORTEST_NAP: Duration = Duration::from_micros(20);
 /// Longest nap: bounds the latency of a sleeper that nobody wakes, and its load.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// The first time that a wait is interrupted for a look at the other side's life; each is twice the one before, for those who sleep.
@@ -27,6 +27,9 @@ pub(crate) const IDLE_CHECK: Duration = Duration::from_millis(80);
 pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
 /// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
+/// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
+/// [`bell`](crate::ring::bell). A store buffer full of stores to lines of another socket drains in a fifth of it.
+pub(super) const SETTLED: Duration = Duration::from_micros(100);
 
 /// What a wait ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,10 @@ pub(crate) enum Roused {
 pub(crate) enum Access {
     /// Only read it: it sleeps for short times.
     ReadOnly,
-    /// Raise its bit. Those who ring it execute this barrier behind what they do; if in doubt, [`Barrier::Light`].
-    Raise(Barrier),
+    /// Raise its bit, and rely on being woken as soon as the kernel has executed a barrier for those who ring it, or else [in time](SETTLED).
+    Raise,
+    /// Raise its bit, and rely on being woken [in time](SETTLED): nobody is interrupted.
+    RaiseInTime,
 }
 
 /// A bell to sleep by.
@@ -61,7 +66,7 @@ impl Bell<'_> {
     /// Raises the bit, if it may; returns the value to sleep on.
     fn raise(&self) -> u32 {
         match self.access {
-            Access::Raise(_) => bell::raise(self.word),
+            Access::Raise | Access::RaiseInTime => bell::raise(self.word),
             Access::ReadOnly => bell::peek(self.word),
         }
     }
@@ -70,12 +75,7 @@ impl Bell<'_> {
     #[cfg(feature = "async")]
     pub(crate) fn prepare(&self) -> (u32, bool) {
         let raised = self.raise();
-        let relies = match self.access {
-            Access::Raise(Barrier::Light) => barrier::heavy(),
-            Access::Raise(Barrier::Full) => true,
-            Access::ReadOnly => false,
-        };
-        (raised, relies)
+        (raised, self.access == Access::Raise && barrier::heavy())
     }
 }
 
@@ -121,6 +121,7 @@ impl Waiter {
             period: FIRST_CHECK,
             nap: SHORTEST_NAP,
             raised: Vec::new(),
+            since: None,
             relies: false,
         }
     }
@@ -158,6 +159,8 @@ pub(crate) struct Waiting<'w> {
     nap: Duration,
     /// What the bells were when it last fell asleep.
     raised: Vec<u32>,
+    /// Since when they have been that.
+    since: Option<Instant>,
     /// Whether it is woken for certain while they are that.
     relies: bool,
 }
@@ -223,12 +226,13 @@ impl Waiting<'_> {
     /// Sleeps until a bell rings, for at most `limit`, unless there is no need to wait any more.
     fn sleep(&mut self, bells: &[Bell<'_>], limit: Duration, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
-        // Where no bell has rung since the last sleep, the bits have been up ever since the barrier before that. Without a bell there is nothing to
-        // rely on.
+        // Where no bell has rung since the last sleep, the bits have been up ever since. Without a bell there is nothing to rely on.
         if raised != self.raised {
-            let light = bells.iter().any(|bell| bell.access == Access::Raise(Barrier::Light));
-            self.relies = bells.iter().all(|bell| bell.access != Access::ReadOnly) && (!light || barrier::heavy());
             self.raised = raised;
+            self.since = Some(Instant::now());
+            self.relies = bells.iter().all(|bell| bell.access == Access::Raise) && barrier::heavy();
+        } else if self.since.is_some_and(|since| since.elapsed() >= SETTLED) {
+            self.relies = bells.iter().all(|bell| bell.access != Access::ReadOnly);
         }
         if !must_wait() {
             return;
