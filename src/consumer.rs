@@ -517,7 +517,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             }
             Err(error) => {
                 self.tell(self.reader.cursor());
-                Err(self.registration.judge(error))
+                // A producer that was killed between evicting and telling has not told.
+                let evicted = error == TryRecvError::Empty && self.registration.is_evicted();
+                Err(if evicted { TryRecvError::Closed(CloseReason::Evicted) } else { error })
             }
         }
     }

@@ -83,8 +83,6 @@ pub(crate) mod private {
         fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
         /// Whether the producer has given up on the consumer.
         fn is_evicted(&self) -> bool;
-        /// Why nothing was received, if `error` is what the ring says.
-        fn judge(&self, error: TryRecvError) -> TryRecvError;
         /// The reader table, if the consumer has it mapped for writing on its own account.
         fn table(&self) -> Option<&[AtomicU64]>;
         /// Tells the table how often the consumer has slept.
@@ -113,13 +111,9 @@ impl Hooks for Free {
     #[inline(always)]
     fn tell(&mut self, _: &Reader, _: &[AtomicU64], _: u64) {}
 
+    #[inline(always)]
     fn is_evicted(&self) -> bool {
         false
-    }
-
-    #[inline(always)]
-    fn judge(&self, error: TryRecvError) -> TryRecvError {
-        error
     }
 
     fn table(&self) -> Option<&[AtomicU64]> {
@@ -235,15 +229,9 @@ impl Hooks for Registered {
         }
     }
 
+    #[inline]
     fn is_evicted(&self) -> bool {
         self.row.is_evicted(self.seat.table.words())
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn judge(&self, error: TryRecvError) -> TryRecvError {
-        // A producer that was killed between evicting and telling has not told.
-        if error == TryRecvError::Empty && self.is_evicted() { TryRecvError::Closed(CloseReason::Evicted) } else { error }
     }
 
     fn table(&self) -> Option<&[AtomicU64]> {

@@ -133,7 +133,7 @@ impl Reader {
             match read(self.place.slot(words), mark, self.cursor, |body| take(body)) {
                 Ok(taken) => return Ok(self.received_one(taken)),
                 Err(Miss::NotYet) => return Err(self.not_yet(words)),
-                Err(Miss::Lapped) => return Err(self.lapped(words)),
+                Err(Miss::Lapped) => return Err(TryRecvError::Lagged(self.lapped(words))),
                 Err(Miss::Tombstone) => self.go_over(),
             }
         }
@@ -230,6 +230,8 @@ impl Reader {
     }
 
     /// Why there will be no message after those received, if the ring says so.
+    #[cold]
+    #[inline(never)]
     pub fn ended(&self, words: &[AtomicU64]) -> Option<CloseReason> {
         let reason = match words[STATE].load(Ordering::Relaxed) {
             CLOSED => CloseReason::Closed,
@@ -296,8 +298,9 @@ impl Reader {
         head
     }
 
-    #[cold]
-    #[inline(never)]
+    // The error is made here, and not by what stands out of the way: that would return it through memory, by a byte that is loaded by words, and who
+    // polls would wait for it.
+    #[inline(always)]
     fn not_yet(&self, words: &[AtomicU64]) -> TryRecvError {
         self.ended(words).map_or(TryRecvError::Empty, TryRecvError::Closed)
     }
@@ -305,7 +308,7 @@ impl Reader {
     /// The message has been overwritten: find the next position and count what is lost.
     #[cold]
     #[inline(never)]
-    fn lapped(&mut self, words: &[AtomicU64]) -> TryRecvError {
+    fn lapped(&mut self, words: &[AtomicU64]) -> u64 {
         let head = self.synced_head(words);
         let slots = self.geometry.slots as u64;
         // The slot of the message `head` may be under the producer's hands: the oldest that is safe for now is one on.
@@ -321,11 +324,11 @@ impl Reader {
         let target = if self.cursor < self.protected { target.min(self.protected) } else { target };
         let lost = target.max(at_least) - self.cursor;
         if self.on_lag == OnLag::Stay {
-            return TryRecvError::Lagged(lost);
+            return lost;
         }
         self.lost += lost;
         self.go_to(self.cursor + lost);
-        TryRecvError::Lagged(lost)
+        lost
     }
 }
 

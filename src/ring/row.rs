@@ -184,7 +184,8 @@ impl Row {
         }
     }
 
-    /// Whether the producer has given up on us.
+    /// Whether the producer has given up on us; one load.
+    #[inline(always)]
     pub fn is_evicted(&self, table: &[AtomicU64]) -> bool {
         row_words(table, self.index)[ROW_STATE].load(Ordering::Relaxed) != self.state
     }
