@@ -15,7 +15,7 @@ pub(crate) mod futex;
 mod waiter;
 
 pub use cancel::Canceller;
-pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, Roused, Waiter};
+pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, LOOKS, Roused, Waiter, look};
 
 use std::time::{Duration, Instant};
 

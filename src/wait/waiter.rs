@@ -9,7 +9,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{Canceller, WaitStrategy, barrier, futex};
 
 /// Looks between two looks at the clock, which cost as much as several: about half a microsecond.
-const LOOKS: u32 = 32;
+pub(crate) const LOOKS: u32 = 32;
 /// Spinning for longer than this costs more than falling asleep and being woken.
 const LONGEST_SPIN: Duration = Duration::from_micros(50);
 /// Where spinning does not pay, this much is tried all the same.
@@ -254,7 +254,7 @@ impl Waiting<'_> {
 
 /// Looks up to `looks` times; returns whether there is still need to wait.
 #[inline(always)]
-fn look(looks: u32, must_wait: &mut impl FnMut() -> bool) -> bool {
+pub(crate) fn look(looks: u32, mut must_wait: impl FnMut() -> bool) -> bool {
     for _ in 0..looks {
         if !must_wait() {
             return false;
