@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use seqring_cli::bench::handoff::HandOff;
 use seqring_cli::bench::peer::Desk;
-use seqring_cli::bench::spin::{Check, until};
+use seqring_cli::bench::spin::Check;
 use serde::{Deserialize, Serialize};
 
 use crate::copy::Bounce;
@@ -161,21 +161,49 @@ impl Follow for Waiting {
     }
 }
 
-/// Polls for message number `n`. Systems whose polls sleep check after each that the other side is there.
+/// Looks between two checks that the other side is there; those of the kernel sleep, and so does a check behind each.
+const LOOKS: u32 = 1 << 18;
+
+/// What a look has come to.
+enum Look {
+    /// What was waited for is there.
+    Done,
+    /// Something is.
+    Some,
+    Nothing,
+}
+
+/// Looks until what is waited for is there, with a pause behind each look that finds nothing: who looks again at once takes the line while the sender is
+/// about to write it. The loop stands where it is called, with what it calls, for every system.
+macro_rules! until_done {
+    ($is_kernel:expr, $check:expr, $look:expr) => {{
+        let looks = if $is_kernel { 1 } else { LOOKS };
+        'looking: loop {
+            for _ in 0..looks {
+                match $look {
+                    Look::Done => break 'looking,
+                    Look::Some => {}
+                    Look::Nothing => std::hint::spin_loop(),
+                }
+            }
+            $check()?;
+        }
+    }};
+}
+
+/// Polls for message number `n`.
 #[inline(always)]
 fn expect<R: Receiver>(receiver: &mut R, n: u64, is_kernel: bool, check: &mut Check<'_>) -> Result<()> {
-    if is_kernel {
-        loop {
-            if let Some(number) = receiver.poll()? {
-                return next_is(number, n);
+    until_done!(is_kernel, check, {
+        match receiver.poll()? {
+            Some(number) => {
+                next_is(number, n)?;
+                Look::Done
             }
-            check()?;
+            None => Look::Nothing,
         }
-    }
-    until(check, || match receiver.poll()? {
-        Some(number) => next_is(number, n).map(|()| true),
-        None => Ok(false),
-    })
+    });
+    Ok(())
 }
 
 /// Sleeps until message number `n` is there.
@@ -401,7 +429,8 @@ impl<R: Receiver> Sink<R> {
     fn drain(&mut self, end: u64, batch: bool, check: &mut Check<'_>) -> Result<()> {
         let Self { readers, is_lossless, is_kernel, .. } = self;
         let mut missing = readers.len();
-        let mut round = |check: Option<&mut Check<'_>>| -> Result<bool> {
+        until_done!(*is_kernel, check, {
+            let mut look = Look::Nothing;
             for reader in readers.iter_mut().filter(|reader| reader.next < end) {
                 let Reader { receiver, next, lost } = reader;
                 let mut count = |number: u64| {
@@ -409,6 +438,7 @@ impl<R: Receiver> Sink<R> {
                     ensure!(number == *next || !*is_lossless, "message {number} arrived instead of message {next}");
                     *lost += number - *next;
                     *next = number + 1;
+                    look = Look::Some;
                     Ok(())
                 };
                 if batch {
@@ -418,17 +448,9 @@ impl<R: Receiver> Sink<R> {
                 }
                 missing -= usize::from(reader.next == end);
             }
-            if let Some(check) = check {
-                check()?;
-            }
-            Ok(missing == 0)
-        };
-        if *is_kernel {
-            while !round(Some(check))? {}
-            Ok(())
-        } else {
-            until(check, || round(None))
-        }
+            if missing == 0 { Look::Done } else { look }
+        });
+        Ok(())
     }
 
     fn lost(&self) -> u64 {

@@ -82,7 +82,14 @@ trait Ends {
     /// Waits for message number `n` and reads it.
     #[inline(always)]
     fn wait(&mut self, n: u64, check: &mut Check<'_>) -> Result<()> {
-        until(check, || self.poll(n))
+        until(check, || {
+            let is_there = self.poll(n)?;
+            if !is_there {
+                // As the library's documentation has it for those who poll.
+                std::hint::spin_loop();
+            }
+            Ok(is_there)
+        })
     }
 }
 

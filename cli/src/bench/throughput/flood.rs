@@ -198,7 +198,8 @@ where
                     let sequence = consumer.cursor() - 1;
                     ensure!(message.iter().all(|&word| word == sequence), "message {sequence} arrived damaged");
                 }
-                Err(TryRecvError::Empty | TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty) => std::hint::spin_loop(),
+                Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Closed(reason)) => bail!("in the middle of a burst, {reason}"),
             }
             Ok(consumer.cursor() >= end)
