@@ -35,11 +35,14 @@
 //! # Time instead of a barrier
 //! The kernel's barrier interrupts every core that runs a registered process. For a producer that waits for room that would be the cores of all gating
 //! consumers, whoever falls asleep; so those do not register, and their (B) is as light. The producer lets time pass instead: it naps until
-//! the bit has been up for a tenth of a millisecond, looks once more, and only then sleeps until it is woken. A waker that has not seen the bit has
-//! loaded it before that time, and behind its store in the program. Such a store waits in the store buffer of its core, which drains by itself, whatever
-//! the core does next, within microseconds; an interrupt, or another thread on the core, only drains it sooner. So the look behind the
-//! naps sees the store. This rests on how processors are built, not on a memory model; were it wrong, a producer would
-//! sleep until it looks whether the consumer is alive, at most 20 ms.
+//! the bit has been up for a tenth of a millisecond, looks once more, and only then sleeps until it is woken. So does a thread whom the kernel forbids the barrier.
+//!
+//! A waker that has not seen the bit has loaded it before that time. Its store comes before the load in the program, though the processor may
+//! execute them the other way round: by as much as it looks ahead, less than a microsecond, as an interrupt discards what has not retired. Then the
+//! store waits in the store buffer, which drains by itself, whatever the core does next, within microseconds; and if the thread is taken from the core,
+//! the kernel executes a barrier. So the look behind the nap sees the store. No memory model promises that: architectures say "in finite
+//! time", and stores to devices in front of it may take longer. It was measured on x86-64 (`wait::tests`). Were it wrong, a producer would sleep until it looks whether
+//! the consumer is alive, for 20 ms at most, and an idle consumer that may not call the barrier for 80 ms.
 
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
@@ -97,7 +100,7 @@ pub fn ring(word: &AtomicU64) -> bool {
     // Relaxed: whoever raises the bit anew looks behind a fence of its own.
     //
     // If the word has changed, another waker has rung since, and wakes those who slept; who raised the bit behind that looks once more behind
-    // its fence, and finds what this waker has done before its barrier.
+    // its fence, and behind the barrier or the time that it owes to wakers whose own is light, and finds what this one has done.
     let rung = raised & ASLEEP != 0 && word.compare_exchange(raised, raised.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
     if rung {
         hit(Step::WakeBell);

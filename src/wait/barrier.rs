@@ -9,8 +9,8 @@
 //!
 //! * A **producer** that cannot register fences itself, on every message. Sleepers need not know: their own fence in `bell::raise` pairs with
 //!   the producer's, and their heavy barrier is merely not needed.
-//! * A **sleeper** that cannot call lets time pass instead, as a producer does that waits for room: it naps until the bit has been up for long enough.
-//!   What is lost by that is latency, where a waker that has just missed the bit is not followed by another.
+//! * A **thread** that cannot call and goes to sleep lets time pass instead, as a producer does that waits for room: it naps until the bit has been up for long
+//!   enough. What is lost by that is latency, where a waker has just missed the bit. A task that cannot call does not trust the bell, and is looked after by naps.
 //!
 //! # Registering late, forking, executing
 //! * A process may register *behind* a sleeper's barrier, while that sleeps. The registration itself executes a barrier on the threads
@@ -34,7 +34,7 @@ pub(crate) fn register() -> Barrier {
 }
 
 /// Executes a full barrier on all threads of all processes that have registered. Returns whether it did; if not, the sleeper
-/// must not rely on being woken.
+/// must not rely on being woken yet.
 #[must_use]
 pub(crate) fn heavy() -> bool {
     membarrier(GLOBAL_EXPEDITED)

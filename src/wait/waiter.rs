@@ -15,7 +15,7 @@ const LONGEST_SPIN: Duration = Duration::from_micros(50);
 /// Where spinning does not pay, this much is tried all the same.
 const SHORTEST_SPIN: Duration = Duration::from_micros(2);
 /// First nap of a sleeper that nobody wakes; each is twice the one before.
-pub(super) const SHORTEST_NAP: Duration = Duration::from_micros(20);
+const SHORTEST_NAP: Duration = Duration::from_micros(20);
 /// Longest nap: bounds the latency of a sleeper that nobody wakes, and its load.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// The first time that a wait is interrupted for a look at the other side's life; each is twice the one before, for those who sleep.
@@ -28,7 +28,7 @@ pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
 /// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
 /// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
-/// [`bell`](crate::ring::bell). A store buffer full of stores to lines of another socket drains in a fifth of it.
+/// [`bell`](crate::ring::bell). A store buffer of a hundred stores drains in half of it, if each takes half a microsecond, which is a line of another socket.
 pub(super) const SETTLED: Duration = Duration::from_micros(100);
 
 /// What a wait ended with.
@@ -49,7 +49,8 @@ pub(crate) enum Roused {
 pub(crate) enum Access {
     /// Only read it: it sleeps for short times.
     ReadOnly,
-    /// Raise its bit, and rely on being woken as soon as the kernel has executed a barrier for those who ring it, or else [in time](SETTLED).
+    /// Raise its bit, and rely on being woken as soon as the kernel has executed a barrier for those who ring it; or else as below, if the thread itself
+    /// sleeps.
     Raise,
     /// Raise its bit, and rely on being woken [in time](SETTLED): nobody is interrupted.
     RaiseInTime,
@@ -121,8 +122,7 @@ impl Waiter {
             period: FIRST_CHECK,
             nap: SHORTEST_NAP,
             raised: Vec::new(),
-            since: None,
-            relies: false,
+            relies_from: None,
         }
     }
 
@@ -159,10 +159,8 @@ pub(crate) struct Waiting<'w> {
     nap: Duration,
     /// What the bells were when it last fell asleep.
     raised: Vec<u32>,
-    /// Since when they have been that.
-    since: Option<Instant>,
-    /// Whether it is woken for certain while they are that.
-    relies: bool,
+    /// From when on it is woken for certain while they are that, if ever.
+    relies_from: Option<Instant>,
 }
 
 /// What to do between two looks.
@@ -226,30 +224,43 @@ impl Waiting<'_> {
     /// Sleeps until a bell rings, for at most `limit`, unless there is no need to wait any more.
     fn sleep(&mut self, bells: &[Bell<'_>], limit: Duration, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
-        // Where no bell has rung since the last sleep, the bits have been up ever since. Without a bell there is nothing to rely on.
+        // Where no bell has rung since the last sleep, the bits have been up ever since.
         if raised != self.raised {
             self.raised = raised;
-            self.since = Some(Instant::now());
-            self.relies = bells.iter().all(|bell| bell.access == Access::Raise) && barrier::heavy();
-        } else if self.since.is_some_and(|since| since.elapsed() >= SETTLED) {
-            self.relies = bells.iter().all(|bell| bell.access != Access::ReadOnly);
+            self.relies_from = relies_from(bells);
         }
+        let nap = self.relies_from.map(|from| from.saturating_duration_since(Instant::now()));
+        // Behind the barrier, or the look at the clock.
         if !must_wait() {
             return;
         }
-        let limit = if self.relies {
-            self.waiter.sleeps.fetch_add(1, Ordering::Relaxed);
-            limit
-        } else {
-            let nap = self.nap;
-            self.nap = (nap * 2).min(LONGEST_NAP);
-            limit.min(nap)
+        let limit = match nap {
+            Some(Duration::ZERO) => {
+                self.waiter.sleeps.fetch_add(1, Ordering::Relaxed);
+                limit
+            }
+            Some(nap) => limit.min(nap),
+            None => {
+                let nap = self.nap;
+                self.nap = (nap * 2).min(LONGEST_NAP);
+                limit.min(nap)
+            }
         };
         let cancel = self.waiter.canceller.get().map(|canceller| (canceller.word(), 0));
         let words: Vec<(&AtomicU64, u32)> =
             bells.iter().zip(&self.raised).map(|(bell, expected)| (bell.word, *expected)).chain(cancel).collect();
         futex::wait_any(&words, limit, if bells.len() > 1 { LONGEST_NAP } else { CANCELLABLE });
     }
+}
+
+/// From when on those who ring these bells, whose bits were raised just now, are sure to wake the sleeper.
+fn relies_from(bells: &[Bell<'_>]) -> Option<Instant> {
+    if bells.is_empty() || bells.iter().any(|bell| bell.access == Access::ReadOnly) {
+        return None;
+    }
+    let now = Instant::now();
+    let at_once = bells.iter().all(|bell| bell.access == Access::Raise) && barrier::heavy();
+    Some(if at_once { now } else { now + SETTLED })
 }
 
 /// Looks up to `looks` times; returns whether there is still need to wait.

@@ -161,7 +161,7 @@ impl Follow for Waiting {
     }
 }
 
-/// Looks between two checks that the other side is there; those of the kernel sleep, and so does a check behind each.
+/// Looks between two checks that the other side is there. Those that enter the kernel may sleep there, and are checked behind each.
 const LOOKS: u32 = 1 << 18;
 
 /// What a look has come to.

@@ -1,5 +1,5 @@
-//! photon-ring 3, between threads: `channel` where it overwrites, `channel_bounded` with no watermark where nothing may be lost, receivers
-//! that spin without a pause, as in its example of pinned threads.
+//! photon-ring 3, between threads: `channel` where it overwrites, `channel_bounded` with no watermark where nothing may be lost, as in its
+//! benches.
 
 use std::hint::black_box;
 

@@ -111,7 +111,7 @@ fn receive<R: Registration>(consumer: &mut Consumer<Message, R>, desk: &mut Desk
                     let sequence = consumer.cursor() - 1;
                     ensure!(message == [sequence; 6], "message {sequence} arrived damaged");
                 }
-                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Empty) => std::hint::spin_loop(),
                 Err(error) => bail!("in the middle of a burst, {error}"),
             }
             Ok(consumer.cursor() >= end)
