@@ -554,7 +554,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 // A producer that waits for this consumer must see how far it is before the two wait for each other.
                 self.tell(self.reader.cursor());
                 patience = patience.begun();
-                // The first looks stand here, where the message is received: a call later it would be 6 ns older.
+                // The first looks come before the wait, not in it: what a wait does behind its last look would make the message 6 ns older.
                 if look(LOOKS, || self.reader.must_wait(self.shared.words())) && self.wait(patience)? == Wanted::GoOver {
                     self.go_over();
                     patience = go_on(patience)?;
