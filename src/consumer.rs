@@ -556,9 +556,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 patience = patience.begun();
                 // The first looks come before the wait, not in it: what a wait does behind its last look would make the message 6 ns older.
                 if look(LOOKS, || self.reader.must_wait(self.shared.words())) && self.wait(patience)? == Wanted::GoOver {
+                    // The message behind may be there, also if there is no time left.
                     self.go_over();
-                    patience = go_on(patience)?;
-                    continue;
                 }
             }
             match self.try_take(|body, geometry| take(body, geometry)) {
