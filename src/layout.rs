@@ -7,8 +7,6 @@
 //! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything that changes stands on
 //! lines of its own, 128 bytes apart, because adjacent-line prefetchers pull lines in pairs.
 
-use core::slice::ChunksExact;
-
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -233,15 +231,35 @@ pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
     }
 }
 
-/// Words from one slot to the next: a power of two up to a line, so that no slot that fits into a line straddles two; for payloads that are
-/// copied by words, no more than they need, as each line costs both sides the way from core to core; else whole lines.
-fn stride(words: usize) -> Option<usize> {
+/// Words from one slot to the next, if there is such a number: a power of two up to a line, so that no slot that fits into a line straddles two; for
+/// payloads that are copied by words, no more than they need, as each line costs both sides the way from core to core; else whole lines.
+const fn stride(kind: Kind, payload_bytes: usize) -> Option<usize> {
+    let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
     if words <= LINE {
         words.checked_next_power_of_two()
     } else if words <= LARGEST_BY_WORDS {
         Some(words)
     } else {
         words.checked_next_multiple_of(LINE)
+    }
+}
+
+/// What a type of message says of the slots: constants, where it says the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Word of a slot that holds its mark.
+    pub mark: usize,
+    /// Words from one slot to the next.
+    pub stride: usize,
+}
+
+impl Shape {
+    /// The shape of slots of fixed messages of so many bytes.
+    ///
+    /// # Panics
+    /// If no memory could hold one.
+    pub const fn fixed(payload_bytes: usize) -> Self {
+        Self { mark: mark_word(payload_bytes), stride: stride(Kind::Fixed, payload_bytes).expect("a type is smaller than memory") }
     }
 }
 
@@ -331,13 +349,18 @@ impl Geometry {
         // A sole producer has no row.
         let rows = readers * ROW + if producers == 1 { 0 } else { producers * PRODUCER_ROW };
         let slots_word = (table_word + ROWS + rows).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
-        let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
-        let stride = stride(words).ok_or(too_large.clone())?;
+        let stride = stride(kind, payload_bytes).ok_or(too_large.clone())?;
         let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word, readers, producers, table_word };
         match geometry.segment_bytes() {
             Some(bytes) if bytes <= MAX_SEGMENT_BYTES => Ok(geometry),
             _ => Err(too_large),
         }
+    }
+
+    /// The shape of the slots.
+    #[inline(always)]
+    pub fn shape(&self) -> Shape {
+        Shape { mark: mark_word(self.payload_bytes), stride: self.stride }
     }
 
     /// Bytes of the whole segment, or `None` if they exceed 64 bits.
@@ -410,10 +433,10 @@ impl Place {
         if next == self.end { self.first } else { next }
     }
 
-    /// The slots from this one to the last of the lap.
+    /// The slots from this one to the last of the lap, as one piece of memory.
     #[inline(always)]
-    pub fn rest_of_lap<'a>(&self, words: &'a [AtomicU64]) -> ChunksExact<'a, AtomicU64> {
-        words[self.at..self.end].chunks_exact(self.stride)
+    pub fn rest_of_lap<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        &words[self.at..self.end]
     }
 
     /// So many slots from this one on, but not beyond the lap, as one piece of memory.

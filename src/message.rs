@@ -5,7 +5,7 @@ use std::{fmt, mem};
 use bytemuck::Pod;
 
 use crate::copy::{Landing, Reach, load_value, load_vec};
-use crate::layout::{Geometry, Granularity, Kind, length_word, mark_word, payload_word};
+use crate::layout::{Geometry, Granularity, Kind, Shape, length_word, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
@@ -27,9 +27,9 @@ pub trait Message: sealed::Sealed {
     /// What a consumer receives: `T`, or `Vec<u8>`.
     type Owned;
 
-    /// Word of a slot that holds its mark; constant where the type says the size.
+    /// The shape of the slots; constant where the type says the size.
     #[doc(hidden)]
-    fn mark_word(payload_bytes: usize) -> usize;
+    fn shape(geometry: &Geometry) -> Shape;
 
     /// What a slot holds; `slot_bytes` counts for byte messages only.
     #[doc(hidden)]
@@ -98,8 +98,8 @@ impl<T: Pod> Message for T {
     type Landing = Landing<T>;
 
     #[inline(always)]
-    fn mark_word(_payload_bytes: usize) -> usize {
-        const { mark_word(size_of::<T>()) }
+    fn shape(_geometry: &Geometry) -> Shape {
+        const { Shape::fixed(size_of::<T>()) }
     }
 
     fn format(_slot_bytes: usize) -> Format {
@@ -147,8 +147,8 @@ impl Message for [u8] {
     type Landing = Vec<u8>;
 
     #[inline(always)]
-    fn mark_word(payload_bytes: usize) -> usize {
-        mark_word(payload_bytes)
+    fn shape(geometry: &Geometry) -> Shape {
+        geometry.shape()
     }
 
     fn format(slot_bytes: usize) -> Format {

@@ -139,10 +139,10 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         room: impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let Self { standing, shared, waiter, evict_after, bell, payload_bytes, .. } = self;
+        let Self { standing, shared, waiter, evict_after, bell, .. } = self;
         let words = shared.words();
         let room = |next| room(shared, waiter, next, *evict_after);
-        standing.publish(words, M::mark_word(*payload_bytes), room, fill, || wake(words, *bell))
+        standing.publish(words, M::shape(&shared.header.geometry).mark, room, fill, || wake(words, *bell))
     }
 
     /// Tells all consumers that no message will follow. They receive what has been published before they see it.
@@ -221,12 +221,12 @@ impl<T: Pod> Producer<T> {
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
         let Self { standing, shared, waiter, evict_after, .. } = self;
-        let mark = T::mark_word(size_of::<T>());
+        let shape = T::shape(&shared.header.geometry);
         let mut messages = messages.iter();
         while !messages.as_slice().is_empty() {
             fetch_for_writing(standing.writer.next_slots(shared.words(), messages.len()));
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
-            let Ok(()) = standing.writer.write_group(shared.words(), mark, room, &mut messages, fill::<T, _>);
+            let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill::<T, _>);
         }
         standing.writer.count(shared.words());
         wake(self.shared.words(), self.bell);
@@ -323,6 +323,7 @@ impl Producer<[u8]> {
         let first = self.next_sequence();
         let Self { standing, shared, waiter, evict_after, payload_bytes, .. } = self;
         let slot_bytes = *payload_bytes;
+        let shape = <[u8]>::shape(&shared.header.geometry);
         let mut refused = Ok(());
         let fitting = messages.into_iter().map_while(|message| {
             refused = check(message.as_ref(), slot_bytes);
@@ -334,7 +335,7 @@ impl Producer<[u8]> {
             fetch_for_writing(standing.writer.next_slots(shared.words(), most.unwrap_or(least)));
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
             let fill = |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
-            let Ok(()) = standing.writer.write_group(shared.words(), <[u8]>::mark_word(slot_bytes), room, &mut messages, fill);
+            let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill);
         }
         drop(messages);
         self.standing.writer.count(self.shared.words());

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
-use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK, SLOT_STAMP, WORD};
+use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK, SLOT_STAMP, Shape, WORD};
 use seqring::ring::{self, Blocker, Joined, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
@@ -114,6 +114,11 @@ impl Ring {
         mark_of(self.geometry.stride)
     }
 
+    /// What a batch must know of the slots.
+    fn shape(&self) -> Shape {
+        Shape { mark: self.mark(), stride: self.geometry.stride }
+    }
+
     /// The segment's memory.
     pub fn words(&self) -> &[AtomicU64] {
         &self.words
@@ -198,7 +203,7 @@ impl Ring {
     ) -> Result<(), E> {
         let sequence = writer.next();
         self.begin(sequence);
-        writer.write_group(&self.words, self.mark(), room, &mut iter::once(fill), |body, fill| {
+        writer.write_group(&self.words, self.shape(), room, &mut iter::once(fill), |body, fill| {
             self.ghost(sequence).with_mut(|_| fill(body, sequence))
         })?;
         assert_eq!(writer.next(), sequence + 1);
@@ -217,7 +222,7 @@ impl Ring {
             self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
             Ok(())
         };
-        writer.write_group(&self.words, self.mark(), |next| self.look(next), &mut sequences, fill)?;
+        writer.write_group(&self.words, self.shape(), |next| self.look(next), &mut sequences, fill)?;
         Ok(writer.next() - first)
     }
 
@@ -391,7 +396,8 @@ impl Follower {
         let before = self.reader.cursor();
         let mut accepted = Vec::new();
         let put = |accepted: &mut Vec<_>, landing, words| accepted.push((landing, words));
-        let received = self.reader.read_run(&self.ring.words, self.ring.mark(), 0..most, &mut accepted, |_, body| take_payload(body), put);
+        let (words, shape) = (&self.ring.words, self.ring.shape());
+        let received = self.reader.read_run(words, shape, 0..most, &mut accepted, |_, body| take_payload(body), put);
         assert_eq!((accepted.len(), self.reader.cursor()), (received, before + received as u64), "{received} are said to be received");
         for (at, (landing, words)) in accepted.into_iter().enumerate() {
             let sequence = before + at as u64;

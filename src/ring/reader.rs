@@ -1,6 +1,6 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED};
+use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape};
 use crate::ring::{crew, head};
 use crate::slot::{Miss, is_pending, read};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -158,22 +158,24 @@ impl Reader {
     /// Receives what is there of the messages of this lap, one for each of `landings`: `take` copies it out, and `accept` gets it with its landing
     /// once it is known to be whole; both get the `context`. Returns how many. The reason why it were no more is left to the next [`Reader::try_read`].
     ///
+    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
+    ///
     /// If `accept` panics, its message counts as received.
     #[inline(always)]
     pub fn read_run<C, R, L>(
         &mut self,
         words: &[AtomicU64],
-        mark: usize,
+        shape: Shape,
         landings: impl Iterator<Item = L>,
         context: &mut C,
         take: impl Fn(&mut C, &[AtomicU64]) -> R,
         accept: impl Fn(&mut C, L, R),
     ) -> usize {
-        let slots = self.place.rest_of_lap(words);
+        let slots = self.place.rest_of_lap(words).chunks_exact(shape.stride);
         let mut run = Run { received: 0, reader: self };
         for (slot, landing) in slots.zip(landings) {
             let sequence = run.reader.cursor + run.received as u64;
-            let Ok(taken) = read(slot, mark, sequence, |body| take(context, body)) else { break };
+            let Ok(taken) = read(slot, shape.mark, sequence, |body| take(context, body)) else { break };
             run.received += 1;
             accept(context, landing, taken);
         }

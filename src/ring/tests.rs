@@ -56,21 +56,24 @@ impl Fixture {
 fn messages_of_a_batch_become_ready_line_by_line() {
     // Not a multiple of the four slots of a line, with which the second lap begins all the same.
     const SLOTS: u64 = 50;
-    let ring = Fixture::new(SLOTS as usize);
-    let mut writer = ring.writer();
-    ring.publish(&mut writer, SLOTS);
-    let ready = |end: u64| {
-        let is_ready = |sequence: &u64| is_ready(Place::of(&ring.geometry, *sequence).slot(&ring.words), *sequence);
-        (SLOTS..end).filter(is_ready).count()
-    };
-    let seen = RefCell::new(Vec::new());
-    let fill = |_: &[AtomicU64], sequence| {
-        seen.borrow_mut().push(ready(sequence));
-        if sequence < SLOTS + 7 { Ok(()) } else { Err("no more") }
-    };
-    let written = writer.write_group(&ring.words, 0, |next| Ok(next + SLOTS), &mut (SLOTS..), fill);
-    assert_eq!((written, writer.next(), ready(SLOTS + 8)), (Err("no more"), SLOTS + 7, 7));
-    assert_eq!(seen.into_inner(), [0, 0, 0, 0, 4, 4, 4, 4]);
+    for (begun, expected) in [(0, [0, 0, 0, 0, 4, 4, 4, 4]), (1, [0, 0, 0, 3, 3, 3, 3, 7]), (3, [0, 1, 1, 1, 1, 5, 5, 5])] {
+        let ring = Fixture::new(SLOTS as usize);
+        let mut writer = ring.writer();
+        let first = SLOTS + begun;
+        ring.publish(&mut writer, first);
+        let ready = |end: u64| {
+            let is_ready = |sequence: &u64| is_ready(Place::of(&ring.geometry, *sequence).slot(&ring.words), *sequence);
+            (first..end).filter(is_ready).count()
+        };
+        let seen = RefCell::new(Vec::new());
+        let fill = |_: &[AtomicU64], sequence| {
+            seen.borrow_mut().push(ready(sequence));
+            if sequence < first + 7 { Ok(()) } else { Err("no more") }
+        };
+        let written = writer.write_group(&ring.words, ring.geometry.shape(), |next| Ok(next + SLOTS), &mut (first..), fill);
+        assert_eq!((written, writer.next(), ready(first + 8)), (Err("no more"), first + 7, 7));
+        assert_eq!(seen.into_inner(), expected);
+    }
 }
 
 #[test]

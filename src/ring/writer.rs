@@ -1,9 +1,7 @@
 //! The producer's side of the protocol.
 
-use core::slice::ChunksExact;
-
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, MARK_SHARED_UP_TO, OPEN, Place, STATE, WORD};
+use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, MARK_SHARED_UP_TO, OPEN, Place, STATE, Shape, WORD};
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
@@ -19,8 +17,6 @@ pub struct Writer {
     place: Place,
     /// How many messages of a batch are written before they become ready.
     group: usize,
-    /// Those of a batch become ready too behind a slot whose end, as a word index, has none of these bits: at the end of a line.
-    line: usize,
     /// How many slots are worth fetching at once for a batch.
     fetched: usize,
 }
@@ -55,15 +51,13 @@ impl Writer {
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
         let group = (GROUP_BYTES / (geometry.stride * WORD)).min(geometry.slots / GROUP_PART).max(1);
-        // What is in one line is made ready together, before anybody takes that.
-        let line = if geometry.stride <= LINE { LINE - 1 } else { usize::MAX };
         // Not where several slots share a line, which costs more than it gains; and the copies of large payloads fetch for themselves.
         let fetched = match geometry.stride {
             ..LINE => 0,
             _ if geometry.payload_bytes > MARK_SHARED_UP_TO => 0,
             stride => (FETCHED_BYTES / (stride * WORD)).min(group),
         };
-        Self { limit: 0, next, place: Place::of(&geometry, next), group, line, fetched }
+        Self { limit: 0, next, place: Place::of(&geometry, next), group, fetched }
     }
 
     /// Sequence of the next message.
@@ -109,13 +103,15 @@ impl Writer {
     /// It writes no more than a group, and makes them ready when all of that are written, or all that share a line: so the consumers, who read
     /// what is ready, do not take each line from under the producer's hands.
     ///
+    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
+    ///
     /// # Errors
     /// Those of `room`; and those of `fill`, behind which nothing more is written.
     #[inline(always)]
     pub fn write_group<T, E>(
         &mut self,
         words: &[AtomicU64],
-        mark: usize,
+        shape: Shape,
         room: impl FnOnce(u64) -> Result<u64, E>,
         messages: &mut impl Iterator<Item = T>,
         fill: impl Fn(&[AtomicU64], T) -> Result<(), E>,
@@ -125,16 +121,24 @@ impl Writer {
             self.limit = room(first)?;
         }
         let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX).min(self.group);
-        let slots = self.place.rest_of_lap(words);
-        let (line, mut end) = (self.line, self.place.word());
-        let mut group = Group { writer: self, written: slots.clone(), ready: first, next: first };
-        for (slot, message) in slots.take(most).zip(messages) {
-            slot::prepare(slot, mark, group.next, |body| fill(body, message))?;
-            group.next += 1;
-            end += slot.len();
-            if end & line == 0 {
-                group.complete();
+        let slots = self.place.next_slots(words, most);
+        let at = self.place.word();
+        let mut group = Group { writer: self, slots, shape, ready: first, next: first };
+        // To the end of the line, which may have been begun.
+        let mut together = match shape.stride {
+            // Said for the compiler, which then knows that they are one at a time.
+            LINE => LINE,
+            stride if LINE % stride == 0 => LINE - at % LINE,
+            _ => slots.len(),
+        };
+        let mut rest = slots;
+        while !rest.is_empty() {
+            let slots;
+            (slots, rest) = rest.split_at(together.min(rest.len()));
+            if !group.write(slots, messages, &fill)? {
+                break;
             }
+            together = LINE;
         }
         Ok(())
     }
@@ -165,8 +169,9 @@ impl Writer {
 /// A group of messages that is being written, from the writer's next to before `next`.
 struct Group<'a> {
     writer: &'a mut Writer,
-    /// The slots from that of `ready` on.
-    written: ChunksExact<'a, AtomicU64>,
+    /// The slots from that of the writer's next on.
+    slots: &'a [AtomicU64],
+    shape: Shape,
     /// Messages before it are ready.
     ready: u64,
     /// Messages before it are written.
@@ -174,14 +179,27 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Makes what was written ready.
+    /// Writes messages into the next `slots`, and makes those ready when the last is written. Returns whether there were enough.
+    ///
+    /// # Errors
+    /// Those of `fill`.
     #[inline(always)]
-    fn complete(&mut self) {
-        // In this order: at the end, no slot is taken that has no sequence.
-        for (sequence, slot) in (self.ready..self.next).zip(self.written.by_ref()) {
-            slot::complete(slot, sequence);
+    fn write<T, E>(
+        &mut self,
+        slots: &[AtomicU64],
+        messages: &mut impl Iterator<Item = T>,
+        fill: &impl Fn(&[AtomicU64], T) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        for slot in slots.chunks_exact(self.shape.stride) {
+            let Some(message) = messages.next() else { return Ok(false) };
+            slot::prepare(slot, self.shape.mark, self.next, |body| fill(body, message))?;
+            self.next += 1;
         }
-        self.ready = self.next;
+        for slot in slots.chunks_exact(self.shape.stride) {
+            slot::complete(slot, self.ready);
+            self.ready += 1;
+        }
+        Ok(true)
     }
 }
 
@@ -192,8 +210,11 @@ impl Drop for Group<'_> {
         if is_dying() {
             return;
         }
-        self.complete();
-        let Self { writer, next, .. } = self;
+        let Self { writer, slots, shape: Shape { stride, .. }, ready, next } = self;
+        let rest = &slots[(*ready - writer.next) as usize * *stride..];
+        for (sequence, slot) in (*ready..*next).zip(rest.chunks_exact(*stride)) {
+            slot::complete(slot, sequence);
+        }
         writer.place.skip((*next - writer.next) as usize);
         writer.next = *next;
     }
