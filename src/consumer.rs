@@ -512,7 +512,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.obey()?;
         let geometry = &self.shared.header.geometry;
         let words = self.shared.words();
-        match self.reader.try_read(words, M::shape(geometry).mark, |body| take(body, geometry)) {
+        match self.reader.try_read(words, M::shape(geometry), |body| take(body, geometry)) {
             Ok(taken) => {
                 self.registration.received(&self.reader, words);
                 Ok(taken)
@@ -529,7 +529,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     fn take_latest<T>(&mut self, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, TryRecvError> {
         self.obey()?;
         let geometry = &self.shared.header.geometry;
-        let newest = self.reader.latest(self.shared.words(), M::shape(geometry).mark, |body| take(body, geometry));
+        let newest = self.reader.latest(self.shared.words(), M::shape(geometry), |body| take(body, geometry));
         self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
         newest
     }

@@ -261,6 +261,12 @@ impl Shape {
     pub const fn fixed(payload_bytes: usize) -> Self {
         Self { mark: mark_word(payload_bytes), stride: stride(Kind::Fixed, payload_bytes).expect("a type is smaller than memory") }
     }
+
+    /// Whether the payloads are copied by words, as small ones are.
+    #[inline(always)]
+    pub const fn is_small(self) -> bool {
+        self.stride <= LARGEST_BY_WORDS
+    }
 }
 
 /// Where the slots are and what they hold. Every function of the protocols works from a local, validated copy.

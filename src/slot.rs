@@ -114,7 +114,7 @@ pub fn read<R>(slot: &[AtomicU64], mark: usize, sequence: u64, take: impl FnOnce
     fence(Ordering::Acquire);
     let after = slot[mark].load(Ordering::Relaxed);
     let unchanged = if mark == SLOT_STAMP { before } else { writing(sequence) };
-    if after == unchanged { Ok(taken) } else { Err(miss(after, sequence)) }
+    if after == unchanged { Ok(taken) } else { Err(changed(after, sequence)) }
 }
 
 /// Whether message `sequence` is ready in `slot` at this moment.
@@ -164,17 +164,24 @@ pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> Option
     }
 }
 
-// Out of the way: what is inlined into a receive is the message that is there.
+/// Why a slot with this stamp does not have the message.
+// Out of the way is only what is rare: who polls comes here with every look that finds nothing.
+#[inline(always)]
+fn miss(stamp: u64, sequence: u64) -> Miss {
+    if stamp >= ready(sequence) { gone(stamp, sequence) } else { Miss::NotYet }
+}
+
 #[cold]
 #[inline(never)]
-fn miss(stamp: u64, sequence: u64) -> Miss {
-    if stamp < ready(sequence) {
-        Miss::NotYet
-    } else if stamp == tombstone(sequence) {
-        Miss::Tombstone
-    } else {
-        Miss::Lapped
-    }
+fn gone(stamp: u64, sequence: u64) -> Miss {
+    if stamp == tombstone(sequence) { Miss::Tombstone } else { Miss::Lapped }
+}
+
+/// The same behind a copy.
+#[cold]
+#[inline(never)]
+fn changed(mark: u64, sequence: u64) -> Miss {
+    miss(mark, sequence)
 }
 
 #[inline(always)]

@@ -379,7 +379,7 @@ impl Follower {
         let (before, tombstones) = (self.reader.cursor(), self.reader.tombstones());
         let ghost = self.gating.then(|| self.ring.ghost(before));
         let take = |body: &[AtomicU64]| ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)));
-        let result = self.reader.try_read(&self.ring.words, self.ring.mark(), take);
+        let result = self.reader.try_read(&self.ring.words, self.ring.shape(), take);
         let received = result.map(|words| {
             let sequence = self.reader.cursor() - 1;
             let gone_over = self.reader.tombstones() - tombstones;
@@ -413,7 +413,7 @@ impl Follower {
     /// Those of [`Reader::latest`].
     pub fn latest(&mut self) -> Result<u64, TryRecvError> {
         let before = self.reader.cursor();
-        let received = self.reader.latest(&self.ring.words, self.ring.mark(), take_payload).map(|words| {
+        let received = self.reader.latest(&self.ring.words, self.ring.shape(), take_payload).map(|words| {
             let sequence = self.reader.cursor() - 1;
             assert!(sequence >= before, "went back from {before} to {sequence}");
             assert_eq!(words, payload(sequence), "the payload is not that of message {sequence}");

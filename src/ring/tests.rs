@@ -44,11 +44,11 @@ impl Fixture {
     }
 
     fn recv(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
-        reader.try_read(&self.words, 0, |body| body[0].load(Ordering::Relaxed))
+        reader.try_read(&self.words, self.geometry.shape(), |body| body[0].load(Ordering::Relaxed))
     }
 
     fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
-        reader.latest(&self.words, 0, |body| body[0].load(Ordering::Relaxed))
+        reader.latest(&self.words, self.geometry.shape(), |body| body[0].load(Ordering::Relaxed))
     }
 }
 
@@ -295,7 +295,7 @@ fn the_newest_message_is_copied_once() {
     let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
     ring.publish(&mut writer, 3);
     let mut copies = 0;
-    let newest = reader.latest(&ring.words, 0, |body| {
+    let newest = reader.latest(&ring.words, ring.geometry.shape(), |body| {
         copies += 1;
         body[0].load(Ordering::Relaxed)
     });
