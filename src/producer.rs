@@ -215,8 +215,8 @@ impl<T: Pod, S: Standing> Producer<T, S> {
 impl<T: Pod> Producer<T> {
     /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
-    /// They become ready to be received together with the others in their line of memory, or, where a slot is more than a line, in groups of up to 64 KiB or a
-    /// quarter of the ring, so that consumers do not take each line from under the producer's hands. The ring's head, which late joiners and
+    /// They become ready to be received together with the others in their line of memory, or, where a slot is more than a line, in groups of up to 64 KiB, a
+    /// quarter of the ring, or 16 messages of more than 256 bytes, so that consumers do not take each line from under the producer's hands. The ring's head, which late joiners and
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
@@ -311,8 +311,8 @@ impl<S: Standing> Producer<[u8], S> {
 impl Producer<[u8]> {
     /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
     ///
-    /// They become ready to be received together with the others in their line of memory, or, where a slot is more than a line, in groups of up to 64 KiB or a
-    /// quarter of the ring, so that consumers do not take each line from under the producer's hands. The ring's head, which late joiners and
+    /// They become ready to be received together with the others in their line of memory, or, where a slot is more than a line, in groups of up to 64 KiB, a
+    /// quarter of the ring, or 16 messages of more than 256 bytes, so that consumers do not take each line from under the producer's hands. The ring's head, which late joiners and
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     ///
     /// The iterator is asked for the next message before those of the group are ready: it must not wait for an answer to one of them.

@@ -23,6 +23,8 @@ pub struct Writer {
 
 /// Bytes of the slots of a group, at most: they stay in the cache until they are made ready.
 const GROUP_BYTES: usize = 64 << 10;
+/// Large messages of a group, at most: the consumers copy them out while the next group is written.
+const LARGE_GROUP: usize = 16;
 /// So many bytes of slots are worth fetching at once: they are still there when they are written.
 const FETCHED_BYTES: usize = 16 << 10;
 /// A group is at most this part of the ring, so that consumers have something to read meanwhile.
@@ -50,11 +52,14 @@ impl Writer {
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
-        let group = (GROUP_BYTES / (geometry.stride * WORD)).min(geometry.slots / GROUP_PART).max(1);
+        let is_large = geometry.payload_bytes > MARK_SHARED_UP_TO;
+        let fitting = GROUP_BYTES / (geometry.stride * WORD);
+        let group = if is_large { fitting.min(LARGE_GROUP) } else { fitting };
+        let group = group.min(geometry.slots / GROUP_PART).max(1);
         // Not where several slots share a line, which costs more than it gains; and the copies of large payloads fetch for themselves.
         let fetched = match geometry.stride {
             ..LINE => 0,
-            _ if geometry.payload_bytes > MARK_SHARED_UP_TO => 0,
+            _ if is_large => 0,
             stride => (FETCHED_BYTES / (stride * WORD)).min(group),
         };
         Self { limit: 0, next, place: Place::of(&geometry, next), group, fetched }
