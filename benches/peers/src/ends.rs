@@ -23,6 +23,13 @@ pub trait Receiver {
     /// returns nothing.
     fn poll(&mut self) -> Result<Option<u64>>;
 
+    /// Waits for a message with full attention, by the call that the system's authors advise for that; where there is none, looks once. May return without
+    /// a message.
+    #[inline(always)]
+    fn attend(&mut self) -> Result<Option<u64>> {
+        self.poll()
+    }
+
     /// Receives up to [`BATCH`] messages by the system's call for batches, hands each number to `each` and returns how many there were.
     fn poll_batch(&mut self, each: &mut impl FnMut(u64) -> Result<()>) -> Result<usize>;
 

@@ -191,11 +191,11 @@ macro_rules! until_done {
     }};
 }
 
-/// Polls for message number `n`.
+/// Attends to message number `n`.
 #[inline(always)]
 fn expect<R: Receiver>(receiver: &mut R, n: u64, is_kernel: bool, check: &mut Check<'_>) -> Result<()> {
     until_done!(is_kernel, check, {
-        match receiver.poll()? {
+        match receiver.attend()? {
             Some(number) => {
                 next_is(number, n)?;
                 Look::Done

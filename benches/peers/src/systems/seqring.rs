@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use anyhow::{Result, bail};
 use seqring::{
     Consumer, ConsumerBuilder, Free, IfExists, Message, OnLag, Producer, RecvError, Registered, Registration, Ring, TryRecvError,
+    WaitStrategy,
 };
 
 use super::Channel;
@@ -74,11 +75,9 @@ fn sender<M: Message + ?Sized, const W: usize>(builder: seqring::Builder<M>, spe
 }
 
 fn consumer<M: Message + ?Sized, R: Attach>(spec: &Spec, reader: usize) -> Result<Consumer<M, R>> {
-    R::attach(
-        Ring::<M>::options().read_only(spec.system == System::SeqringReadOnly).prefault(true).open(&spec.name)?.consumer(),
-        spec,
-        reader,
-    )
+    let ring = Ring::<M>::options().read_only(spec.system == System::SeqringReadOnly).prefault(true).open(&spec.name)?;
+    let wait = if spec.parks { WaitStrategy::Park } else { WaitStrategy::Spin };
+    R::attach(ring.consumer().wait(wait), spec, reader)
 }
 
 impl<R: Attach + 'static> Channel for Values<R> {
@@ -133,12 +132,17 @@ impl<const W: usize, R: Registration> Receiver for RingReceiver<Payload<W>, R, W
         batch(count, result)
     }
 
-    fn wait(&mut self) -> Result<Option<u64>> {
+    #[inline(always)]
+    fn attend(&mut self) -> Result<Option<u64>> {
         match self.consumer.recv() {
             Ok(message) => intact(message.number()).map(Some),
             Err(RecvError::Lagged(_)) => Ok(None),
             Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => bail!("the ring ended: {error}"),
         }
+    }
+
+    fn wait(&mut self) -> Result<Option<u64>> {
+        self.attend()
     }
 }
 
@@ -207,12 +211,17 @@ impl<const W: usize, R: Registration> Receiver for RingReceiver<[u8], R, W> {
         batch(count, result)
     }
 
-    fn wait(&mut self) -> Result<Option<u64>> {
+    #[inline(always)]
+    fn attend(&mut self) -> Result<Option<u64>> {
         match self.consumer.recv_into(&mut self.bytes) {
             Ok(()) => intact(number::<W>(&self.bytes)).map(Some),
             Err(RecvError::Lagged(_)) => Ok(None),
             Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => bail!("the ring ended: {error}"),
         }
+    }
+
+    fn wait(&mut self) -> Result<Option<u64>> {
+        self.attend()
     }
 }
 
