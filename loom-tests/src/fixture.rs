@@ -114,7 +114,7 @@ impl Ring {
         mark_of(self.geometry.stride)
     }
 
-    /// What a batch must know of the slots.
+    /// The shape of the slots, whose mark goes by their size and not by that of the payload.
     fn shape(&self) -> Shape {
         Shape { mark: self.mark(), stride: self.geometry.stride }
     }

@@ -126,17 +126,16 @@ impl Writer {
             self.limit = room(first)?;
         }
         let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX).min(self.group);
-        let slots = self.place.next_slots(words, most);
+        let mut rest = self.place.next_slots(words, most);
         let at = self.place.word();
-        let mut group = Group { writer: self, slots, shape, ready: first, next: first };
+        let mut group = Group { writer: self, slots: rest, shape, ready: first, next: first };
         // To the end of the line, which may have been begun.
         let mut together = match shape.stride {
             // Said for the compiler, which then knows that they are one at a time.
             LINE => LINE,
             stride if LINE % stride == 0 => LINE - at % LINE,
-            _ => slots.len(),
+            _ => rest.len(),
         };
-        let mut rest = slots;
         while !rest.is_empty() {
             let slots;
             (slots, rest) = rest.split_at(together.min(rest.len()));
@@ -200,11 +199,17 @@ impl Group<'_> {
             slot::prepare(slot, self.shape.mark, self.next, |body| fill(body, message))?;
             self.next += 1;
         }
+        self.complete(slots);
+        Ok(true)
+    }
+
+    /// Makes all that is in these slots ready, of which the first is that of `ready`.
+    #[inline(always)]
+    fn complete(&mut self, slots: &[AtomicU64]) {
         for slot in slots.chunks_exact(self.shape.stride) {
             slot::complete(slot, self.ready);
             self.ready += 1;
         }
-        Ok(true)
     }
 }
 
@@ -215,13 +220,11 @@ impl Drop for Group<'_> {
         if is_dying() {
             return;
         }
-        let Self { writer, slots, shape: Shape { stride, .. }, ready, next } = self;
-        let rest = &slots[(*ready - writer.next) as usize * *stride..];
-        for (sequence, slot) in (*ready..*next).zip(rest.chunks_exact(*stride)) {
-            slot::complete(slot, sequence);
-        }
-        writer.place.skip((*next - writer.next) as usize);
-        writer.next = *next;
+        let place = |sequence| (sequence - self.writer.next) as usize;
+        let (ready, written) = (place(self.ready), place(self.next));
+        self.complete(&self.slots[ready * self.shape.stride..written * self.shape.stride]);
+        self.writer.place.skip(written);
+        self.writer.next = self.next;
     }
 }
 
