@@ -39,6 +39,8 @@ mod bulk {
     }
 
     pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
+
+    pub(super) fn wait_for_loads() {}
 }
 
 #[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
@@ -97,6 +99,13 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
 #[inline(always)]
 pub fn fetch_for_writing(shared: &[AtomicU64]) {
     bulk::fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
+}
+
+/// Keeps the processor from loading what comes behind before all that comes ahead has been loaded, where we have measured that it helps. No part of any
+/// protocol.
+#[inline(always)]
+pub fn wait_for_loads() {
+    bulk::wait_for_loads();
 }
 
 /// The first bytes of a word from `rest`, the others zero.

@@ -267,6 +267,24 @@ impl Shape {
     pub const fn is_small(self) -> bool {
         self.stride <= LARGEST_BY_WORDS
     }
+
+    /// Whether no line holds words of two slots.
+    #[inline(always)]
+    pub const fn is_lines(self) -> bool {
+        self.stride % LINE == 0
+    }
+
+    /// Whether the mark has a line of its own, and the payload takes less than 4 KiB.
+    #[inline(always)]
+    pub const fn is_medium(self) -> bool {
+        self.mark != SLOT_STAMP && self.stride < 2 * LINE + (4 << 10) / WORD
+    }
+
+    /// Whether slots begin and end within lines, and take more than one.
+    #[inline(always)]
+    pub const fn straddles(self) -> bool {
+        self.stride > LINE && !self.is_lines()
+    }
 }
 
 /// Where the slots are and what they hold. Every function of the protocols works from a local, validated copy.
@@ -430,6 +448,12 @@ impl Place {
     #[inline(always)]
     pub fn advance(&mut self) {
         self.at = self.following();
+    }
+
+    /// Moves by a `zero` that [`crate::slot::read_in_turn`] has returned. Where a lap ends behind it that comes to nothing, as the processor guesses that, too.
+    #[inline(always)]
+    pub fn move_by(&mut self, zero: usize) {
+        self.at += zero;
     }
 
     /// Word index of the place of the next sequence.

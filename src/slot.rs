@@ -26,6 +26,8 @@
 //! The method is the sequence lock as given by H.-J. Boehm, "Can Seqlocks Get Along With Programming Language
 //! Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
 
+use core::hint::black_box;
+
 use crate::failpoint::{Step, hit};
 use crate::layout::SLOT_STAMP;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -101,20 +103,48 @@ pub fn complete(slot: &[AtomicU64], sequence: u64) {
 /// `take` runs on words that may change under its hands; its result is returned only if they did not.
 #[inline(always)]
 pub fn read<R>(slot: &[AtomicU64], mark: usize, sequence: u64, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<R, Miss> {
+    read_in_turn(slot, mark, sequence, Turn::Any, take).map(|(taken, _)| taken)
+}
+
+/// What the processor is kept from loading before the stamp of a slot is there. It would guess that the message is ready, and each load out of a slot
+/// that the producer is about to write takes a line from that, and is thrown away with all that follows when the line changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing.
+    Any,
+    /// The slot behind it.
+    Slot,
+    /// That, and the payload.
+    Payload,
+}
+
+/// As [`read`], for who goes on to the slot behind this one, and moves its place by what is returned beside the copy. That is zero; unless the `turn` is
+/// [`Turn::Any`] it is computed from the stamp, and the compiler does not know it: so the processor cannot know the place before the stamp is there.
+#[inline(always)]
+pub fn read_in_turn<R>(
+    slot: &[AtomicU64],
+    mark: usize,
+    sequence: u64,
+    turn: Turn,
+    take: impl FnOnce(&[AtomicU64]) -> R,
+) -> Result<(R, usize), Miss> {
     let (stamp, body) = split(slot);
     let before = stamp.load(Ordering::Relaxed);
+    // Ahead of the comparison: behind it, the compiler would put the stamp that is expected in the place of the one that was loaded, and nothing
+    // would wait.
+    let zero = if turn == Turn::Any { 0 } else { black_box(before).wrapping_sub(ready(sequence)) as usize };
     if before != ready(sequence) {
         return Err(miss(before, sequence));
     }
     // (C) pairs with (B), see there.
     fence(Ordering::Acquire);
-    let taken = take(body);
+    let taken = take(if turn == Turn::Payload { &body[zero..] } else { body });
     // (D) pairs with (A), see there. It also keeps the load below from moving above the copy, which an acquire
     // *load* of the stamp would not do.
     fence(Ordering::Acquire);
     let after = slot[mark].load(Ordering::Relaxed);
     let unchanged = if mark == SLOT_STAMP { before } else { writing(sequence) };
-    if after == unchanged { Ok(taken) } else { Err(changed(after, sequence)) }
+    if after == unchanged { Ok((taken, zero)) } else { Err(changed(after, sequence)) }
 }
 
 /// Whether message `sequence` is ready in `slot` at this moment.
@@ -243,6 +273,27 @@ mod tests {
         assert_eq!((get(4), get(8)), (Err(Miss::Lapped), Ok(9)));
         abandon(&slot, 12);
         assert_eq!((get(8), get(12)), (Err(Miss::Lapped), Err(Miss::Tombstone)));
+    }
+
+    #[test]
+    fn in_turn_the_place_is_moved_by_nothing() {
+        for (words, mark) in [(8, SLOT_STAMP), (24, crate::layout::LINE)] {
+            for sequence in [0, 1, crate::layout::MAX_SEQUENCE - 1] {
+                for turn in [Turn::Any, Turn::Slot, Turn::Payload] {
+                    let slot = zeroed(words);
+                    let get = || read_in_turn(&slot, mark, sequence, turn, |body| (body.len(), body[words - 2].load(Ordering::Relaxed)));
+                    assert_eq!(get(), Err(Miss::NotYet));
+                    let fill = |body: &[AtomicU64]| {
+                        body[words - 2].store(9, Ordering::Relaxed);
+                        Ok::<_, ()>(())
+                    };
+                    write(&slot, mark, sequence, fill).unwrap();
+                    assert_eq!(get(), Ok(((words - 1, 9), 0)), "{sequence}, {turn:?}");
+                    abandon(&slot, sequence);
+                    assert_eq!(get(), Err(Miss::Tombstone));
+                }
+            }
+        }
     }
 
     #[test]

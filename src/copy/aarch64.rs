@@ -7,6 +7,9 @@ use super::Reach;
 /// Nothing: nobody has measured yet what it does there.
 pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
 
+/// Nothing, for the same reason.
+pub(super) fn wait_for_loads() {}
+
 /// Copies `bytes` bytes out of a slot.
 ///
 /// # Safety

@@ -130,6 +130,16 @@ pub(super) fn fetch_for_writing(destination: *mut u8, bytes: usize) {
     }
 }
 
+/// Waits for all instructions ahead of it but stores on their way to memory; none behind it begins before that, on processors of AMD as operating systems
+/// set them up.
+#[inline(always)]
+pub(super) fn wait_for_loads() {
+    // SAFETY: it reads and writes nothing. Not `nomem`: the compiler must not move loads across either.
+    unsafe {
+        asm!("lfence", options(nostack, preserves_flags));
+    }
+}
+
 /// Copies `$pieces` pieces of a size from the start and as many up to the end; they meet or overlap in the middle.
 ///
 /// All loads come first: pieces that overlap are stored as they were at one time each, which is all that is promised.

@@ -20,6 +20,8 @@ pub enum Shape {
     Word,
     /// 48 bytes.
     Line,
+    /// 64 bytes, in slots that straddle lines.
+    Straddling,
     /// 512 bytes, copied in bulk.
     Block,
     /// Any length up to this.
@@ -192,6 +194,7 @@ pub fn shared_plans(steps: usize, gating: bool) -> impl Strategy<Value = Plan> {
     let shapes = prop_oneof![
         Just(Shape::Word),
         Just(Shape::Line),
+        Just(Shape::Straddling),
         Just(Shape::Block),
         (8..=64usize).prop_map(Shape::Bytes),
         (1000..=4200usize).prop_map(Shape::Bytes)
@@ -246,6 +249,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     prop_oneof![
         Just(Shape::Word),
         Just(Shape::Line),
+        Just(Shape::Straddling),
         Just(Shape::Block),
         bytes.clone().prop_map(Shape::Bytes),
         bytes.prop_map(Shape::Bytes)

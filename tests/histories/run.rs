@@ -19,6 +19,7 @@ macro_rules! with_traffic {
         match $plan.shape {
             $crate::plan::Shape::Word => $function::<$crate::record::Words<1>>($($argument),*),
             $crate::plan::Shape::Line => $function::<$crate::record::Words<6>>($($argument),*),
+            $crate::plan::Shape::Straddling => $function::<$crate::record::Words<8>>($($argument),*),
             $crate::plan::Shape::Block => $function::<$crate::record::Words<64>>($($argument),*),
             $crate::plan::Shape::Bytes(_) => $function::<$crate::record::Bytes>($($argument),*),
         }

@@ -252,21 +252,86 @@ fn messages_can_be_looked_at_where_they_land() {
     assert_eq!((consumer.received(), consumer.lost(), consumer.cursor()), (9, 5, 14));
 }
 
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(transparent)]
+struct Bytes<const N: usize>([u8; N]);
+// SAFETY: an array of bytes, of which any are valid.
+unsafe impl<const N: usize> bytemuck::Zeroable for Bytes<N> {}
+// SAFETY: as above; transparent, without padding.
+unsafe impl<const N: usize> bytemuck::Pod for Bytes<N> {}
+
+/// Slots that share lines, fill lines, straddle them, and are of several lines are read in different ways.
+#[test]
+fn messages_of_all_sizes_arrive_over_many_laps_one_by_one_and_in_batches() {
+    fn of<const N: usize>() {
+        let (fixed_name, variable_name) = (Name::new("sizes-fixed"), Name::new("sizes-variable"));
+        let fixed = Ring::<Bytes<N>>::builder(&fixed_name).slots(7).create().unwrap();
+        let variable = Ring::<[u8]>::builder(&variable_name).slots(7).slot_bytes(N).create().unwrap();
+        let (mut fixed_producer, mut variable_producer) = (fixed.producer().unwrap(), variable.producer().unwrap());
+        let (mut fixed, mut variable) = (fixed.consumer().attach(), variable.consumer().attach());
+        for round in 0..40 {
+            let sent: Vec<Bytes<N>> = (0..5).map(|n| Bytes(std::array::from_fn(|i| (round * 5 + n + i * 7) as u8))).collect();
+            // Of differing lengths.
+            let parts = || sent.iter().zip(1..).map(|(message, n)| &message.0[..N - n * round % N]);
+            let (mut whole, mut part) = (Vec::new(), Vec::new());
+            assert_eq!((fixed.try_recv(), variable.try_recv()), (Err(TryRecvError::Empty), Err(TryRecvError::Empty)));
+            fixed_producer.publish_batch(&sent);
+            variable_producer.publish_batch(parts()).unwrap();
+            match round % 3 {
+                0 => (0..5).for_each(|_| {
+                    whole.push(fixed.try_recv().unwrap());
+                    part.push(variable.try_recv().unwrap());
+                }),
+                1 => {
+                    assert_eq!(fixed.recv_batch(&mut whole, 9), Ok(5));
+                    assert_eq!(variable.recv_batch(&mut part, 9), Ok(5));
+                }
+                _ => {
+                    assert_eq!(fixed.recv_each(9, |message| whole.push(*message)), Ok(5));
+                    assert_eq!(variable.recv_each(9, |message| part.push(message.to_vec())), Ok(5));
+                }
+            }
+            assert!(whole == sent && parts().eq(part.iter()), "{N} bytes, round {round}");
+        }
+        assert_eq!((fixed.received(), variable.received()), (200, 200));
+    }
+    of::<8>();
+    of::<24>();
+    of::<48>();
+    of::<52>();
+    of::<57>();
+    of::<64>();
+    of::<65>();
+    of::<256>();
+    of::<257>();
+    of::<1024>();
+    of::<4032>();
+    of::<4033>();
+    of::<4096>();
+    of::<5000>();
+}
+
 #[test]
 fn what_makes_its_receiver_panic_was_received() {
-    let name = Name::new("each-panic");
-    let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
-    let mut producer = ring.producer().unwrap();
-    let mut consumer = ring.consumer().attach();
-    producer.publish_batch(&[0, 1, 2, 3, 4, 5]);
-    for bad in [2, 3] {
-        let calls = catch_unwind(AssertUnwindSafe(|| consumer.recv_each(8, |message| assert_ne!(*message, bad))));
-        assert!(calls.is_err());
-        assert_eq!((consumer.cursor(), consumer.received()), (bad + 1, bad + 1));
+    fn of<const N: usize>() {
+        let name = Name::new("each-panic");
+        let ring = Ring::<Bytes<N>>::builder(&name).slots(8).create().unwrap();
+        let mut producer = ring.producer().unwrap();
+        let mut consumer = ring.consumer().attach();
+        let sent = [0, 1, 2, 3, 4, 5].map(|n| Bytes([n; N]));
+        producer.publish_batch(&sent);
+        for bad in [2, 3] {
+            let calls = catch_unwind(AssertUnwindSafe(|| consumer.recv_each(8, |message| assert_ne!(message.0[N - 1], bad))));
+            assert!(calls.is_err());
+            assert_eq!((consumer.cursor(), consumer.received()), (u64::from(bad) + 1, u64::from(bad) + 1));
+        }
+        let mut rest = Vec::new();
+        assert_eq!(consumer.try_recv_batch(&mut rest, 8), Ok(2));
+        assert_eq!(rest, sent[4..]);
     }
-    let mut rest = Vec::new();
-    assert_eq!(consumer.try_recv_batch(&mut rest, 8), Ok(2));
-    assert_eq!(rest, [4, 5]);
+    of::<8>();
+    of::<64>();
+    of::<1024>();
 }
 
 /// A child that is being started holds copies of all open files for a moment; that must not keep dead what has ended.

@@ -9,7 +9,7 @@ use seqring_cli::bench::scenario::leftovers::Session;
 use seqring_cli::interrupt::{Interrupt, Interrupted};
 
 use crate::follower::Follower;
-use crate::job::{Count, Job, Lead, Style, lead};
+use crate::job::{Count, Job, Lead, Style, cold, lead};
 use crate::row::{Series, Skip, Unit};
 use crate::spec::{Mode, Spec, System};
 use crate::systems::python::Python;
@@ -284,7 +284,7 @@ impl<'a> Arena<'a> {
         if *seat == Seat::Python {
             let python = self.python.as_mut().context("there is no Python program")?;
             let nap = if *sleeps { PYTHON_NAP } else { Duration::ZERO };
-            for ns in python.turn(*id, count, true, nap)?.times {
+            for ns in python.turn(*id, count, true, nap)?.times.into_iter().skip(cold(count, *sleeps) as usize) {
                 histogram.saturating_record(ns as u64);
             }
             return Ok(());
