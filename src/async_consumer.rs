@@ -15,7 +15,7 @@ use crate::reactor::{Interest, Reactor};
 use crate::registration::{Free, Registration};
 use crate::ring::TryRecvError;
 use crate::segment::Segment;
-use crate::wait::Roused;
+use crate::wait::{Roused, settle};
 
 /// A consumer whose tasks wait without blocking their thread, in any runtime; made by [`Consumer::into_async`].
 ///
@@ -47,6 +47,8 @@ use crate::wait::Roused;
 pub struct AsyncConsumer<M: Message + ?Sized, R: Registration = Free> {
     consumer: Consumer<M, R>,
     bell: Arc<Segment>,
+    /// What the bell was when it was last waited by.
+    raised: Option<u32>,
     known: Known,
 }
 
@@ -65,7 +67,7 @@ impl Drop for Known {
 impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
     pub(crate) fn new(consumer: Consumer<M, R>) -> Result<Self, Error> {
         let bell = Arc::new(consumer.shared().bell_page()?);
-        Ok(Self { consumer, bell, known: Known(None) })
+        Ok(Self { consumer, bell, raised: None, known: Known(None) })
     }
 
     /// Receives the next message, waiting for it. Dropping the future loses nothing: a message that it has not returned is there for the next.
@@ -86,6 +88,12 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
                 Err(TryRecvError::Empty) => {}
             }
             let (expected, relies) = self.consumer.prepare_to_sleep();
+            // Where the bell has not rung since, the bit has been up ever since.
+            let settled = !relies || self.raised == Some(expected);
+            if !settled && !settle(|| !self.consumer.is_roused()) {
+                continue;
+            }
+            self.raised = Some(expected);
             // Behind that: none may come unseen from here on.
             match self.consumer.outcome(Roused::Check) {
                 Some(Ok(Wanted::Receive)) => continue,

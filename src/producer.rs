@@ -18,7 +18,7 @@ use crate::ring::bell::Barrier;
 use crate::room::{Full, room, room_at_last};
 use crate::standing::{Several, Sole, Standing};
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::{HELD_UP_CHECK, Patience, WaitStrategy, Waiter, barrier, wake_sleepers};
+use crate::wait::{HELD_UP_CHECK, Patience, WaitStrategy, Waiter, wake_sleepers};
 
 /// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was created for several.
 ///
@@ -37,7 +37,8 @@ pub struct Producer<M: Message + ?Sized, S: Standing = Sole> {
     shared: Arc<Shared>,
     payload_bytes: usize,
     evict_after: Option<Duration>,
-    bell: Rope,
+    /// The word by which consumers sleep, if they may.
+    bell: Option<usize>,
     /// Elsewhere, so that who waits by it leaves the rest alone.
     waiter: Box<Waiter>,
     _message: PhantomData<fn(&M)>,
@@ -89,8 +90,7 @@ impl From<TooLarge> for PublishError {
 impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
     pub(crate) fn new(shared: Arc<Shared>, standing: S) -> Self {
         let payload_bytes = shared.header.geometry.payload_bytes;
-        let word = shared.header.geometry.table_word + BELL;
-        let bell = Rope { word, barrier: shared.header.parkable.then(barrier::register) };
+        let bell = shared.header.parkable.then_some(shared.header.geometry.table_word + BELL);
         let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
         Self { standing, shared, payload_bytes, evict_after: None, bell, waiter, _message: PhantomData }
     }
@@ -158,18 +158,11 @@ impl<M: Message + ?Sized> Producer<M> {
     }
 }
 
-/// Where the bell is by which consumers sleep, and what stands between a message and the look at it; nothing, if nobody may sleep.
-#[derive(Debug, Clone, Copy)]
-struct Rope {
-    word: usize,
-    barrier: Option<Barrier>,
-}
-
 /// Wakes the consumers that sleep, behind a message.
 #[inline(always)]
-fn wake(words: &[AtomicU64], bell: Rope) {
-    if let Some(barrier) = bell.barrier {
-        wake_sleepers(&words[bell.word], barrier);
+fn wake(words: &[AtomicU64], bell: Option<usize>) {
+    if let Some(bell) = bell {
+        wake_sleepers(&words[bell], Barrier::Light);
     }
 }
 

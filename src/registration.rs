@@ -262,7 +262,7 @@ fn tell(seat: &Seat, row: Row, words: &[AtomicU64], [told, cursor, done, receive
     }
 }
 
-/// Wakes a producer that sleeps until there is room, behind what has made some. The producer takes its time to fall asleep: see [`bell`](crate::ring::bell).
+/// Wakes a producer that sleeps until there is room, behind what has made some.
 fn ring_for_room(table: &[AtomicU64]) {
     wake_sleepers(&table[ROOM], Barrier::Light);
 }

@@ -59,7 +59,7 @@ pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Opt
         shared.wake_consumers(Barrier::Full);
     }
     let end = patience.end();
-    let bell = Bell { word: shared.room(), access: Access::RaiseInTime };
+    let bell = Bell { word: shared.room(), access: Access::Raise };
     // One consumer after the other, each for as long as it is the slowest.
     loop {
         let blocker = match seen {

@@ -3,18 +3,18 @@
 //! | module | holds | `unsafe` |
 //! |---|---|---|
 //! | `futex` | compare-and-sleep, by the kernel | system calls |
-//! | `barrier` | the sleeper's half of the asymmetric barrier, by the kernel | a system call |
 //! | `cancel` | ending the wait of another thread | none |
 //! | `waiter` | the phases of a wait | none |
 //!
 //! The protocol between sleepers and wakers is in [`ring::bell`](crate::ring::bell), where loom explores it.
 
-pub(crate) mod barrier;
 mod cancel;
 pub(crate) mod futex;
 mod waiter;
 
 pub use cancel::Canceller;
+#[cfg(feature = "async")]
+pub(crate) use waiter::settle;
 pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, LOOKS, Roused, Waiter, look};
 
 use std::time::{Duration, Instant};

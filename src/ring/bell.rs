@@ -26,23 +26,19 @@
 //!   although the bell has rung. As each ring needs a sleeper that raises the bit and a system call that wakes it, that is ten minutes of
 //!   a bell that does nothing else; and again the sleep is bounded.
 //!
-//! # The light barrier
-//! (B) stands in each publication, and a fence costs several of those. On Linux (A) can do the work of both: the sleeper asks the kernel to
-//! execute a full barrier on every core that runs a thread of a producer (`membarrier`), and (B) need only keep the
-//! compiler from moving the load ahead of the stores. Each store and load of the waker lies before or behind that barrier: if the load lies
-//! behind, it sees the bit; if it lies before, so does the store, and the sleeper's look behind the barrier sees it.
-//!
-//! # Time instead of a barrier
-//! The kernel's barrier interrupts every core that runs a registered process. For a producer that waits for room that would be the cores of all gating
-//! consumers, whoever falls asleep; so those do not register, and their (B) is as light. The producer lets time pass instead: it naps until
-//! the bit has been up for a tenth of a millisecond, looks once more, and only then sleeps until it is woken. So does a thread whom the kernel forbids the barrier.
+//! # The light barrier: time
+//! (B) stands in each publication, and a fence costs several of those. So what wakers execute is light: it keeps the compiler, and only that, from moving the
+//! load ahead of the stores. The sleeper makes up for it: behind (A) it looks on until the bit has been up for twenty microseconds, and only then sleeps.
 //!
 //! A waker that has not seen the bit has loaded it before that time. Its store comes before the load in the program, though the processor may
 //! execute them the other way round: by as much as it looks ahead, less than a microsecond, as an interrupt discards what has not retired. Then the
-//! store waits in the store buffer, which drains by itself, whatever the core does next, within microseconds; and if the thread is taken from the core,
-//! the kernel executes a barrier. So the look behind the nap sees the store. No memory model promises that: architectures say "in finite
-//! time", and stores to devices in front of it may take longer. It was measured on x86-64 (`wait::tests`). Were it wrong, a producer would sleep until it looks whether
-//! the consumer is alive, for 20 ms at most, and an idle consumer that may not call the barrier for 80 ms.
+//! store waits in the store buffer, which drains by itself, whatever the core does next; and if the thread is taken from the core,
+//! the kernel executes a barrier. So the last look sees what the store has done. No memory model promises that: architectures say "in finite
+//! time". Measured on x86-64, a message was visible at most 1.7 microseconds behind the bit that its waker had missed, with the store buffer full of
+//! lines that another core had written, and 11 behind a hundred streaming stores, of which this crate has none. Were it ever longer, a
+//! consumer would find the message when it looks whether the producer is alive, 10 milliseconds later, and so would a producer that waits for room.
+//!
+//! The kernel's own means, a barrier on every core that runs a registered process (`membarrier`, global expedited), misses cores: see `docs/design.md`.
 
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
@@ -53,14 +49,14 @@ const ASLEEP: u64 = 1;
 /// What stands between a waker's stores and its look at the bell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
-    /// Nothing that the processor sees: sleepers execute a barrier on the waker's behalf, besides [`raise`], or let time pass.
+    /// Nothing that the processor sees: sleepers let time pass behind [`raise`].
     Light,
     /// A fence.
     Full,
 }
 
-/// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look once more before it does, and must
-/// first execute a barrier on behalf of wakers whose own is light, or let time pass and look again.
+/// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look once more before it does, and, for wakers whose barrier
+/// is light, when that has been up for long enough.
 pub fn raise(word: &AtomicU64) -> u32 {
     // Relaxed: ordered before the look that follows by the fence.
     let raised = word.fetch_or(ASLEEP, Ordering::Relaxed) | ASLEEP;
@@ -80,7 +76,7 @@ pub fn peek(word: &AtomicU64) -> u32 {
 /// Whether somebody may be asleep; asked behind what a sleeper may wait for. If so, [`ring`].
 #[inline(always)]
 pub fn is_raised(word: &AtomicU64, barrier: Barrier) -> bool {
-    // Loom knows no barrier that one thread executes for another, so in the models each executes its own.
+    // Loom knows no time, so in the models each executes a barrier.
     if barrier == Barrier::Light && !cfg!(loom) {
         compiler_fence(Ordering::SeqCst);
     } else {
@@ -100,7 +96,7 @@ pub fn ring(word: &AtomicU64) -> bool {
     // Relaxed: whoever raises the bit anew looks behind a fence of its own.
     //
     // If the word has changed, another waker has rung since, and wakes those who slept; who raised the bit behind that looks once more behind
-    // its fence, and behind the barrier or the time that it owes to wakers whose own is light, and finds what this one has done.
+    // its fence, and behind the time that it owes to wakers whose barrier is light, and finds what this one has done.
     let rung = raised & ASLEEP != 0 && word.compare_exchange(raised, raised.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
     if rung {
         hit(Step::WakeBell);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::prctl;
 use nix::sys::signal::{self, Signal};
 
-use super::waiter::SETTLED;
+use super::waiter::{SETTLED, settle};
 use super::*;
 use crate::copy;
 use crate::layout::{Granularity, PAGE};
@@ -74,11 +74,10 @@ fn peer() {
         }
         // Answers each count of the first word in the second.
         "answer" => {
-            let barrier = barrier::register();
             let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
             for round in 1..=ROUNDS {
                 wait_for(&waiter, word(0), word(1), round);
-                tell(word(2), word(3), round, barrier);
+                tell(word(2), word(3), round);
             }
         }
         // Is killed between raising the bit and its sleep.
@@ -86,26 +85,23 @@ fn peer() {
             bell::raise(word(1));
             signal::raise(Signal::SIGKILL).unwrap();
         }
-        // Waits without the two newer system calls.
+        // Waits without the newer system call.
         "sandbox" => {
-            forbid([libc::SYS_membarrier, libc::SYS_futex_waitv]);
-            assert_eq!(barrier::register(), Barrier::Full);
-            assert!(!barrier::heavy());
-            waits_without_help(word(0));
+            forbid(libc::SYS_futex_waitv);
+            is_cancelled_all_the_same(word(0));
         }
         _ => panic!("unknown order {order:?}"),
     }
 }
 
-/// Makes the kernel refuse these system calls to this thread and to those that it starts, as a sandbox does.
-fn forbid(calls: [libc::c_long; 2]) {
+/// Makes the kernel refuse this system call to this thread and to those that it starts, as a sandbox does.
+fn forbid(call: libc::c_long) {
     let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let if_equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let mut program = [
         // The number of the system call is the first word of what a filter sees.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(if_equal, 1, 0, calls[0] as u32),
-        step(if_equal, 0, 1, calls[1] as u32),
+        step(if_equal, 0, 1, call as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
@@ -116,8 +112,7 @@ fn forbid(calls: [libc::c_long; 2]) {
     assert_eq!(code, 0, "no filter: {}", std::io::Error::last_os_error());
 }
 
-fn waits_without_help(word: &AtomicU64) {
-    relies_in_time(Bell { word, access: Access::Raise });
+fn is_cancelled_all_the_same(word: &AtomicU64) {
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     let canceller = waiter.canceller();
     let canceller = thread::spawn(move || {
@@ -143,11 +138,9 @@ fn wait_for(waiter: &Waiter, value: &AtomicU64, bell: &AtomicU64, round: u64) {
     }
 }
 
-fn tell(value: &AtomicU64, bell: &AtomicU64, round: u64, barrier: Barrier) {
+fn tell(value: &AtomicU64, bell: &AtomicU64, round: u64) {
     value.store(round, Ordering::Relaxed);
-    if bell::is_raised(bell, barrier) {
-        wake(bell);
-    }
+    wake_sleepers(bell, Barrier::Light);
 }
 
 /// Until `done` says so, wakes who sleeps on `word`: nobody can see from outside whether somebody does.
@@ -215,14 +208,13 @@ fn another_process_is_woken_from_a_word_that_it_can_only_read() {
 fn no_wake_up_is_lost_between_processes() {
     let shared = Shared::new("answer");
     let mut peer = start_peer(&shared, "answer");
-    let barrier = barrier::register();
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     for round in 1..=ROUNDS {
         // Now and then, longer than anybody spins.
         if round % 8 == 0 {
             thread::sleep(Duration::from_micros(100));
         }
-        tell(shared.word(0), shared.word(1), round, barrier);
+        tell(shared.word(0), shared.word(1), round);
         wait_for(&waiter, shared.word(2), shared.word(3), round);
     }
     assert!(peer.wait().unwrap().success());
@@ -244,29 +236,10 @@ fn a_sandbox_costs_latency_alone() {
     assert!(start_peer(&shared, "sandbox").wait().unwrap().success());
 }
 
-/// The light barrier is none for the processor: only the heavy one keeps both sides from missing each other.
+/// The light barrier is none for the processor: only the time that a sleeper lets pass keeps both sides from missing each other.
 #[test]
-fn the_heavy_barrier_orders_the_light_side() {
-    if barrier::register() == Barrier::Full {
-        eprintln!("not tested: this kernel, or this sandbox, has no such barrier");
-        return;
-    }
-    neither_misses_the_other(20_000, || assert!(barrier::heavy()));
-}
-
-/// Or the time that a sleeper lets pass before it relies on being woken.
-#[test]
-fn time_orders_the_light_side() {
-    neither_misses_the_other(2_000, || {
-        let raised = Instant::now();
-        while raised.elapsed() < SETTLED {
-            std::hint::spin_loop();
-        }
-    });
-}
-
-/// A sleeper that executes `amends` behind raising the bit, against a waker with a light barrier.
-fn neither_misses_the_other(turns: u64, amends: impl Fn()) {
+fn neither_side_misses_the_other() {
+    const TURNS: u64 = 10_000;
     // What the waker has to store before its message keeps that from the sleeper's eyes for a while: lines that it must fetch, stored by one call of
     // the library, so that it is no slower without optimisation.
     const BULK: usize = 64;
@@ -278,7 +251,7 @@ fn neither_misses_the_other(turns: u64, amends: impl Fn()) {
     let mut missed = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
-            for round in 1..=turns {
+            for round in 1..=TURNS {
                 while turn.load(Ordering::Acquire) < round {
                     // So that it is in the cache, as when it was looked at a message ago.
                     std::hint::black_box(bell.load(Ordering::Relaxed));
@@ -289,15 +262,15 @@ fn neither_misses_the_other(turns: u64, amends: impl Fn()) {
                 done.store(round, Ordering::Release);
             }
         });
-        for round in 1..=turns {
+        for round in 1..=TURNS {
             bulk.iter().for_each(|word| word.store(0, Ordering::Relaxed));
             turn.store(round, Ordering::Release);
-            for moment in 0..round % 256 {
-                std::hint::black_box(moment);
+            // A few microseconds at most.
+            for _ in 0..round % 64 {
+                std::hint::spin_loop();
             }
             bell::raise(bell);
-            amends();
-            let found = message.load(Ordering::Relaxed) == round;
+            let found = !settle(|| message.load(Ordering::Relaxed) != round);
             while done.load(Ordering::Acquire) < round {
                 std::hint::spin_loop();
             }
@@ -305,42 +278,40 @@ fn neither_misses_the_other(turns: u64, amends: impl Fn()) {
             bell.store(0, Ordering::Relaxed);
         }
     });
-    assert_eq!(missed, 0, "of {turns} times both sides have missed each other");
+    assert_eq!(missed, 0, "of {TURNS} times both sides have missed each other");
 }
 
-/// It relies on being woken no sooner than the bit has been up for long enough, also if somebody has rung meanwhile.
-fn relies_in_time(bell: Bell<'_>) {
+/// A sleep begins no sooner than its bit has been up for long enough, also if somebody has rung meanwhile.
+#[test]
+fn who_raises_a_bit_lets_it_settle() {
+    let word = AtomicU64::new(0);
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     let mut waiting = waiter.start(None);
-    let started = Instant::now();
-    // The last look before the first sleep, the last that found the bit down, and how many have found it up.
-    let (mut last, mut down, mut up) = (started, started, 0);
-    while waiter.sleeps() == 0 {
-        assert!(started.elapsed() < PATIENCE, "it naps for ever");
+    // The last look before the second sleep, as the bell keeps it from the first; the last that found the bit down; and how many have found it up.
+    let (mut last, mut down, mut up) = (Instant::now(), Instant::now(), 0);
+    while waiter.sleeps() < 2 {
         let look = || {
-            if waiter.sleeps() == 0 {
+            if waiter.sleeps() < 2 {
                 last = Instant::now();
-                if bell.word.load(Ordering::Relaxed) & 1 == 0 {
-                    down = last;
-                } else {
-                    up += 1;
-                }
-                // The first look with the bit up comes before the first nap, the second behind it: almost in time.
-                if up == 2 && bell::ring(bell.word) {
+                up += u64::from(bell::is_raised(&word, Barrier::Full));
+                if !bell::is_raised(&word, Barrier::Full) || up == 2 && bell::ring(&word) {
                     down = Instant::now();
                 }
             }
             true
         };
-        assert_eq!(waiting.until(&[bell], look), Roused::Check);
+        assert_eq!(waiting.until(&raise(&word), look), Roused::Check);
     }
-    assert!(bell::is_raised(bell.word, Barrier::Full), "it can be woken");
-    assert!(up > 2 && last - down >= SETTLED, "the bit was up for {:?}, in {up} looks", last - down);
-}
-
-#[test]
-fn who_interrupts_nobody_naps_before_it_sleeps() {
-    relies_in_time(Bell { word: &AtomicU64::new(0), access: Access::RaiseInTime });
+    assert!(up > 3 && last - down >= SETTLED, "the bit was up for {:?}, in {up} looks", last - down);
+    // It has been up ever since: there is the look behind the last sleep, and the one before the next, maybe with a call in between.
+    let mut looks = 0;
+    while waiter.sleeps() < 3 {
+        waiting.until(&raise(&word), || {
+            looks += u64::from(waiter.sleeps() < 3);
+            true
+        });
+    }
+    assert!(looks <= 3, "{looks} looks");
 }
 
 fn raise(word: &AtomicU64) -> [Bell<'_>; 1] {
@@ -350,7 +321,7 @@ fn raise(word: &AtomicU64) -> [Bell<'_>; 1] {
 #[test]
 fn a_wait_ends_with_its_deadline() {
     for strategy in [WaitStrategy::Spin, WaitStrategy::Yield, WaitStrategy::Park] {
-        for access in [Access::ReadOnly, Access::RaiseInTime, Access::Raise] {
+        for access in [Access::ReadOnly, Access::Raise] {
             let word = AtomicU64::new(0);
             let waiter = Waiter::new(strategy, IDLE_CHECK);
             let started = Instant::now();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ring::bell;
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::{Canceller, WaitStrategy, barrier, futex};
+use crate::wait::{Canceller, WaitStrategy, futex};
 
 /// Looks between two looks at the clock, which cost as much as several: about half a microsecond.
 pub(crate) const LOOKS: u32 = 32;
@@ -28,8 +28,9 @@ pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
 /// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
 /// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
-/// [`bell`](crate::ring::bell). A store buffer of a hundred stores drains in half of it, if each takes half a microsecond, which is a line of another socket.
-pub(super) const SETTLED: Duration = Duration::from_micros(100);
+/// [`bell`](crate::ring::bell). Two microseconds were the longest that was measured. Longer would be paid by each sleep, as looking on costs as much as sleeping
+/// until a clock rings.
+pub(super) const SETTLED: Duration = Duration::from_micros(20);
 
 /// What a wait ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +50,8 @@ pub(crate) enum Roused {
 pub(crate) enum Access {
     /// Only read it: it sleeps for short times.
     ReadOnly,
-    /// Raise its bit, and rely on being woken as soon as the kernel has executed a barrier for those who ring it; or else as below, if the thread itself
-    /// sleeps.
+    /// Raise its bit, and rely on being woken as soon as it has [settled](settle).
     Raise,
-    /// Raise its bit, and rely on being woken [in time](SETTLED): nobody is interrupted.
-    RaiseInTime,
 }
 
 /// A bell to sleep by.
@@ -67,16 +65,15 @@ impl Bell<'_> {
     /// Raises the bit, if it may; returns the value to sleep on.
     fn raise(&self) -> u32 {
         match self.access {
-            Access::Raise | Access::RaiseInTime => bell::raise(self.word),
+            Access::Raise => bell::raise(self.word),
             Access::ReadOnly => bell::peek(self.word),
         }
     }
 
-    /// As [`Waiting::until`] before it sleeps, for who sleeps elsewhere: the value to sleep on, and whether somebody is sure to ring.
+    /// For who sleeps elsewhere: the value to sleep on, and whether somebody rings, once that has settled.
     #[cfg(feature = "async")]
     pub(crate) fn prepare(&self) -> (u32, bool) {
-        let raised = self.raise();
-        (raised, self.access == Access::Raise && barrier::heavy())
+        (self.raise(), self.access == Access::Raise)
     }
 }
 
@@ -114,16 +111,7 @@ impl Waiter {
     /// Begins to wait, for as long as it takes or until `deadline`.
     #[inline(always)]
     pub(crate) fn start(&self, deadline: Option<Instant>) -> Waiting<'_> {
-        Waiting {
-            waiter: self,
-            deadline,
-            pace: Pace::Spin,
-            clock: None,
-            period: FIRST_CHECK,
-            nap: SHORTEST_NAP,
-            raised: Vec::new(),
-            relies_from: None,
-        }
+        Waiting { waiter: self, deadline, pace: Pace::Spin, clock: None, period: FIRST_CHECK, nap: SHORTEST_NAP, raised: Vec::new() }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -159,8 +147,6 @@ pub(crate) struct Waiting<'w> {
     nap: Duration,
     /// What the bells were when it last fell asleep.
     raised: Vec<u32>,
-    /// From when on it is woken for certain while they are that, if ever.
-    relies_from: Option<Instant>,
 }
 
 /// What to do between two looks.
@@ -224,27 +210,21 @@ impl Waiting<'_> {
     /// Sleeps until a bell rings, for at most `limit`, unless there is no need to wait any more.
     fn sleep(&mut self, bells: &[Bell<'_>], limit: Duration, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
+        let relies = !bells.is_empty() && bells.iter().all(|bell| bell.access == Access::Raise);
         // Where no bell has rung since the last sleep, the bits have been up ever since.
-        if raised != self.raised {
-            self.raised = raised;
-            self.relies_from = relies_from(bells);
-        }
-        let nap = self.relies_from.map(|from| from.saturating_duration_since(Instant::now()));
-        // Behind the barrier, or the look at the clock.
-        if !must_wait() {
+        let settled = !relies || raised == self.raised;
+        let must_wait = if settled { must_wait() } else { settle(must_wait) };
+        if !must_wait {
             return;
         }
-        let limit = match nap {
-            Some(Duration::ZERO) => {
-                self.waiter.sleeps.fetch_add(1, Ordering::Relaxed);
-                limit
-            }
-            Some(nap) => limit.min(nap),
-            None => {
-                let nap = self.nap;
-                self.nap = (nap * 2).min(LONGEST_NAP);
-                limit.min(nap)
-            }
+        self.raised = raised;
+        let limit = if relies {
+            self.waiter.sleeps.fetch_add(1, Ordering::Relaxed);
+            limit
+        } else {
+            let nap = self.nap;
+            self.nap = (nap * 2).min(LONGEST_NAP);
+            limit.min(nap)
         };
         let cancel = self.waiter.canceller.get().map(|canceller| (canceller.word(), 0));
         let words: Vec<(&AtomicU64, u32)> =
@@ -253,14 +233,19 @@ impl Waiting<'_> {
     }
 }
 
-/// From when on those who ring these bells, whose bits were raised just now, are sure to wake the sleeper.
-fn relies_from(bells: &[Bell<'_>]) -> Option<Instant> {
-    if bells.is_empty() || bells.iter().any(|bell| bell.access == Access::ReadOnly) {
-        return None;
+/// Looks until those who ring a bell whose bit was raised just now are sure to see it, or to be seen; returns whether there is still need to wait.
+pub(crate) fn settle(mut must_wait: impl FnMut() -> bool) -> bool {
+    let raised = Instant::now();
+    loop {
+        // Ahead of the looks: the last one must come behind that time.
+        let settled = raised.elapsed() >= SETTLED;
+        if !look(LOOKS, &mut must_wait) {
+            return false;
+        }
+        if settled {
+            return true;
+        }
     }
-    let now = Instant::now();
-    let at_once = bells.iter().all(|bell| bell.access == Access::Raise) && barrier::heavy();
-    Some(if at_once { now } else { now + SETTLED })
 }
 
 /// Looks up to `looks` times; returns whether there is still need to wait.
