@@ -395,8 +395,9 @@ impl<M: Message + ?Sized, R: Registration> Lanes<M, R> {
         let mut waiting = self.waiter.start(deadline);
         let roused = loop {
             let lanes = &self.lanes;
-            let bells: Vec<Bell<'_>> = lanes.iter().filter(|lane| lane.is_waited_for()).filter_map(|lane| lane.consumer.bell()).collect();
-            let roused = waiting.until(&bells, || !lanes.iter().any(Lane::is_roused));
+            // If one has none, because it was inherited by a fork, all are looked after by naps.
+            let bells: Option<Vec<Bell<'_>>> = lanes.iter().filter(|lane| lane.is_waited_for()).map(|lane| lane.consumer.bell()).collect();
+            let roused = waiting.until(&bells.unwrap_or_default(), || !lanes.iter().any(Lane::is_roused));
             let news = match roused {
                 Roused::Ready => break Ok(()),
                 _ => news(&mut self.lanes, roused),

@@ -100,8 +100,8 @@ impl Shared {
 
     /// Wakes the consumers that sleep, behind what they sleep for.
     #[inline(always)]
-    pub(crate) fn wake_consumers(&self, barrier: Barrier) {
-        wake_sleepers(self.bell(), barrier);
+    pub(crate) fn wake_consumers(&self) {
+        wake_sleepers(self.bell(), Barrier::Full);
     }
 
     /// Whether another ring has taken the name. Only for who holds [`Role::Producer`], as all do who replace a ring: if the state says so and the

@@ -111,7 +111,7 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
     pub fn evict(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
         let evicted = row < self.shared.header.geometry.readers && ring::evict(self.shared.table(), row);
-        self.shared.wake_consumers(Barrier::Full);
+        self.shared.wake_consumers();
         evicted
     }
 
@@ -121,7 +121,7 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         self.shared.expect_ours();
         let synced =
             row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
-        self.shared.wake_consumers(Barrier::Full);
+        self.shared.wake_consumers();
         synced
     }
 
@@ -361,7 +361,7 @@ impl<M: Message + ?Sized, S: Standing> Drop for Producer<M, S> {
         if self.shared.is_ours() {
             // Close first: between the two, a consumer must not take the free lock for a death.
             self.standing.close(self.shared.words());
-            self.shared.wake_consumers(Barrier::Full);
+            self.shared.wake_consumers();
             self.standing.release();
         }
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::layout::{EVICTED, FREE};
 use crate::open::Shared;
-use crate::ring::bell::Barrier;
 use crate::ring::{self, Blocker, crew};
 use crate::wait::{Access, Bell, Patience, Roused, Waiter};
 
@@ -56,7 +55,7 @@ pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Opt
     let mut seen = look();
     if seen.is_err() {
         // In the middle of a batch: who is waited for may sleep until it is told of the messages before.
-        shared.wake_consumers(Barrier::Full);
+        shared.wake_consumers();
     }
     let end = patience.end();
     let bell = Bell { word: shared.room(), access: Access::Raise };
@@ -89,7 +88,7 @@ pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Opt
             }
             // It may stand before the claim of a producer that died.
             if geometry.producers > 1 && crew::resolve(shared.words(), geometry, slowest.cursor, |row| shared.is_member_alive(row)) {
-                shared.wake_consumers(Barrier::Full);
+                shared.wake_consumers();
             }
             if roused == Roused::Timeout {
                 break Outcome::Timeout(slowest);
@@ -103,7 +102,7 @@ pub(crate) fn room(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Opt
             Outcome::Gone(state) => {
                 ring::vacate(table, blocker.row, blocker.state, state);
                 if state == EVICTED {
-                    shared.wake_consumers(Barrier::Full);
+                    shared.wake_consumers();
                 }
             }
             Outcome::Timeout(slowest) => {

@@ -13,8 +13,10 @@ pub(crate) mod futex;
 mod waiter;
 
 pub use cancel::Canceller;
+#[cfg(all(test, feature = "async"))]
+pub(crate) use waiter::SETTLED;
 #[cfg(feature = "async")]
-pub(crate) use waiter::settle;
+pub(crate) use waiter::Settled;
 pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, LOOKS, Roused, Waiter, look};
 
 use std::time::{Duration, Instant};
@@ -30,7 +32,7 @@ pub enum WaitStrategy {
     Spin,
     /// Spin for some fifty microseconds, then offer the processor to other threads between two looks. Uses as much of it as nobody else wants.
     Yield,
-    /// Spin for at most fifty microseconds, and for less where that has not paid lately; then sleep until the other side wakes us. An
+    /// Spin for at most seventy microseconds, and for less where that has not paid lately; then sleep until the other side wakes us. An
     /// idle thread uses no processor time that matters, and a wake-up costs the other side a system call.
     #[default]
     Park,

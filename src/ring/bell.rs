@@ -7,12 +7,12 @@
 //! sleeper                                        waker
 //! word |= 1                    Relaxed  (1)      what the sleeper waits for     (its own orderings)
 //! fence(SeqCst)                         (A)      light barrier, or fence(SeqCst)  (B)
-//! is it there by now?                            is the bit of the word set?    Relaxed
+//! look on for a while; is it there by now?       is the bit of the word set?    Relaxed
 //! sleep while the word is that of (1)            word <- word + 1, if it is still the same (clears the bit, counts)
 //!                                                wake all that sleep on the word
 //! ```
 //!
-//! (A) and (B) order, on each side, the store before the load: at least one of the two sees the other's store. Either the sleeper finds
+//! (A) and (B), if that is a fence, order, on each side, the store before the load: at least one of the two sees the other's store. Either the sleeper finds
 //! what it waits for, or the waker finds the bit. The word changes before the waker wakes, so a sleeper that has raised the bit
 //! and is not asleep yet finds another word than it expects, and does not fall asleep.
 //!
@@ -24,7 +24,7 @@
 //!   sleep at most, and for a ring's consumers also the next producer that opens it, which wakes whoever sleeps there, asked or not.
 //! * **The count wraps around**: a sleeper that is stopped between (1) and its sleep for exactly 2^31 rings, or a multiple, falls asleep
 //!   although the bell has rung. As each ring needs a sleeper that raises the bit and a system call that wakes it, that is ten minutes of
-//!   a bell that does nothing else; and again the sleep is bounded.
+//!   a bell that does nothing else; and again the sleep is bounded. (A task may be stopped between two waits: it would not look on, see below.)
 //!
 //! # The light barrier: time
 //! (B) stands in each publication, and a fence costs several of those. So what wakers execute is light: it keeps the compiler, and only that, from moving the
@@ -35,8 +35,10 @@
 //! store waits in the store buffer, which drains by itself, whatever the core does next; and if the thread is taken from the core,
 //! the kernel executes a barrier. So the last look sees what the store has done. No memory model promises that: architectures say "in finite
 //! time". Measured on x86-64, a message was visible at most 1.7 microseconds behind the bit that its waker had missed, with the store buffer full of
-//! lines that another core had written, and 11 behind a hundred streaming stores, of which this crate has none. Were it ever longer, a
-//! consumer would find the message when it looks whether the producer is alive, 10 milliseconds later, and so would a producer that waits for room.
+//! lines that another core had written, and 11 behind a hundred streaming stores; this crate has none, but a program may have some ahead of
+//! a message. Between sockets, behind stores to devices, and on aarch64 nothing was measured. Were it ever longer, the message would be found with the
+//! next one, or when the sleeper looks whether the other side is alive: first after 10 milliseconds, later 80 for a consumer, and always for a task, and
+//! 20 for a producer that waits for room.
 //!
 //! The kernel's own means, a barrier on every core that runs a registered process (`membarrier`, global expedited), misses cores: see `docs/design.md`.
 

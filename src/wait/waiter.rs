@@ -28,9 +28,8 @@ pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
 /// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
 /// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
-/// [`bell`](crate::ring::bell). Two microseconds were the longest that was measured. Longer would be paid by each sleep, as looking on costs as much as sleeping
-/// until a clock rings.
-pub(super) const SETTLED: Duration = Duration::from_micros(20);
+/// [`bell`](crate::ring::bell). Two microseconds were the longest that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty to forty.
+pub(crate) const SETTLED: Duration = Duration::from_micros(20);
 
 /// What a wait ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub(crate) enum Roused {
 pub(crate) enum Access {
     /// Only read it: it sleeps for short times.
     ReadOnly,
-    /// Raise its bit, and rely on being woken as soon as it has [settled](settle).
+    /// Raise its bit, and rely on being woken once that has [settled](Settled).
     Raise,
 }
 
@@ -70,7 +69,7 @@ impl Bell<'_> {
         }
     }
 
-    /// For who sleeps elsewhere: the value to sleep on, and whether somebody rings, once that has settled.
+    /// For who sleeps elsewhere: the value to sleep on, and whether somebody rings, once that has [settled](Settled).
     #[cfg(feature = "async")]
     pub(crate) fn prepare(&self) -> (u32, bool) {
         (self.raise(), self.access == Access::Raise)
@@ -111,7 +110,15 @@ impl Waiter {
     /// Begins to wait, for as long as it takes or until `deadline`.
     #[inline(always)]
     pub(crate) fn start(&self, deadline: Option<Instant>) -> Waiting<'_> {
-        Waiting { waiter: self, deadline, pace: Pace::Spin, clock: None, period: FIRST_CHECK, nap: SHORTEST_NAP, raised: Vec::new() }
+        Waiting {
+            waiter: self,
+            deadline,
+            pace: Pace::Spin,
+            clock: None,
+            period: FIRST_CHECK,
+            nap: SHORTEST_NAP,
+            settled: Settled::default(),
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -145,8 +152,7 @@ pub(crate) struct Waiting<'w> {
     clock: Option<Clock>,
     period: Duration,
     nap: Duration,
-    /// What the bells were when it last fell asleep.
-    raised: Vec<u32>,
+    settled: Settled<Vec<u32>>,
 }
 
 /// What to do between two looks.
@@ -202,22 +208,20 @@ impl Waiting<'_> {
             match self.pace {
                 Pace::Spin => {}
                 Pace::Yield => thread::yield_now(),
-                Pace::Sleep => self.sleep(bells, until - now, &mut must_wait),
+                Pace::Sleep => self.sleep(bells, until, &mut must_wait),
             }
         }
     }
 
-    /// Sleeps until a bell rings, for at most `limit`, unless there is no need to wait any more.
-    fn sleep(&mut self, bells: &[Bell<'_>], limit: Duration, must_wait: &mut impl FnMut() -> bool) {
+    /// Sleeps until a bell rings, but no longer than `until`, unless there is no need to wait any more.
+    fn sleep(&mut self, bells: &[Bell<'_>], until: Instant, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
         let relies = !bells.is_empty() && bells.iter().all(|bell| bell.access == Access::Raise);
-        // Where no bell has rung since the last sleep, the bits have been up ever since.
-        let settled = !relies || raised == self.raised;
-        let must_wait = if settled { must_wait() } else { settle(must_wait) };
+        let must_wait = if relies { self.settled.look(&raised, must_wait) } else { must_wait() };
         if !must_wait {
             return;
         }
-        self.raised = raised;
+        let limit = until.saturating_duration_since(Instant::now());
         let limit = if relies {
             self.waiter.sleeps.fetch_add(1, Ordering::Relaxed);
             limit
@@ -227,14 +231,32 @@ impl Waiting<'_> {
             limit.min(nap)
         };
         let cancel = self.waiter.canceller.get().map(|canceller| (canceller.word(), 0));
-        let words: Vec<(&AtomicU64, u32)> =
-            bells.iter().zip(&self.raised).map(|(bell, expected)| (bell.word, *expected)).chain(cancel).collect();
+        let words: Vec<(&AtomicU64, u32)> = bells.iter().zip(raised).map(|(bell, expected)| (bell.word, expected)).chain(cancel).collect();
         futex::wait_any(&words, limit, if bells.len() > 1 { LONGEST_NAP } else { CANCELLABLE });
     }
 }
 
-/// Looks until those who ring a bell whose bit was raised just now are sure to see it, or to be seen; returns whether there is still need to wait.
-pub(crate) fn settle(mut must_wait: impl FnMut() -> bool) -> bool {
+/// What bells were whose bits have been up for long enough: those who ring them see the bit, or have been seen.
+#[derive(Debug, Default)]
+pub(crate) struct Settled<T>(Option<T>);
+
+impl<T: PartialEq + Clone> Settled<T> {
+    /// Looks until that is so of bells that were raised just now, to `raised`; returns whether there is still need to wait.
+    pub(crate) fn look(&mut self, raised: &T, mut must_wait: impl FnMut() -> bool) -> bool {
+        // Where no bell has rung since, the bits have been up ever since.
+        if self.0.as_ref() == Some(raised) {
+            return must_wait();
+        }
+        let must_wait = settle(must_wait);
+        if must_wait {
+            self.0 = Some(raised.clone());
+        }
+        must_wait
+    }
+}
+
+/// Looks until a bit that was raised just now has been up for long enough.
+pub(super) fn settle(mut must_wait: impl FnMut() -> bool) -> bool {
     let raised = Instant::now();
     loop {
         // Ahead of the looks: the last one must come behind that time.

@@ -28,7 +28,7 @@ Examples:
   seqring bench wake --json > wake.json
 
 Both wake-ups count from a look at the clock just before the waking call to one as soon as the
-sleeper runs; the sleeper had a third of a millisecond to fall asleep, and the kernel says that
+sleeper runs; the sleeper had half a millisecond to fall asleep, and the kernel says that
 it did. The bare futex is FUTEX_WAIT and FUTEX_WAKE on a word of the same kind of memory.
 
 CPU time is what getrusage says of the process of a consumer that waits for a message that never

@@ -25,7 +25,7 @@ use waker::Waker;
 const WARM_UP: u32 = 5;
 /// Wake-ups of each kind in a round.
 const TRIPS: u32 = 10;
-/// What the sleeper is left to fall asleep: several times as long as the library spins, and naps where it waits for room.
+/// What the sleeper is left to fall asleep: several times as long as the library spins.
 const PAUSE_NS: u64 = 500_000;
 /// How long a sleeper sleeps before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
