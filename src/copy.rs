@@ -41,6 +41,10 @@ mod bulk {
     pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
 
     pub(super) fn wait_for_loads() {}
+
+    pub(super) fn is_faster_in_turn() -> bool {
+        false
+    }
 }
 
 #[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
@@ -99,6 +103,11 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
 #[inline(always)]
 pub fn fetch_for_writing(shared: &[AtomicU64]) {
     bulk::fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
+}
+
+/// Whether this processor's guesses about what comes next make a consumer slower: see [`Turn`](crate::slot::Turn).
+pub fn is_faster_in_turn() -> bool {
+    bulk::is_faster_in_turn()
 }
 
 /// Keeps the processor from loading what comes behind before all that comes ahead has been loaded, where we have measured that it helps. No part of any

@@ -279,12 +279,6 @@ impl Shape {
     pub const fn is_medium(self) -> bool {
         self.mark != SLOT_STAMP && self.stride < 2 * LINE + (4 << 10) / WORD
     }
-
-    /// Whether slots begin and end within lines, and take more than one.
-    #[inline(always)]
-    pub const fn straddles(self) -> bool {
-        self.stride > LINE && !self.is_lines()
-    }
 }
 
 /// Where the slots are and what they hold. Every function of the protocols works from a local, validated copy.

@@ -10,6 +10,11 @@ pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
 /// Nothing, for the same reason.
 pub(super) fn wait_for_loads() {}
 
+/// Not measured.
+pub(super) fn is_faster_in_turn() -> bool {
+    false
+}
+
 /// Copies `bytes` bytes out of a slot.
 ///
 /// # Safety

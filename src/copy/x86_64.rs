@@ -2,7 +2,8 @@
 //! is long and goes into a slot.
 
 use core::arch::asm;
-use core::arch::x86_64::__m128i;
+use core::arch::x86_64::{__cpuid, __m128i};
+use std::sync::OnceLock;
 
 use super::{PAIR, Reach};
 use crate::sync::AtomicU64;
@@ -128,6 +129,17 @@ pub(super) fn fetch_for_writing(destination: *mut u8, bytes: usize) {
             asm!("prefetchw [{}]", in(reg) destination.wrapping_add(offset), options(nostack, preserves_flags));
         }
     }
+}
+
+/// On processors of AMD, by measurement on Zen 5. Those of Intel, measured on Granite Rapids, are up to twice as fast out of turn.
+pub(super) fn is_faster_in_turn() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        // SAFETY: every processor of 64 bits has the instruction. (Newer compilers know that.)
+        #[allow(unused_unsafe)]
+        let vendor = unsafe { __cpuid(0) };
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+    })
 }
 
 /// Waits for all instructions ahead of it but stores on their way to memory; none behind it begins before that, on processors of AMD as operating systems

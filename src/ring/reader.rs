@@ -1,6 +1,6 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::copy::wait_for_loads;
+use crate::copy::{is_faster_in_turn, wait_for_loads};
 use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape};
 use crate::ring::{crew, head};
 use crate::slot::{Miss, Turn, is_pending, read, read_in_turn};
@@ -77,6 +77,8 @@ pub struct Reader {
     tombstones: u64,
     /// The producer overwrites nothing from here on that this reader has not read.
     protected: u64,
+    /// Whether this processor is kept from loading ahead; the same comes of it.
+    pub(super) in_turn: bool,
 }
 
 /// A producer that laps a jump to the newest message this many times is given up on, to bound the call.
@@ -95,6 +97,7 @@ impl Reader {
             skipped: 0,
             tombstones: 0,
             protected: u64::MAX,
+            in_turn: is_faster_in_turn(),
         };
         reader.seek(words, start);
         reader
@@ -131,7 +134,8 @@ impl Reader {
     #[allow(clippy::redundant_closure)]
     pub fn try_read<R>(&mut self, words: &[AtomicU64], shape: Shape, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         loop {
-            match read_in_turn(self.place.slot(words), shape.mark, self.cursor, turn(shape), |body| take(body)) {
+            let turn = if self.in_turn { turn(shape) } else { Turn::Any };
+            match read_in_turn(self.place.slot(words), shape.mark, self.cursor, turn, |body| take(body)) {
                 Ok((taken, zero)) => {
                     self.place.move_by(zero);
                     return Ok(self.received_one(taken));
@@ -175,31 +179,23 @@ impl Reader {
         take: impl Fn(&mut C, &[AtomicU64]) -> R,
         accept: impl Fn(&mut C, L, R),
     ) -> usize {
-        let mut rest = self.place.rest_of_lap(words);
+        // Medium ones are a fifteenth faster for this, and slower for `Turn::Payload`. Small ones come faster than stamp after stamp can be followed.
+        let fences = self.in_turn && shape.is_medium();
+        let slots = self.place.rest_of_lap(words).chunks_exact(shape.stride);
         let mut run = Run { received: 0, reader: self };
-        // In turn where that makes batches faster, near and far: by a fifth where slots straddle lines. Larger ones are as fast either way, and smaller
-        // ones come faster than stamp after stamp can be followed.
-        if shape.straddles() {
-            for landing in landings {
-                let Some((slot, behind)) = rest.split_at_checked(shape.stride) else { break };
-                let Some((taken, zero)) = run.receive(slot, shape, Turn::Slot, |body| take(context, body)) else { break };
-                rest = &behind[zero..];
-                accept(context, landing, taken);
-            }
-        } else {
-            for (slot, landing) in rest.chunks_exact(shape.stride).zip(landings) {
-                let take = |body: &[AtomicU64]| {
-                    let taken = take(context, body);
-                    // Medium ones are a fifteenth faster for this, and slower for `Turn::Payload`. Here, so that nobody waits with an empty slot, and
-                    // what the receiver does with the message goes on beside the next copy.
-                    if shape.is_medium() {
-                        wait_for_loads();
-                    }
-                    taken
-                };
-                let Some((taken, _)) = run.receive(slot, shape, Turn::Any, take) else { break };
-                accept(context, landing, taken);
-            }
+        for (slot, landing) in slots.zip(landings) {
+            let sequence = run.reader.cursor + run.received as u64;
+            let take = |body: &[AtomicU64]| {
+                let taken = take(context, body);
+                // Here, so that nobody waits with an empty slot, and what the receiver does with the message goes on beside the next copy.
+                if fences {
+                    wait_for_loads();
+                }
+                taken
+            };
+            let Ok(taken) = read(slot, shape.mark, sequence, take) else { break };
+            run.received += 1;
+            accept(context, landing, taken);
         }
         run.received
     }
@@ -361,9 +357,9 @@ impl Reader {
     }
 }
 
-/// What to keep the processor from loading ahead where messages are received one by one. With the cores far apart, slots that have lines of their own
-/// are received faster in turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones, with their payloads, 1.3 times as
-/// fast near and 1.15 times far. Smaller ones, and those that straddle lines, are slower in turn.
+/// What to keep the processor from loading ahead where messages are received one by one, if [that makes it faster](is_faster_in_turn). With the cores far apart,
+/// slots that have lines of their own are received faster in turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones,
+/// with their payloads, 1.3 times as fast near and 1.15 times far. Smaller ones, and those that straddle lines, are slower in turn.
 const fn turn(shape: Shape) -> Turn {
     if shape.is_medium() {
         Turn::Payload
@@ -383,17 +379,6 @@ fn margin(slots: u64) -> u64 {
 struct Run<'a> {
     reader: &'a mut Reader,
     received: usize,
-}
-
-impl Run<'_> {
-    /// Receives the next message of the run from `slot`, and a zero, if it is there.
-    #[inline(always)]
-    fn receive<R>(&mut self, slot: &[AtomicU64], shape: Shape, turn: Turn, take: impl FnOnce(&[AtomicU64]) -> R) -> Option<(R, usize)> {
-        let sequence = self.reader.cursor + self.received as u64;
-        let taken = read_in_turn(slot, shape.mark, sequence, turn, take).ok()?;
-        self.received += 1;
-        Some(taken)
-    }
 }
 
 impl Drop for Run<'_> {

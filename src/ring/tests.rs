@@ -15,8 +15,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(slots: usize) -> Self {
-        let geometry =
-            Geometry::plan(Kind::Fixed, Sizes { payload_bytes: 8, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
+        Self::sized(8, slots)
+    }
+
+    fn sized(payload_bytes: usize, slots: usize) -> Self {
+        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
         Self { words: zeroed(geometry.end_word()), geometry }
     }
 
@@ -31,7 +34,7 @@ impl Fixture {
                 body[0].store(value, Ordering::Relaxed);
                 Ok(())
             };
-            writer.publish(&self.words, 0, |next| self.look(next), fill, || ()).unwrap();
+            writer.publish(&self.words, self.geometry.shape().mark, |next| self.look(next), fill, || ()).unwrap();
         }
     }
 
@@ -104,6 +107,35 @@ fn messages_come_in_order_over_many_laps() {
             assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
         }
         assert_eq!((reader.received(), reader.lost(), reader.cursor()), (50, 0, 50));
+    }
+}
+
+/// A processor takes only one of the ways.
+#[test]
+fn messages_are_the_same_in_turn_and_out_of_it() {
+    for (bytes, in_turn) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(|bytes| [(bytes, false), (bytes, true)]) {
+        let ring = Fixture::sized(bytes, 7);
+        let mut writer = ring.writer();
+        let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+        reader.in_turn = in_turn;
+        for round in 0..20 {
+            let expected: Vec<u64> = (round * 5..round * 5 + 5).map(|sequence| sequence * 10).collect();
+            ring.publish(&mut writer, 5);
+            let mut received = Vec::new();
+            while received.len() < 5 {
+                if round % 2 == 0 {
+                    received.push(ring.recv(&mut reader).unwrap());
+                } else {
+                    // As far as the lap goes.
+                    let take = |_: &mut Vec<u64>, body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
+                    let read =
+                        reader.read_run(&ring.words, ring.geometry.shape(), 0.., &mut received, take, |to, _: u64, value| to.push(value));
+                    assert!(read > 0);
+                }
+            }
+            assert_eq!(received, expected, "{bytes} bytes, in turn: {in_turn}");
+            assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+        }
     }
 }
 

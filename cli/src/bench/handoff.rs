@@ -3,6 +3,9 @@
 //! Two processes on two CPUs bounce one cache line with plain loads and stores, one shared line and no other traffic; the hand-off is half
 //! of that round trip. No message can be faster, so a figure in hand-offs says what the protocol adds. Virtual CPUs move and clocks change,
 //! so a hand-off counts only beside what was measured in the same millisecond: measurements alternate with it in short rounds.
+//!
+//! A ring has a line for each message, and so for each direction another. That can take twice as long, on processors that hand a line over for writing when it
+//! is read: the line that comes back is there already, another has to be fetched first. [`HandOff::lead_apart`] measures that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,13 +18,19 @@ use super::spin::{Check, until};
 /// Round trips of one round.
 pub const TRIPS: u32 = 1000;
 
+/// Words of the page: of the line that goes to and fro, and of those that go one way each.
+const SHARED: usize = 0;
+const OUT: usize = 1;
+const BACK: usize = 2;
+
 /// One side of a cache line that two processes bounce.
 #[derive(Debug)]
 pub struct HandOff {
-    /// Of which one line is used.
     page: Page,
     /// What the line holds when nothing is under way.
     turn: u64,
+    /// What the other two hold then.
+    trip: u64,
 }
 
 impl HandOff {
@@ -31,7 +40,7 @@ impl HandOff {
     ///
     /// When the name is taken or there is no space.
     pub fn create(name: &str) -> Result<Self> {
-        Ok(Self { page: Page::create(name)?, turn: 0 })
+        Ok(Self { page: Page::create(name)?, turn: 0, trip: 0 })
     }
 
     /// Opens the line that the other process created.
@@ -40,7 +49,7 @@ impl HandOff {
     ///
     /// When it is not there.
     pub fn open(name: &str) -> Result<Self> {
-        Ok(Self { page: Page::open(name)?, turn: 0 })
+        Ok(Self { page: Page::open(name)?, turn: 0, trip: 0 })
     }
 
     /// Sends the line to and fro so many times, and returns the nanoseconds of one way.
@@ -70,6 +79,41 @@ impl HandOff {
         Ok(())
     }
 
+    /// As [`Self::lead`], with a line for each direction.
+    ///
+    /// # Errors
+    ///
+    /// Those of `check`.
+    pub fn lead_apart(&mut self, trips: u32, check: &mut Check<'_>) -> Result<f64> {
+        let start = Instant::now();
+        for _ in 0..trips {
+            self.trip += 1;
+            // Relaxed, here and below: as in `pass`.
+            self.page.word(OUT).store(self.trip, Ordering::Relaxed);
+            self.await_trip(BACK, check)?;
+        }
+        Ok(one_way_ns(start.elapsed(), trips))
+    }
+
+    /// The other side of [`Self::lead_apart`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `check`.
+    pub fn follow_apart(&mut self, trips: u32, check: &mut Check<'_>) -> Result<()> {
+        for _ in 0..trips {
+            self.trip += 1;
+            self.await_trip(OUT, check)?;
+            self.page.word(BACK).store(self.trip, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn await_trip(&self, word: usize, check: &mut Check<'_>) -> Result<()> {
+        let line = self.page.word(word);
+        until(check, || Ok(line.load(Ordering::Relaxed) == self.trip))
+    }
+
     /// Gives the line to the other side.
     pub fn pass(&mut self) {
         self.turn += 1;
@@ -91,7 +135,7 @@ impl HandOff {
     }
 
     fn line(&self) -> &AtomicU64 {
-        self.page.word(0)
+        self.page.word(SHARED)
     }
 }
 
@@ -112,11 +156,16 @@ mod tests {
         let mut lead = HandOff::create(&name).unwrap();
         let other = thread::spawn({
             let name = name.clone();
-            move || HandOff::open(&name).unwrap().follow(3, &mut || Ok(())).unwrap()
+            move || {
+                let mut follow = HandOff::open(&name).unwrap();
+                follow.follow(3, &mut || Ok(())).unwrap();
+                follow.follow_apart(4, &mut || Ok(())).unwrap();
+            }
         });
         assert!(lead.lead(3, &mut || Ok(())).unwrap() > 0.0);
+        assert!(lead.lead_apart(4, &mut || Ok(())).unwrap() > 0.0);
         other.join().unwrap();
-        assert_eq!(lead.line().load(Ordering::Relaxed), 6);
+        assert_eq!([SHARED, OUT, BACK].map(|word| lead.page.word(word).load(Ordering::Relaxed)), [6, 4, 4]);
         assert!(HandOff::create(&name).is_err(), "the name is taken");
         drop(lead);
         assert!(HandOff::open(&name).is_err(), "dropping the creator unlinks the name");

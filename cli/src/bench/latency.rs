@@ -32,7 +32,8 @@ Examples:
 
 Messages of 8 and 48 bytes are typed, [u64; 1] and [u64; 6], and checked word by word; others
 are bytes, copied out whole and checked at both ends. The floor is the hand-off: half the
-round trip of one cache line that the same two processes bounce in between.";
+round trip of one cache line that the same two processes bounce in between. A ring has another
+line for each direction; what two bare ones take is told too.";
 
 /// Rounds that are played but not counted, until caches and clocks have settled.
 const WARM_UP: u32 = 20;
@@ -80,6 +81,9 @@ pub struct Row {
     p999_ns: f64,
     /// Median of the hand-off, one way.
     floor_ns: f64,
+    /// Median of the same with a line for each direction. Not among the fields that are published.
+    #[serde(skip)]
+    apart_ns: f64,
     /// Median over the rounds.
     ratio_to_floor: f64,
     ratio_q1: f64,
@@ -137,10 +141,12 @@ fn lead(task: &Task, peer: &mut Peer<'_>) -> Result<Row> {
     let bar = Bar::new(&format!("latency {} {} B", task.engine, task.payload_bytes), 2 * u64::from(task.rounds));
     let (hand_off, mut check) = peer.parts();
     let mut floors = Vec::new();
+    let mut apart = Vec::new();
     let mut ratios = Vec::new();
     for _ in 0..task.rounds {
         check()?;
         let floor = hand_off.lead(TRIPS, &mut check)?;
+        apart.push(hand_off.lead_apart(TRIPS, &mut check)?);
         let start = Instant::now();
         rally.lead(task.trips, &mut check)?;
         let one_way = one_way_ns(start.elapsed(), task.trips);
@@ -177,6 +183,7 @@ fn lead(task: &Task, peer: &mut Peer<'_>) -> Result<Row> {
         p99_ns: one_way(0.99),
         p999_ns: one_way(0.999),
         floor_ns: Quartiles::of(floors.drain(settled..)).median,
+        apart_ns: Quartiles::of(apart.drain(settled..)).median,
         ratio_to_floor: ratio.median,
         ratio_q1: ratio.q1,
         ratio_q3: ratio.q3,
@@ -193,6 +200,7 @@ pub fn follow(task: &Task, desk: &mut Desk<'_>) -> Result<u64> {
     desk.ready()?;
     for _ in 0..task.rounds {
         desk.hand_off.follow(TRIPS, desk.check)?;
+        desk.hand_off.follow_apart(TRIPS, desk.check)?;
         rally.follow(task.trips, desk.check)?;
     }
     for _ in 0..task.rounds {
