@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn copies_of_every_length_arrive_and_touch_nothing_else() {
         for granularity in granularities() {
-            for bytes in (0..700usize).chain([4095, 4096, 4097, 70_001]) {
+            for bytes in (0..700usize).chain([4095, 4096, 4097, 8191, 8192, 8193, 70_001]) {
                 let shared = zeroed(bytes.div_ceil(WORD) + 16);
                 let source = pattern(bytes);
                 store(granularity, &shared, &source);
