@@ -650,7 +650,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         !self.reader.must_wait(words) || self.reader.ended(words).is_some() || self.registration.is_ordered()
     }
 
-    /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody rings, once that has [settled](crate::wait::Settled). It must look once more.
+    /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody rings, once that has [settled](crate::wait::Settled).
+    /// It must look once more.
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
         self.bell().map_or_else(|| (peek(self.shared.bell()), false), |bell| bell.prepare())

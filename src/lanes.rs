@@ -70,7 +70,7 @@ pub struct Removed<M: Message + ?Sized, R: Registration = Free> {
 /// [`Merge`] says, or that of the messages' timestamps ([`Lanes::by_timestamp`]). Losses and ends are reported for the lane that they are in.
 ///
 /// A thread that waits sleeps for all lanes at once, and is woken by any of them (`futex_waitv`; on kernels before 5.16 it looks at them every millisecond,
-/// and so it does if one of the consumers is a free one of a ring that was opened read-only, or if there are more than 128 lanes).
+/// and so it does if one of the consumers cannot be woken, as a free one of a ring that was opened read-only, or if there are more than 128 lanes).
 ///
 /// Under [`OnLag::Stay`](crate::OnLag::Stay) a lane repeats its loss; take it out of the merge ([`Lanes::remove`]) to seek.
 ///

@@ -13,8 +13,6 @@ pub(crate) mod futex;
 mod waiter;
 
 pub use cancel::Canceller;
-#[cfg(all(test, feature = "async"))]
-pub(crate) use waiter::SETTLED;
 #[cfg(feature = "async")]
 pub(crate) use waiter::Settled;
 pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, LOOKS, Roused, Waiter, look};

@@ -12,8 +12,8 @@
 //!                                                wake all that sleep on the word
 //! ```
 //!
-//! (A) and (B), if that is a fence, order, on each side, the store before the load: at least one of the two sees the other's store. Either the sleeper finds
-//! what it waits for, or the waker finds the bit. The word changes before the waker wakes, so a sleeper that has raised the bit
+//! Where (B) is a fence, (A) and (B) order on each side the store before the load: at least one of the two sees the other's store. Either the
+//! sleeper finds what it waits for, or the waker finds the bit. The word changes before the waker wakes, so a sleeper that has raised the bit
 //! and is not asleep yet finds another word than it expects, and does not fall asleep.
 //!
 //! There may be any number of sleepers and wakers. The bit is a bit and not a count of sleepers, so:
@@ -24,11 +24,13 @@
 //!   sleep at most, and for a ring's consumers also the next producer that opens it, which wakes whoever sleeps there, asked or not.
 //! * **The count wraps around**: a sleeper that is stopped between (1) and its sleep for exactly 2^31 rings, or a multiple, falls asleep
 //!   although the bell has rung. As each ring needs a sleeper that raises the bit and a system call that wakes it, that is ten minutes of
-//!   a bell that does nothing else; and again the sleep is bounded. (A task may be stopped between two waits: it would not look on, see below.)
+//!   a bell that does nothing else; and again the sleep is bounded. So is that of a task which waits again after as many, and takes
+//!   its bit for one that has been up ever since ([`Settled`](crate::wait::Settled)).
 //!
 //! # The light barrier: time
-//! (B) stands in each publication, and a fence costs several of those. So what wakers execute is light: it keeps the compiler, and only that, from moving the
-//! load ahead of the stores. The sleeper makes up for it: behind (A) it looks on until the bit has been up for twenty microseconds, and only then sleeps.
+//! (B) stands in each publication, and a fence costs several of those. So what wakers execute is light: it keeps the compiler, and only that, from
+//! moving the load ahead of the stores. The sleeper makes up for it: behind (A) it looks on until the bit has been up for twenty microseconds, and only
+//! then sleeps.
 //!
 //! A waker that has not seen the bit has loaded it before that time. Its store comes before the load in the program, though the processor may
 //! execute them the other way round: by as much as it looks ahead, less than a microsecond, as an interrupt discards what has not retired. Then the
@@ -37,8 +39,8 @@
 //! time". Measured on x86-64, a message was visible at most 1.7 microseconds behind the bit that its waker had missed, with the store buffer full of
 //! lines that another core had written, and 11 behind a hundred streaming stores; this crate has none, but a program may have some ahead of
 //! a message. Between sockets, behind stores to devices, and on aarch64 nothing was measured. Were it ever longer, the message would be found with the
-//! next one, or when the sleeper looks whether the other side is alive: first after 10 milliseconds, later 80 for a consumer, and always for a task, and
-//! 20 for a producer that waits for room.
+//! next one, or when the sleeper looks whether the other side is alive: a thread first after 10 milliseconds, and later after 80, or 20 for a producer
+//! that waits for room; a task after 80.
 //!
 //! The kernel's own means, a barrier on every core that runs a registered process (`membarrier`, global expedited), misses cores: see `docs/design.md`.
 

@@ -77,7 +77,7 @@ pub struct Reader {
     tombstones: u64,
     /// The producer overwrites nothing from here on that this reader has not read.
     protected: u64,
-    /// Whether this processor is kept from loading ahead; the same comes of it.
+    /// Whether this processor is kept from loading ahead. What is received is the same.
     pub(super) in_turn: bool,
 }
 
@@ -134,8 +134,7 @@ impl Reader {
     #[allow(clippy::redundant_closure)]
     pub fn try_read<R>(&mut self, words: &[AtomicU64], shape: Shape, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
         loop {
-            let turn = if self.in_turn { turn(shape) } else { Turn::Any };
-            match read_in_turn(self.place.slot(words), shape.mark, self.cursor, turn, |body| take(body)) {
+            match read_in_turn(self.place.slot(words), shape.mark, self.cursor, self.turn(shape), |body| take(body)) {
                 Ok((taken, zero)) => {
                     self.place.move_by(zero);
                     return Ok(self.received_one(taken));
@@ -144,6 +143,22 @@ impl Reader {
                 Err(Miss::Lapped) => return Err(TryRecvError::Lagged(self.lapped(words))),
                 Err(Miss::Tombstone) => self.go_over(),
             }
+        }
+    }
+
+    /// What to keep the processor from loading ahead where messages are received one by one. On Zen 5 with the cores far apart, slots that have lines of
+    /// their own are received faster in turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones, with their payloads, 1.3
+    /// times as fast near and 1.15 times far. Smaller ones, and those that straddle lines, are slower in turn.
+    #[inline(always)]
+    fn turn(&self, shape: Shape) -> Turn {
+        if !self.in_turn {
+            Turn::Any
+        } else if shape.is_medium() {
+            Turn::Payload
+        } else if shape.is_lines() {
+            Turn::Slot
+        } else {
+            Turn::Any
         }
     }
 
@@ -179,7 +194,7 @@ impl Reader {
         take: impl Fn(&mut C, &[AtomicU64]) -> R,
         accept: impl Fn(&mut C, L, R),
     ) -> usize {
-        // Medium ones are a fifteenth faster for this, and slower for `Turn::Payload`. Small ones come faster than stamp after stamp can be followed.
+        // Medium ones are a fifteenth faster for this, on Zen 5, and slower for `Turn::Payload`.
         let fences = self.in_turn && shape.is_medium();
         let slots = self.place.rest_of_lap(words).chunks_exact(shape.stride);
         let mut run = Run { received: 0, reader: self };
@@ -354,19 +369,6 @@ impl Reader {
         self.lost += lost;
         self.go_to(self.cursor + lost);
         lost
-    }
-}
-
-/// What to keep the processor from loading ahead where messages are received one by one, if [that makes it faster](is_faster_in_turn). With the cores far apart,
-/// slots that have lines of their own are received faster in turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones,
-/// with their payloads, 1.3 times as fast near and 1.15 times far. Smaller ones, and those that straddle lines, are slower in turn.
-const fn turn(shape: Shape) -> Turn {
-    if shape.is_medium() {
-        Turn::Payload
-    } else if shape.is_lines() {
-        Turn::Slot
-    } else {
-        Turn::Any
     }
 }
 

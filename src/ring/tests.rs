@@ -110,7 +110,7 @@ fn messages_come_in_order_over_many_laps() {
     }
 }
 
-/// A processor takes only one of the ways.
+/// A processor takes only one of the ways, so both are forced here.
 #[test]
 fn messages_are_the_same_in_turn_and_out_of_it() {
     for (bytes, in_turn) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(|bytes| [(bytes, false), (bytes, true)]) {

@@ -21,15 +21,16 @@ const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// The first time that a wait is interrupted for a look at the other side's life; each is twice the one before, for those who sleep.
 const FIRST_CHECK: Duration = Duration::from_millis(10);
 /// Longest time between two of these looks of one who waits for something to do. A death must be noticed within a tenth of a second, and an idle
-/// sleeper must not use a thousandth of the processor: each look costs it some thirty to seventy microseconds, wake-up and all.
+/// sleeper must not use a thousandth of the processor: each look costs it some thirty to a hundred microseconds, wake-up and all, by the host.
 pub(crate) const IDLE_CHECK: Duration = Duration::from_millis(80);
 /// Longest time between two of these looks of one who is held up: it has work to do, and whoever holds it up may be dead.
 pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
 /// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
 /// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
-/// [`bell`](crate::ring::bell). Two microseconds were the longest that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty to forty.
-pub(crate) const SETTLED: Duration = Duration::from_micros(20);
+/// [`bell`](crate::ring::bell). Two microseconds were the longest that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty
+/// to forty.
+pub(super) const SETTLED: Duration = Duration::from_micros(20);
 
 /// What a wait ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +238,7 @@ impl Waiting<'_> {
 }
 
 /// What bells were whose bits have been up for long enough: those who ring them see the bit, or have been seen.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settled<T>(Option<T>);
 
 impl<T: PartialEq + Clone> Settled<T> {

@@ -5,7 +5,7 @@ use crate::bench::output::{bytes, nanoseconds, table};
 
 /// One line per row, and what it means.
 pub fn of(rows: &[Row]) -> String {
-    let mut lines = table(["engine", "payload", "p50", "p99", "p99.9", "floor", "apart", "one way / floor", "quartiles"]);
+    let mut lines = table(["engine", "payload", "p50", "p99", "p99.9", "floor", "one way / floor", "quartiles", "/ apart"]);
     for row in rows {
         lines.add_row([
             row.engine.to_string(),
@@ -14,14 +14,14 @@ pub fn of(rows: &[Row]) -> String {
             nanoseconds(row.p99_ns),
             nanoseconds(row.p999_ns),
             nanoseconds(row.floor_ns),
-            nanoseconds(row.apart_ns),
             format!("{:.2}", row.ratio_to_floor),
             format!("{:.2} - {:.2}", row.ratio_q1, row.ratio_q3),
+            format!("{:.2}", row.ratio_to_apart),
         ]);
     }
     format!(
         "{lines}\none way = half of a round trip between two pinned processes; floor = a bare cache line, in the same rounds;\n\
          apart = two bare lines, one for each direction, as a ring has them: on some processors twice as slow.\n\
-         Percentiles include two looks at the clock per round trip; the ratio does not.\n"
+         Percentiles include two looks at the clock per round trip; the ratios do not.\n"
     )
 }
