@@ -59,8 +59,8 @@ pub enum Barrier {
     Full,
 }
 
-/// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look once more before it does, and, for wakers whose barrier
-/// is light, when that has been up for long enough.
+/// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look once more before it does, and, for wakers
+/// whose barrier is light, when the bit has been up for long enough.
 pub fn raise(word: &AtomicU64) -> u32 {
     // Relaxed: ordered before the look that follows by the fence.
     let raised = word.fetch_or(ASLEEP, Ordering::Relaxed) | ASLEEP;

@@ -294,8 +294,10 @@ fn who_raises_a_bit_lets_it_settle() {
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     let mut waiting = waiter.start(None);
     // The last look before the second sleep, as the bell keeps it from the first; the last that found the bit down; and how many have found it up.
-    let (mut last, mut down, mut up) = (Instant::now(), Instant::now(), 0);
+    let started = Instant::now();
+    let (mut last, mut down, mut up) = (started, started, 0);
     while waiter.sleeps() < 2 {
+        assert!(started.elapsed() < PATIENCE, "it never sleeps");
         let look = || {
             if waiter.sleeps() < 2 {
                 last = Instant::now();
@@ -308,6 +310,7 @@ fn who_raises_a_bit_lets_it_settle() {
         };
         assert_eq!(waiting.until(&raise(&word), look), Roused::Check);
     }
+    assert!(bell::is_raised(&word, Barrier::Full), "it can be woken");
     assert!(up > 3 && last - down >= SETTLED, "the bit was up for {:?}, in {up} looks", last - down);
     // It has been up ever since: there is the look behind the last sleep, and the one before the next; to let it settle takes `LOOKS` at least.
     let mut looks = 0;
