@@ -15,7 +15,7 @@ use crate::message::{Message, fixed_payload, variable_payload};
 use crate::open::Shared;
 use crate::ring;
 use crate::ring::bell::Barrier;
-use crate::room::{Full, room, room_at_last};
+use crate::room::{Full, room, room_ahead, room_at_last};
 use crate::standing::{Several, Sole, Standing};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{HELD_UP_CHECK, Patience, WaitStrategy, Waiter, wake_sleepers};
@@ -142,7 +142,9 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         let Self { standing, shared, waiter, evict_after, bell, .. } = self;
         let words = shared.words();
         let room = |next| room(shared, waiter, next, *evict_after);
-        standing.publish(words, M::shape(&shared.header.geometry).mark, room, fill, || wake(words, *bell))
+        let sequence = standing.publish(words, M::shape(&shared.header.geometry).mark, room, fill, || wake(words, *bell))?;
+        standing.look_ahead(|next| room_ahead(shared, next));
+        Ok(sequence)
     }
 
     /// Tells all consumers that no message will follow. They receive what has been published before they see it.
@@ -155,6 +157,15 @@ impl<M: Message + ?Sized> Producer<M> {
     /// Sequence of the message that will be published next.
     pub fn next_sequence(&self) -> u64 {
         self.standing.writer.next()
+    }
+
+    /// What comes behind the messages of a batch.
+    #[inline(always)]
+    fn end_batch(&mut self) {
+        let Self { standing, shared, bell, .. } = self;
+        standing.writer.count(shared.words());
+        wake(shared.words(), *bell);
+        standing.writer.look_ahead(|next| room_ahead(shared, next));
     }
 }
 
@@ -221,8 +232,7 @@ impl<T: Pod> Producer<T> {
             let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
             let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill::<T, _>);
         }
-        standing.writer.count(shared.words());
-        wake(self.shared.words(), self.bell);
+        self.end_batch();
         first..self.next_sequence()
     }
 }
@@ -331,8 +341,7 @@ impl Producer<[u8]> {
             let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill);
         }
         drop(messages);
-        self.standing.writer.count(self.shared.words());
-        wake(self.shared.words(), self.bell);
+        self.end_batch();
         refused.map(|()| first..self.next_sequence())
     }
 }

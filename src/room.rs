@@ -32,6 +32,13 @@ impl std::error::Error for Full {}
 // These get what they need by value, and no reference into the producer: so the compiler can keep the producer's state in
 // registers from one message to the next, though they may be called in between.
 
+/// Up to where messages from `next` on may be written, if that can be said without waiting. Panics for nobody: it comes behind a message.
+#[cold]
+#[inline(never)]
+pub(crate) fn room_ahead(shared: &Shared, next: u64) -> Option<u64> {
+    if shared.is_inherited() { None } else { ring::look(shared.words(), &shared.header.geometry, next).ok() }
+}
+
 /// As [`room`], however long it takes.
 #[cold]
 #[inline(never)]

@@ -68,6 +68,8 @@ pub(crate) mod private {
             fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
             wake: impl FnOnce(),
         ) -> Result<u64, E>;
+        /// Behind a message, does by `look` what the next ones would have to wait for, if it is due; see [`Writer::look_ahead`].
+        fn look_ahead(&mut self, look: impl FnOnce(u64) -> Option<u64>);
         /// Sequence of the next message, if nobody else is faster.
         fn next(&self, words: &[AtomicU64]) -> u64;
         /// Says that no message will follow, if that is so.
@@ -94,6 +96,11 @@ impl Write for Sole {
         wake: impl FnOnce(),
     ) -> Result<u64, E> {
         self.writer.publish(words, mark, room, fill, wake)
+    }
+
+    #[inline(always)]
+    fn look_ahead(&mut self, look: impl FnOnce(u64) -> Option<u64>) {
+        self.writer.look_ahead(look);
     }
 
     fn next(&self, _: &[AtomicU64]) -> u64 {
@@ -175,6 +182,9 @@ impl Write for Several {
         let mut around = Around { room, desk: &self.desk, backoff: Backoff::new() };
         self.member.publish(words, mark, &mut around, |body, _| fill(body), wake)
     }
+
+    /// They look before they claim.
+    fn look_ahead(&mut self, _: impl FnOnce(u64) -> Option<u64>) {}
 
     fn next(&self, words: &[AtomicU64]) -> u64 {
         ring::head(words)

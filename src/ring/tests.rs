@@ -1,5 +1,7 @@
 //! The protocol over heap memory, one thread: every rule that needs no interleaving.
 
+mod ahead;
+
 use std::cell::RefCell;
 
 use super::*;
@@ -36,6 +38,10 @@ impl Fixture {
             };
             writer.publish(&self.words, self.geometry.shape().mark, |next| self.look(next), fill, || ()).unwrap();
         }
+    }
+
+    fn table(&self) -> &[AtomicU64] {
+        table(&self.words, &self.geometry)
     }
 
     fn look(&self, next: u64) -> Result<u64, Blocker> {
@@ -273,7 +279,7 @@ fn corrupt_words_never_overflow_or_loop() {
 
 /// Registers a consumer in row `index`.
 fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
-    let table = table(&ring.words, &ring.geometry);
+    let table = ring.table();
     let Joined { row, first, .. } =
         Row::join(&ring.words, table, index, Joiner { name: "a name", pid: 7, gating, start, checkpoint: None });
     (row, first)
@@ -284,7 +290,7 @@ fn the_gate_stops_the_writer_a_lap_ahead_of_the_slowest() {
     let ring = Fixture::new(4);
     let mut writer = ring.writer();
     ring.publish(&mut writer, 3);
-    let table = table(&ring.words, &ring.geometry);
+    let table = ring.table();
     let (slow, first) = join(&ring, 1, true, None);
     let (fast, _) = join(&ring, 2, true, None);
     let (free, _) = join(&ring, 0, false, None);
@@ -306,7 +312,7 @@ fn the_gate_stops_the_writer_a_lap_ahead_of_the_slowest() {
 #[test]
 fn a_late_eviction_does_not_hit_the_next_owner_of_the_row() {
     let ring = Fixture::new(4);
-    let table = table(&ring.words, &ring.geometry);
+    let table = ring.table();
     let mut writer = ring.writer();
     let (first, _) = join(&ring, 0, true, None);
     ring.publish(&mut writer, 4);

@@ -11,6 +11,10 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Writer {
     /// Nothing at or beyond it is written before the next look at the reader table.
     limit: u64,
+    /// Behind the message before it is a good time for that look.
+    due: u64,
+    /// So many messages before the limit, if that leaves any.
+    ahead: u64,
     /// Sequence of the next message.
     next: u64,
     /// Where its slot is.
@@ -27,6 +31,9 @@ const GROUP_BYTES: usize = 64 << 10;
 const LARGE_GROUP: usize = 16;
 /// So many bytes of slots are worth fetching at once: they are still there when they are written.
 const FETCHED_BYTES: usize = 16 << 10;
+/// The look at the reader table is due when this part of a ring is left before the limit: so who gates need not stand right behind the producer for
+/// the look to come to more.
+const AHEAD_PART: u64 = 16;
 /// A group is at most this part of the ring, so that consumers have something to read meanwhile.
 const GROUP_PART: usize = 4;
 
@@ -62,7 +69,8 @@ impl Writer {
             _ if is_large => 0,
             stride => (FETCHED_BYTES / (stride * WORD)).min(group),
         };
-        Self { limit: 0, next, place: Place::of(&geometry, next), group, fetched }
+        let ahead = geometry.slots as u64 / AHEAD_PART;
+        Self { limit: 0, due: u64::MAX, ahead, next, place: Place::of(&geometry, next), group, fetched }
     }
 
     /// Sequence of the next message.
@@ -91,7 +99,8 @@ impl Writer {
         let sequence = self.next;
         let slot = self.place.slot(words);
         if sequence >= self.limit {
-            self.limit = room(sequence)?;
+            let limit = room(sequence)?;
+            self.allow(limit);
         }
         slot::write(slot, mark, sequence, fill)?;
         let following = self.place.following();
@@ -123,7 +132,8 @@ impl Writer {
     ) -> Result<(), E> {
         let first = self.next;
         if first >= self.limit {
-            self.limit = room(first)?;
+            let limit = room(first)?;
+            self.allow(limit);
         }
         let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX).min(self.group);
         let mut rest = self.place.next_slots(words, most);
@@ -151,6 +161,26 @@ impl Writer {
     #[inline(always)]
     pub fn next_slots<'a>(&self, words: &'a [AtomicU64], messages: usize) -> &'a [AtomicU64] {
         self.place.next_slots(words, messages.min(self.fetched))
+    }
+
+    /// Behind a message that is on its way, looks at the reader table ahead of time, if that is due: the next messages need not wait for it. `look` does
+    /// [what it is called](look) with the sequence of the next message, and does not wait; if it comes to nothing, the matter is left to the limit.
+    #[inline(always)]
+    pub fn look_ahead(&mut self, look: impl FnOnce(u64) -> Option<u64>) {
+        if self.next >= self.due {
+            match look(self.next) {
+                Some(limit) => self.allow(limit),
+                None => self.due = u64::MAX,
+            }
+        }
+    }
+
+    /// Notes a new limit.
+    fn allow(&mut self, limit: u64) {
+        self.limit = limit;
+        let due = limit.saturating_sub(self.ahead);
+        // Not with each message while the slowest consumer is nearly a lap behind.
+        self.due = if due > self.next { due } else { u64::MAX };
     }
 
     /// Moves the head behind all messages written.
