@@ -42,8 +42,10 @@ mod bulk {
 
     pub(super) fn wait_for_loads() {}
 
-    pub(super) fn is_faster_in_turn() -> bool {
-        false
+    pub(super) fn fetch_for_reading(_source: *const u8, _lines: usize) {}
+
+    pub(super) fn pace() -> super::Pace {
+        super::Pace::Plain
     }
 }
 
@@ -105,9 +107,35 @@ pub fn fetch_for_writing(shared: &[AtomicU64]) {
     bulk::fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
 }
 
-/// Whether this processor's guesses about what comes next make a consumer slower: see [`Turn`](crate::slot::Turn).
-pub fn is_faster_in_turn() -> bool {
-    bulk::is_faster_in_turn()
+/// Asks for `lines` lines from `distance` words behind the start of `slot` on, wherever that is. Only a hint.
+#[inline(always)]
+pub fn fetch_for_reading(slot: &[AtomicU64], distance: usize, lines: usize) {
+    bulk::fetch_for_reading(slot.as_ptr().wrapping_add(distance).cast::<u8>(), lines);
+}
+
+/// Whether `slot` begins where a line does.
+#[inline(always)]
+pub fn begins_line(slot: &[AtomicU64]) -> bool {
+    slot.as_ptr().addr() % (LINE * WORD) == 0
+}
+
+/// How a consumer best reads one message after the other, which depends on the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code)] // each target has some of them
+pub enum Pace {
+    /// Kept from guessing what comes next: see [`Turn`](crate::slot::Turn).
+    InTurn,
+    /// Told what comes next, when that is known to be there: see `ring::ahead`.
+    Ahead,
+    /// As it likes.
+    Plain,
+}
+
+impl Pace {
+    /// What has been measured to be best where we run.
+    pub fn of_this_processor() -> Self {
+        bulk::pace()
+    }
 }
 
 /// Keeps the processor from loading what comes behind before all that comes ahead has been loaded, where we have measured that it helps. No part of any

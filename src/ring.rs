@@ -3,6 +3,7 @@
 //! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped segment, over
 //! heap memory in unit tests, and over loom's atomics in the models.
 
+mod ahead;
 pub mod bell;
 pub mod crew;
 mod gate;

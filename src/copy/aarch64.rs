@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 
-use super::Reach;
+use super::{Pace, Reach};
 
 /// Nothing: nobody has measured yet what it does there.
 pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
@@ -10,9 +10,12 @@ pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
 /// Nothing, for the same reason.
 pub(super) fn wait_for_loads() {}
 
+/// Nothing, for the same reason.
+pub(super) fn fetch_for_reading(_source: *const u8, _lines: usize) {}
+
 /// Not measured.
-pub(super) fn is_faster_in_turn() -> bool {
-    false
+pub(super) fn pace() -> Pace {
+    Pace::Plain
 }
 
 /// Copies `bytes` bytes out of a slot.

@@ -5,7 +5,7 @@ use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __m128i};
 use std::sync::OnceLock;
 
-use super::{PAIR, Reach};
+use super::{PAIR, Pace, Reach};
 use crate::sync::AtomicU64;
 
 /// Bytes of one round of the vector loop; shorter copies have code of their own.
@@ -135,9 +135,21 @@ pub(super) fn fetch_for_writing(destination: *mut u8, bytes: usize) {
     }
 }
 
-/// On processors of AMD, by measurement on Zen 5. Those of Intel, measured on Granite Rapids, are up to twice as fast out of turn.
-pub(super) fn is_faster_in_turn() -> bool {
-    is_amd()
+/// Asks for lines that will be read soon.
+#[inline(always)]
+pub(super) fn fetch_for_reading(source: *const u8, lines: usize) {
+    for line in 0..lines {
+        // SAFETY: as in `fetch_for_writing`.
+        unsafe {
+            asm!("prefetcht0 [{}]", in(reg) source.wrapping_add(line * LINE), options(nostack, preserves_flags, readonly));
+        }
+    }
+}
+
+/// In turn on processors of AMD, by measurement on Zen 5. Those of Intel, measured on Granite Rapids, are up to twice as fast out of turn, and up to twice as
+/// fast again when told what comes next; nobody has measured yet what that does on AMD's.
+pub(super) fn pace() -> Pace {
+    if is_amd() { Pace::InTurn } else { Pace::Ahead }
 }
 
 fn is_amd() -> bool {

@@ -1,7 +1,8 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::copy::{is_faster_in_turn, wait_for_loads};
+use crate::copy::{Pace, wait_for_loads};
 use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape};
+use crate::ring::ahead::Ahead;
 use crate::ring::{crew, head};
 use crate::slot::{Miss, Turn, is_pending, read, read_in_turn};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -78,7 +79,8 @@ pub struct Reader {
     /// The producer overwrites nothing from here on that this reader has not read.
     protected: u64,
     /// Whether this processor is kept from loading ahead. What is received is the same.
-    pub(super) in_turn: bool,
+    in_turn: bool,
+    ahead: Ahead,
 }
 
 /// A producer that laps a jump to the newest message this many times is given up on, to bound the call.
@@ -87,6 +89,11 @@ const LATEST_TRIES: usize = 64;
 impl Reader {
     /// A reader that starts at `start`.
     pub fn new(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag) -> Self {
+        Self::with_pace(words, geometry, start, on_lag, Pace::of_this_processor())
+    }
+
+    /// The same, whatever the processor.
+    pub(super) fn with_pace(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag, pace: Pace) -> Self {
         let mut reader = Self {
             geometry,
             on_lag,
@@ -97,7 +104,8 @@ impl Reader {
             skipped: 0,
             tombstones: 0,
             protected: u64::MAX,
-            in_turn: is_faster_in_turn(),
+            in_turn: pace == Pace::InTurn,
+            ahead: if pace == Pace::Ahead { Ahead::of(&geometry) } else { Ahead::never() },
         };
         reader.seek(words, start);
         reader
@@ -133,9 +141,12 @@ impl Reader {
     #[inline(always)]
     #[allow(clippy::redundant_closure)]
     pub fn try_read<R>(&mut self, words: &[AtomicU64], shape: Shape, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+        self.ahead.look(words, &self.geometry, self.cursor);
         loop {
-            match read_in_turn(self.place.slot(words), shape.mark, self.cursor, self.turn(shape), |body| take(body)) {
+            let slot = self.place.slot(words);
+            match read_in_turn(slot, shape.mark, self.cursor, self.turn(shape), |body| take(body)) {
                 Ok((taken, zero)) => {
+                    self.ahead.fetch(slot, shape);
                     self.place.move_by(zero);
                     return Ok(self.received_one(taken));
                 }
@@ -199,7 +210,10 @@ impl Reader {
         let slots = self.place.rest_of_lap(words).chunks_exact(shape.stride);
         let mut run = Run { received: 0, reader: self };
         for (slot, landing) in slots.zip(landings) {
-            let sequence = run.reader.cursor + run.received as u64;
+            let Reader { cursor, ahead, geometry, .. } = &mut *run.reader;
+            let sequence = *cursor + run.received as u64;
+            ahead.look(words, geometry, sequence);
+            ahead.fetch(slot, shape);
             let take = |body: &[AtomicU64]| {
                 let taken = take(context, body);
                 // Here, so that nobody waits with an empty slot, and what the receiver does with the message goes on beside the next copy.
@@ -322,6 +336,7 @@ impl Reader {
         let sequence = sequence.min(MAX_SEQUENCE - 1);
         self.unreceived = sequence.wrapping_sub(self.received());
         self.cursor = sequence;
+        self.ahead.go_to(sequence);
         self.place = Place::of(&self.geometry, sequence);
     }
 

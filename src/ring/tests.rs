@@ -3,8 +3,10 @@
 mod ahead;
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::*;
+use crate::copy::Pace;
 use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE, Sizes};
 use crate::slot::is_ready;
 use crate::sync::zeroed;
@@ -118,12 +120,12 @@ fn messages_come_in_order_over_many_laps() {
 
 /// A processor takes only one of the ways, so both are forced here.
 #[test]
-fn messages_are_the_same_in_turn_and_out_of_it() {
-    for (bytes, in_turn) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(|bytes| [(bytes, false), (bytes, true)]) {
+fn messages_are_the_same_at_every_pace() {
+    let cases = |bytes| [(bytes, Pace::Plain), (bytes, Pace::InTurn), (bytes, Pace::Ahead)];
+    for (bytes, pace) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(cases) {
         let ring = Fixture::sized(bytes, 7);
         let mut writer = ring.writer();
-        let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
-        reader.in_turn = in_turn;
+        let mut reader = Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
         for round in 0..20 {
             let expected: Vec<u64> = (round * 5..round * 5 + 5).map(|sequence| sequence * 10).collect();
             ring.publish(&mut writer, 5);
@@ -139,7 +141,7 @@ fn messages_are_the_same_in_turn_and_out_of_it() {
                     assert!(read > 0);
                 }
             }
-            assert_eq!(received, expected, "{bytes} bytes, in turn: {in_turn}");
+            assert_eq!(received, expected, "{bytes} bytes, {pace:?}");
             assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
         }
     }
