@@ -375,3 +375,6 @@ impl<M: Message + ?Sized, S: Standing> Drop for Producer<M, S> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

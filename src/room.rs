@@ -32,7 +32,8 @@ impl std::error::Error for Full {}
 // These get what they need by value, and no reference into the producer: so the compiler can keep the producer's state in
 // registers from one message to the next, though they may be called in between.
 
-/// Up to where messages from `next` on may be written, if that can be said without waiting. Panics for nobody: it comes behind a message.
+/// Up to where messages from `next` on may be written, if that can be said without waiting. It comes behind a message, so it does not panic in a forked
+/// child: [`room`] does, at the limit.
 #[cold]
 #[inline(never)]
 pub(crate) fn room_ahead(shared: &Shared, next: u64) -> Option<u64> {

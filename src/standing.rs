@@ -183,7 +183,7 @@ impl Write for Several {
         self.member.publish(words, mark, &mut around, |body, _| fill(body), wake)
     }
 
-    /// They look before they claim.
+    /// Nothing: what a message of several producers waits for is the claim, whose line is fought over, and not the look.
     fn look_ahead(&mut self, _: impl FnOnce(u64) -> Option<u64>) {}
 
     fn next(&self, words: &[AtomicU64]) -> u64 {

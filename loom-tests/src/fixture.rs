@@ -234,6 +234,11 @@ impl Ring {
         ring::look(&self.words, &self.geometry, next)
     }
 
+    /// What producers do behind a message: a look ahead of time, if it is due.
+    pub fn look_ahead(&self, writer: &mut Writer) {
+        writer.look_ahead(|next| self.look(next).ok());
+    }
+
     /// Notes that the message with this sequence is about to be written.
     pub(crate) fn begin(&self, sequence: u64) {
         self.begun.fetch_max(sequence + 1, Ghostly);

@@ -46,7 +46,17 @@ fn joined(outcomes: &Outcomes, slots: usize, before: u64, during: u64, reads: us
     let ring = Ring::with_readers(slots, 1);
     let mut writer = ring.writer();
     ring.publish_each(&mut writer, before);
-    let publishing = publishing(&ring, writer, during, 1);
+    publish_beside(outcomes, &ring, publishing(&ring, writer, during, 1), [before, during], reads);
+}
+
+/// A consumer joins a ring with `before` messages while `during` more are published by that thread.
+fn publish_beside(
+    outcomes: &Outcomes,
+    ring: &Ring,
+    publishing: thread::JoinHandle<(Writer, u64)>,
+    [before, during]: [u64; 2],
+    reads: usize,
+) {
     let mut member = ring.join(0);
     let first = member.follower.reader.cursor();
     outcomes.saw(match first - before {
@@ -59,7 +69,7 @@ fn joined(outcomes: &Outcomes, slots: usize, before: u64, during: u64, reads: us
     }
     let (writer, missing) = publishing.join().unwrap();
     note(outcomes, missing);
-    finish(&ring, member, writer, missing);
+    finish(ring, member, writer, missing);
 }
 
 const JOINED: [&str; 5] = ["joined before", "joined between", "joined behind", "blocked", "not blocked"];
@@ -77,6 +87,34 @@ fn joined_two_slots() {
 #[test]
 fn joined_and_reading() {
     explore("gate::joined_and_reading", Bound::Preemptions, &JOINED, |outcomes| joined(outcomes, 1, 0, 3, 1));
+}
+
+/// The producer looks behind a message that fills what it was allowed, and if that comes to nothing once more ahead of the next.
+fn joined_looking_ahead(outcomes: &Outcomes, slots: usize, during: u64, reads: usize) {
+    let ring = Ring::with_readers(slots, 1);
+    let publishing = {
+        let (ring, mut writer) = (ring.clone(), ring.writer());
+        thread::spawn(move || {
+            let mut publish = || {
+                let published = ring.try_publish(&mut writer).is_ok();
+                ring.look_ahead(&mut writer);
+                published
+            };
+            let missing = during - (0..during).take_while(|_| publish()).count() as u64;
+            (writer, missing)
+        })
+    };
+    publish_beside(outcomes, &ring, publishing, [0, during], reads);
+}
+
+#[test]
+fn joined_looking_ahead_one_slot() {
+    explore("gate::joined_looking_ahead_one_slot", Bound::Preemptions, &JOINED, |outcomes| joined_looking_ahead(outcomes, 1, 3, 1));
+}
+
+#[test]
+fn joined_looking_ahead_two_slots() {
+    explore("gate::joined_looking_ahead_two_slots", Bound::Preemptions, &JOINED, |outcomes| joined_looking_ahead(outcomes, 2, 4, 0));
 }
 
 /// The head lags behind a batch: the gate goes by the next sequence, who joins by the head.

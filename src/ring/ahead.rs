@@ -2,7 +2,8 @@
 //!
 //! A processor has as many lines under way as it has loads in its window, and the code between two messages takes up most of that. Hints take one
 //! instruction a line. But a line that is asked for before the producer has written it has to go back, and costs both sides; so they are only for what is
-//! known to be there: now and then a consumer looks at a slot far ahead, and if that is ready, all slots before it are, too.
+//! known to be there: now and then a consumer looks at a slot far ahead, and if that is ready, so are all before it (among several producers, but for the
+//! few that are being written at this moment).
 
 use crate::copy::{begins_line, fetch_for_reading};
 use crate::layout::{Geometry, LINE, Place, SLOT_STAMP, Shape, WORD};
@@ -19,31 +20,32 @@ const PART: usize = 4;
 /// What a consumer fetches ahead. Nothing follows from it but speed.
 #[derive(Debug)]
 pub struct Ahead {
-    /// The next look comes with this sequence.
+    /// The next look comes with this sequence; [`NEVER`] if there are none.
     due: u64,
     /// From a slot that is read to one that is to be fetched, in words; 0 while that is not known to be ready.
     distance: usize,
-    /// Whether there are looks at all.
-    looks: bool,
 }
+
+/// No sequence is as large.
+const NEVER: u64 = u64::MAX;
 
 impl Ahead {
     /// Never anything.
     pub fn never() -> Self {
-        Self { due: u64::MAX, distance: 0, looks: false }
+        Self { due: NEVER, distance: 0 }
     }
 
     /// What pays for slots like these: not for large messages, each of which is many loads in a row, and not in rings so small that a consumer can hardly
     /// be behind.
     pub fn of(geometry: &Geometry) -> Self {
         let looks = geometry.shape().mark == SLOT_STAMP && reach(geometry) <= geometry.slots / PART;
-        if looks { Self { due: 0, distance: 0, looks } } else { Self::never() }
+        if looks { Self { due: 0, distance: 0 } } else { Self::never() }
     }
 
     /// Goes to `sequence`, if that may be backwards.
     pub fn go_to(&mut self, sequence: u64) {
-        if self.looks {
-            *self = Self { due: sequence, distance: 0, looks: true };
+        if self.due != NEVER {
+            *self = Self { due: sequence, distance: 0 };
         }
     }
 
@@ -60,13 +62,7 @@ impl Ahead {
     #[inline(always)]
     pub fn fetch(&self, slot: &[AtomicU64], shape: Shape) {
         if shape.mark == SLOT_STAMP && self.distance > 0 {
-            let lines = match shape.stride {
-                // Once a line is enough, and no more instructions: they count here.
-                ..LINE if !begins_line(slot) => 0,
-                // Slots that straddle lines are a little longer than one, and one for each comes to nearly all.
-                stride => (stride / LINE).max(1),
-            };
-            fetch_for_reading(slot, self.distance, lines);
+            fetch_for_reading(slot, self.distance, lines(shape, begins_line(slot)));
         }
     }
 }
@@ -77,11 +73,28 @@ impl Ahead {
     pub fn distance(&self) -> usize {
         self.distance
     }
+
+    /// Which words are fetched with the slot at word `at`, which is aligned as in a segment.
+    pub fn fetched(&self, at: usize, shape: Shape) -> std::ops::Range<usize> {
+        let first = (at + self.distance) / LINE * LINE;
+        if self.distance == 0 { at..at } else { first..first + lines(shape, at % LINE == 0) * LINE }
+    }
 }
 
-/// How many messages a look goes ahead: what is fetched until the next look lies before that.
+/// How many lines are fetched with a slot.
+#[inline(always)]
+fn lines(shape: Shape, begins_line: bool) -> usize {
+    match shape.stride {
+        // Once a line is enough, and no more instructions: they count here.
+        ..LINE if !begins_line => 0,
+        // Slots that straddle lines are a little longer than one, and one for each comes to nearly all.
+        stride => (stride / LINE).max(1),
+    }
+}
+
+/// How many messages a look goes ahead: what is fetched until the next look, to the end of its line, lies before that.
 fn reach(geometry: &Geometry) -> usize {
-    MESSAGES + DISTANCE.div_ceil(geometry.stride * WORD)
+    MESSAGES + (DISTANCE + LINE * WORD).div_ceil(geometry.stride * WORD)
 }
 
 /// The look.

@@ -323,6 +323,12 @@ impl Reader {
         self.skipped
     }
 
+    /// How far ahead this reader fetches at present, in words.
+    #[cfg(all(test, not(loom)))]
+    pub fn fetches(&self) -> usize {
+        self.ahead.distance()
+    }
+
     #[inline(always)]
     fn received_one<R>(&mut self, taken: R) -> R {
         self.cursor += 1;

@@ -68,7 +68,7 @@ impl Row {
     /// Enters the table at row `index`, whose lock the caller holds.
     ///
     /// A gating consumer loses nothing from the head on. If it begins before that, what lies there may be overwritten until the producer
-    /// looks at the table next, and is reported like any loss.
+    /// comes to the limit that it had, and is reported like any loss.
     pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: Joiner<'_>) -> Joined {
         let row = row_words(table, index);
         let put = |word: usize, value: u64| {

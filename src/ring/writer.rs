@@ -6,7 +6,7 @@ use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
 
-/// The state of the one producer of a ring. After [`Writer::resume`] it reads nothing but the reader table, once a lap.
+/// The state of the one producer of a ring. After [`Writer::resume`] it reads nothing but the reader table, about once a lap.
 #[derive(Debug)]
 pub struct Writer {
     /// Nothing at or beyond it is written before the next look at the reader table.
@@ -79,8 +79,8 @@ impl Writer {
         self.next
     }
 
-    /// Publishes one message, written by `fill`, and returns its sequence. Before that, at least once a lap, `room` is asked with the
-    /// sequence for what a [`look`] at the reader table allows; behind it, `wake` is called. The `mark` is that word of each slot: the caller may
+    /// Publishes one message, written by `fill`, and returns its sequence. Before that, `room` is asked with the sequence for what a [`look`] at the
+    /// reader table allows, if no look so far has allowed it, the last of them less than a lap ago; behind it, `wake` is called. The `mark` is that word of each slot: the caller may
     /// know it when it is compiled.
     ///
     /// # Errors
@@ -178,9 +178,9 @@ impl Writer {
     /// Notes a new limit.
     fn allow(&mut self, limit: u64) {
         self.limit = limit;
-        let due = limit.saturating_sub(self.ahead);
-        // Not with each message while the slowest consumer is nearly a lap behind.
-        self.due = if due > self.next { due } else { u64::MAX };
+        // Not while the slowest consumer is nearly a lap behind: from look to look there are more messages than that.
+        let pays = limit.saturating_sub(self.next) > 2 * self.ahead;
+        self.due = if pays { limit - self.ahead } else { u64::MAX };
     }
 
     /// Moves the head behind all messages written.

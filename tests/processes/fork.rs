@@ -65,6 +65,13 @@ impl Handles {
             ["beside"] => format!("{:?}", self.beside.try_recv()),
             ["free"] => format!("{:?}", self.free.try_recv()),
             ["gating"] => format!("{:?}", self.gating.try_recv()),
+            ["ungate"] => self.ring.consumer().name("no longer gates").attach().map_or_else(
+                |error| variant(&error),
+                |registered| {
+                    self.gating = registered;
+                    "ok".into()
+                },
+            ),
             // Waits, so it asks who is alive.
             ["wait", "free"] => format!("{:?}", self.free.recv()),
             ["wait", "beside"] => format!("{:?}", self.beside.recv()),
@@ -233,6 +240,22 @@ fn what_a_child_publishes_reaches_nobody_and_is_refused_within_a_lap() {
         assert_eq!(child.ask("gating"), format!("Ok({sequence})"));
     }
     assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty));
+    child.finish();
+}
+
+/// No message of theirs waits for anybody, and the looks that producers take ahead of time must not let them go on.
+#[test]
+fn a_child_is_refused_within_a_lap_also_where_nobody_gates() {
+    let name = Name::new("fork-publishes-free");
+    let mut child = Child::start(ROLE, &name);
+    assert_eq!(child.line(), "ready");
+    assert_eq!((child.ask("ungate"), child.ask(&format!("publish {}", 5 * SLOTS + 3))), ("ok".into(), "ok".into()));
+    assert_eq!(child.ask("fork"), "forked");
+    let answer = child.ask(&format!("publish {}", SLOTS + 1));
+    assert!(answer.contains(&format!("{:?}", &*name)) && answer.contains("before a fork"), "{answer}");
+    child.tell("leave");
+    assert_eq!(child.line(), "left");
+    assert_eq!(child.ask(&format!("publish {}", 5 * SLOTS)), "ok");
     child.finish();
 }
 

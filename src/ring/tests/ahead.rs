@@ -1,7 +1,7 @@
 //! What both sides do ahead of time, so that messages need not wait for it.
 
 use super::*;
-use crate::layout::{LINE, WORD};
+use crate::layout::WORD;
 use crate::ring::ahead::Ahead;
 
 /// A writer behind each of whose messages the table is looked at ahead of time, as producers do.
@@ -10,6 +10,8 @@ struct Looker<'a> {
     writer: Writer,
     /// How often a message had to wait for a look, and how often one came behind a message.
     looks: [usize; 2],
+    /// Before which messages the latter did.
+    at: Vec<u64>,
 }
 
 impl Looker<'_> {
@@ -18,7 +20,7 @@ impl Looker<'_> {
     /// # Errors
     /// The slowest gating consumer, if there is no room.
     fn publish(&mut self) -> Result<u64, Blocker> {
-        let Self { ring, writer, looks: [before, behind] } = self;
+        let Self { ring, writer, looks: [before, behind], at } = self;
         let room = |next| {
             *before += 1;
             ring.look(next)
@@ -26,6 +28,7 @@ impl Looker<'_> {
         let sequence = writer.publish(&ring.words, ring.geometry.shape().mark, room, |_| Ok(()), || ())?;
         writer.look_ahead(|next| {
             *behind += 1;
+            at.push(next);
             ring.look(next).ok()
         });
         Ok(sequence)
@@ -36,7 +39,7 @@ impl Looker<'_> {
 fn no_message_but_the_first_waits_for_a_look_at_the_table() {
     for slots in [1, 2, 7, 64, 1000] {
         let ring = Fixture::new(slots);
-        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0] };
+        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
         for sequence in 0..5 * slots as u64 {
             assert_eq!(looker.publish(), Ok(sequence));
         }
@@ -48,7 +51,7 @@ fn no_message_but_the_first_waits_for_a_look_at_the_table() {
 #[test]
 fn who_gates_right_behind_the_producer_makes_no_message_wait_for_a_look() {
     let ring = Fixture::new(64);
-    let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0] };
+    let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
     let (row, _) = join(&ring, 0, true, None);
     for sequence in 0..500 {
         assert_eq!(looker.publish(), Ok(sequence));
@@ -60,7 +63,7 @@ fn who_gates_right_behind_the_producer_makes_no_message_wait_for_a_look() {
 #[test]
 fn a_gating_consumer_a_lap_behind_costs_no_look_with_each_message_and_is_not_overwritten() {
     let ring = Fixture::new(64);
-    let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0] };
+    let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
     let (row, _) = join(&ring, 0, true, None);
     for sequence in 0..64 {
         assert_eq!(looker.publish(), Ok(sequence));
@@ -69,6 +72,8 @@ fn a_gating_consumer_a_lap_behind_costs_no_look_with_each_message_and_is_not_ove
     assert_eq!((blocker.row, blocker.cursor), (row.index(), 0));
     // The first message, one ahead of the limit, and the one that found no room.
     assert_eq!(looker.looks, [2, 1]);
+    // It comes with the message that leaves a sixteenth of the ring.
+    assert_eq!(looker.at, [60]);
     for sequence in 64..200 {
         row.advance(ring.table(), sequence - 63);
         assert_eq!(looker.publish(), Ok(sequence));
@@ -77,47 +82,48 @@ fn a_gating_consumer_a_lap_behind_costs_no_look_with_each_message_and_is_not_ove
     assert_eq!(looker.looks[1], 1);
 }
 
-/// How far behind the writer a reader of slots for so many bytes begins to fetch ahead.
-fn reach(payload_bytes: usize) -> u64 {
-    let stride = Fixture::sized(payload_bytes, 1).geometry.stride;
-    64 + 1024_u64.div_ceil((stride * WORD) as u64)
+#[test]
+fn from_look_to_look_there_are_more_messages_than_a_sixteenth_of_the_ring() {
+    for lag in 1..64 {
+        let ring = Fixture::new(64);
+        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+        let (row, _) = join(&ring, 0, true, None);
+        for sequence in 0..1000_u64 {
+            row.advance(ring.table(), sequence.saturating_sub(lag));
+            assert_eq!(looker.publish(), Ok(sequence), "{lag} behind");
+        }
+        assert!(looker.at.windows(2).all(|looks| looks[1] - looks[0] > 64 / 16), "{lag} behind");
+    }
 }
 
 #[test]
-fn what_is_fetched_ahead_is_known_to_be_there() {
-    for payload_bytes in [8, 48, 64, 256] {
-        let reach = reach(payload_bytes);
+fn nothing_is_fetched_that_is_not_published() {
+    for payload_bytes in [8, 16, 48, 64, 256] {
         let ring = Fixture::sized(payload_bytes, 1000);
+        let shape = ring.geometry.shape();
         let mut writer = ring.writer();
-        let mut ahead = Ahead::of(&ring.geometry);
-        let fetches = |ahead: &mut Ahead, sequence| {
-            ahead.look(&ring.words, &ring.geometry, sequence);
-            ahead.distance()
-        };
-        let words = 1024 / WORD;
-        assert!(words % LINE == 0);
-        ring.publish(&mut writer, reach);
-        // Nothing is known of message `reach`, nor is it looked at again with each message.
-        assert_eq!(fetches(&mut ahead, 0), 0);
-        ring.publish(&mut writer, 2 * 64);
-        let seen = [63, 64, 127, 128].map(|sequence| fetches(&mut ahead, sequence));
-        assert_eq!(seen, [0, words, words, 0], "{payload_bytes} bytes");
-        // A lap and more ahead the writer has been everywhere, but the reader will not receive what is there.
-        ring.publish(&mut writer, 2000);
-        assert_eq!(fetches(&mut ahead, 192), 0);
-        let sequence = writer.next() - reach - 1;
-        let seen = [0, 63, 64].map(|more| fetches(&mut ahead, sequence + more));
-        assert_eq!(seen, [words, words, 0]);
-        ahead.go_to(sequence);
-        assert_eq!(fetches(&mut ahead, sequence), words);
+        for published in 1..=600 {
+            ring.publish(&mut writer, 1);
+            let mut ahead = Ahead::of(&ring.geometry);
+            let mut fetches = 0;
+            for sequence in 0..published {
+                ahead.look(&ring.words, &ring.geometry, sequence);
+                let fetched = ahead.fetched(Place::of(&ring.geometry, sequence).word(), shape);
+                fetches += usize::from(!fetched.is_empty());
+                assert!(fetched.end <= Place::of(&ring.geometry, published).word(), "{payload_bytes} bytes, {sequence} of {published}");
+            }
+            // 64 messages from look to look, and a kilobyte and a line further, which is 4 to 68 slots.
+            let possible = (65 + 4..).contains(&published);
+            assert!(possible || fetches == 0, "{payload_bytes} bytes, {published} published");
+            assert!(published < 65 + 68 || fetches > 0, "{payload_bytes} bytes, {published} published");
+        }
     }
 }
 
 #[test]
 fn nothing_is_fetched_ahead_in_small_rings_nor_of_large_messages() {
-    for payload_bytes in [8, 48, 64, 256] {
-        let most = 4 * reach(payload_bytes) as usize;
-        for (slots, fetches) in [(1, false), (most - 1, false), (most, true)] {
+    for (payload_bytes, reach) in [(8, 64 + 68), (48, 64 + 17), (64, 64 + 16), (256, 64 + 4)] {
+        for (slots, fetches) in [(1, false), (4 * reach - 1, false), (4 * reach, true)] {
             let ring = Fixture::sized(payload_bytes, slots);
             ring.publish(&mut ring.writer(), slots as u64);
             let mut ahead = Ahead::of(&ring.geometry);
@@ -132,6 +138,35 @@ fn nothing_is_fetched_ahead_in_small_rings_nor_of_large_messages() {
     ahead.go_to(0);
     ahead.look(&ring.words, &ring.geometry, 0);
     assert_eq!(ahead.distance(), 0);
+}
+
+#[test]
+fn readers_look_and_fetch_whatever_they_are_asked_for() {
+    let ring = Fixture::new(1000);
+    ring.publish(&mut ring.writer(), 500);
+    let reader = |pace| Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
+    for pace in [Pace::Plain, Pace::InTurn] {
+        let mut reader = reader(pace);
+        assert_eq!(ring.recv(&mut reader), Ok(0));
+        assert_eq!(reader.fetches(), 0, "{pace:?}");
+    }
+    let mut one_by_one = reader(Pace::Ahead);
+    assert_eq!(ring.recv(&mut one_by_one), Ok(0));
+    assert_eq!(one_by_one.fetches(), 1024 / WORD);
+    // Near the end nothing is; and behind a jump back it is again, also if it goes less far than to the last look.
+    for sequence in 1..450 {
+        assert_eq!(ring.recv(&mut one_by_one), Ok(sequence * 10));
+    }
+    assert_eq!(one_by_one.fetches(), 0);
+    one_by_one.seek(&ring.words, Start::Sequence(300));
+    assert_eq!(ring.recv(&mut one_by_one), Ok(3000));
+    assert_eq!(one_by_one.fetches(), 1024 / WORD);
+    let mut run = reader(Pace::Ahead);
+    let take = |_: &mut (), body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
+    assert_eq!(run.read_run(&ring.words, ring.geometry.shape(), 0..100, &mut (), take, |_, _: u64, _| ()), 100);
+    assert_eq!(run.fetches(), 1024 / WORD);
+    assert_eq!(run.read_run(&ring.words, ring.geometry.shape(), 0..400, &mut (), take, |_, _: u64, _| ()), 400);
+    assert_eq!(run.fetches(), 0);
 }
 
 /// Only hints: what is received is the same, also around the ring's end, behind a loss and behind a jump backwards.
