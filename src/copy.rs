@@ -383,17 +383,18 @@ mod tests {
 
     #[test]
     fn unaligned_sources_and_destinations_are_fine() {
-        let source = pattern(600);
-        for granularity in granularities() {
+        for (granularity, bytes) in granularities().flat_map(|granularity| [600, 2200, 5000].map(|bytes| (granularity, bytes))) {
+            let source = pattern(bytes);
             for offset in 0..64 {
-                let shared = zeroed(80);
+                let shared = zeroed(bytes.div_ceil(WORD) + 8);
                 store(granularity, &shared, &source[offset..]);
-                let mut space = vec![MaybeUninit::new(0xEE); 700];
-                load(granularity, Reach::Beyond, &shared, &mut space[offset..600]);
+                let mut space = vec![MaybeUninit::new(0xEE); bytes + 100];
+                load(granularity, Reach::Beyond, &shared, &mut space[offset..bytes]);
                 // SAFETY: every element was initialised above.
                 let got: Vec<u8> = space.iter().map(|b| unsafe { b.assume_init() }).collect();
-                assert_eq!(got[offset..600], source[offset..]);
-                assert!(got[..offset].iter().chain(&got[600..]).all(|b| *b == 0xEE));
+                assert_eq!(got[offset..bytes], source[offset..]);
+                assert!(got[..offset].iter().chain(&got[bytes..]).all(|b| *b == 0xEE));
+                assert!(shared[(bytes - offset).div_ceil(WORD)..].iter().all(|w| w.load(Ordering::Relaxed) == 0));
             }
         }
     }
