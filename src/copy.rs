@@ -47,6 +47,16 @@ mod bulk {
     pub(super) fn pace() -> super::Pace {
         super::Pace::Plain
     }
+
+    pub(super) fn demotes() -> bool {
+        false
+    }
+
+    pub(super) fn demote(_line: *const u8) {}
+
+    pub(super) fn ticks() -> u64 {
+        0
+    }
 }
 
 #[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
@@ -117,6 +127,23 @@ pub fn fetch_for_reading(slot: &[AtomicU64], distance: usize, lines: usize) {
 #[inline(always)]
 pub fn begins_line(slot: &[AtomicU64]) -> bool {
     slot.as_ptr().addr() % (LINE * WORD) == 0
+}
+
+/// Whether [`demote`] does anything here.
+pub fn demotes() -> bool {
+    bulk::demotes()
+}
+
+/// Asks for the lines of `shared` to be moved from this core's caches to the one that all cores share. Only a hint.
+pub fn demote(shared: &[AtomicU64]) {
+    for line in shared.chunks(LINE) {
+        bulk::demote(line.as_ptr().cast());
+    }
+}
+
+/// A clock that is looked at quickly, in ticks of the processor. It may jump.
+pub fn ticks() -> u64 {
+    bulk::ticks()
 }
 
 /// How a consumer best reads one message after the other, which depends on the processor.

@@ -457,6 +457,13 @@ impl Place {
         if next == self.end { self.first } else { next }
     }
 
+    /// The words of the slot before this one.
+    #[inline(always)]
+    pub fn previous_slot<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        let end = if self.at == self.first { self.end } else { self.at };
+        &words[end - self.stride..end]
+    }
+
     /// The slots from this one to the last of the lap, as one piece of memory.
     #[inline(always)]
     pub fn rest_of_lap<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {

@@ -1,5 +1,6 @@
 //! The producer of a ring.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
@@ -132,18 +133,20 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         }
     }
 
-    /// Publishes a message that `fill` writes, when there is `room`.
+    /// Publishes a message that `fill` writes, when there is `room`. Behind it, `payload_bytes` says how many bytes that were.
     #[inline(always)]
     fn publish_when<E>(
         &mut self,
         room: impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
+        payload_bytes: impl FnOnce() -> usize,
     ) -> Result<u64, E> {
         let Self { standing, shared, waiter, evict_after, bell, .. } = self;
         let words = shared.words();
         let room = |next| room(shared, waiter, next, *evict_after);
-        let sequence = standing.publish(words, M::shape(&shared.header.geometry).mark, room, fill, || wake(words, *bell))?;
-        standing.look_ahead(|next| room_ahead(shared, next));
+        let shape = M::shape(&shared.header.geometry);
+        let sequence = standing.publish(words, shape.mark, room, fill, || wake(words, *bell))?;
+        standing.follow_up(words, shape, payload_bytes(), |next| room_ahead(shared, next));
         Ok(sequence)
     }
 
@@ -194,7 +197,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Ok(sequence) = self.publish_when(at_last::<Infallible>, |body| fill(body, message));
+        let Ok(sequence) = self.publish_when(at_last::<Infallible>, |body| fill(body, message), || size_of::<T>());
         sequence
     }
 
@@ -203,7 +206,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// # Errors
     /// [`Full`], with the slowest consumer.
     pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
-        self.publish_when(within(Patience::For(timeout)), |body| fill(body, message))
+        self.publish_when(within(Patience::For(timeout)), |body| fill(body, message), || size_of::<T>())
     }
 
     /// As [`Producer::publish`], but does not wait.
@@ -212,7 +215,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// [`Full`], with the slowest consumer.
     #[inline]
     pub fn try_publish(&mut self, message: &T) -> Result<u64, Full> {
-        self.publish_when(within(Patience::None), |body| fill(body, message))
+        self.publish_when(within(Patience::None), |body| fill(body, message), || size_of::<T>())
     }
 }
 
@@ -253,7 +256,7 @@ impl<S: Standing> Producer<[u8], S> {
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         check(message, self.payload_bytes)?;
         let payload_bytes = self.payload_bytes;
-        self.publish_when(at_last, |body| fill_bytes(body, payload_bytes, message))
+        self.publish_when(at_last, |body| fill_bytes(body, payload_bytes, message), || message.len())
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -293,21 +296,23 @@ impl<S: Standing> Producer<[u8], S> {
     /// gone. The same holds if `build` panics.
     pub fn publish_with<E>(&mut self, build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>) -> Result<u64, E> {
         let payload_bytes = self.payload_bytes;
+        let written = Cell::new(0);
         let fill = |body: &[AtomicU64]| {
             let (length, payload) = variable_payload(body, payload_bytes);
             let mut message = SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
             build(&mut message)?;
             length.store(message.written() as u64, Ordering::Relaxed);
+            written.set(message.written());
             Ok(())
         };
-        self.publish_when(at_last, fill)
+        self.publish_when(at_last, fill, || written.get())
     }
 
     #[inline(always)]
     fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
         check(message, self.payload_bytes)?;
         let payload_bytes = self.payload_bytes;
-        self.publish_when(within(patience), |body| fill_bytes(body, payload_bytes, message))
+        self.publish_when(within(patience), |body| fill_bytes(body, payload_bytes, message), || message.len())
     }
 }
 

@@ -6,6 +6,7 @@
 mod ahead;
 pub mod bell;
 pub mod crew;
+mod demotion;
 mod gate;
 mod reader;
 mod row;

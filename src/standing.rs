@@ -9,7 +9,7 @@ use crossbeam_utils::{Backoff, CachePadded};
 
 use crate::error::Error;
 use crate::failpoint::{Step, hit};
-use crate::layout::{PRODUCER_PID, ROW_PRODUCER_PID};
+use crate::layout::{PRODUCER_PID, ROW_PRODUCER_PID, Shape};
 use crate::open::Shared;
 use crate::ring::crew::{Member, Surroundings};
 use crate::ring::{self, Writer};
@@ -68,8 +68,8 @@ pub(crate) mod private {
             fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
             wake: impl FnOnce(),
         ) -> Result<u64, E>;
-        /// Behind a message, does by `look` what the next ones would have to wait for, if it is due; see [`Writer::look_ahead`].
-        fn look_ahead(&mut self, look: impl FnOnce(u64) -> Option<u64>);
+        /// Behind a message of so many bytes, does what is due; see [`Writer::follow_up`].
+        fn follow_up(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize, look: impl FnOnce(u64) -> Option<u64>);
         /// Sequence of the next message, if nobody else is faster.
         fn next(&self, words: &[AtomicU64]) -> u64;
         /// Says that no message will follow, if that is so.
@@ -99,8 +99,8 @@ impl Write for Sole {
     }
 
     #[inline(always)]
-    fn look_ahead(&mut self, look: impl FnOnce(u64) -> Option<u64>) {
-        self.writer.look_ahead(look);
+    fn follow_up(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize, look: impl FnOnce(u64) -> Option<u64>) {
+        self.writer.follow_up(words, shape, payload_bytes, look);
     }
 
     fn next(&self, _: &[AtomicU64]) -> u64 {
@@ -183,8 +183,8 @@ impl Write for Several {
         self.member.publish(words, mark, &mut around, |body, _| fill(body), wake)
     }
 
-    /// Nothing: what a message of several producers waits for is the claim, whose line is fought over, and not the look.
-    fn look_ahead(&mut self, _: impl FnOnce(u64) -> Option<u64>) {}
+    /// Nothing: what a message of several producers waits for is the claim, whose line is fought over.
+    fn follow_up(&mut self, _: &[AtomicU64], _: Shape, _: usize, _: impl FnOnce(u64) -> Option<u64>) {}
 
     fn next(&self, words: &[AtomicU64]) -> u64 {
         ring::head(words)

@@ -18,6 +18,18 @@ pub(super) fn pace() -> Pace {
     Pace::Plain
 }
 
+/// There is no such hint.
+pub(super) fn demotes() -> bool {
+    false
+}
+
+pub(super) fn demote(_line: *const u8) {}
+
+/// Nobody looks.
+pub(super) fn ticks() -> u64 {
+    0
+}
+
 /// Copies `bytes` bytes out of a slot.
 ///
 /// # Safety

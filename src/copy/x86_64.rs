@@ -2,7 +2,7 @@
 //! for what is long and goes into a slot.
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __m128i, _MM_HINT_T0, _mm_prefetch};
+use core::arch::x86_64::{__cpuid, __cpuid_count, __m128i, _MM_HINT_T0, _mm_prefetch, _rdtsc};
 use std::sync::OnceLock;
 
 use super::{PAIR, Pace, Reach};
@@ -24,8 +24,11 @@ const TWO_ROUNDS: usize = 2 * ROUND;
 /// have, before it overwrites them. On processors of AMD, by measurement on Zen 5.
 const LONG: usize = 4 << 10;
 
-/// And on others: on Intel's Granite Rapids, 4 KiB come 1.1 to 1.2 times as fast by vectors. From here on it is no slower, and at 1 MiB faster.
-const LONG_ELSEWHERE: usize = 8 << 10;
+/// And on others: on Intel's Granite Rapids, 4 to 8 KiB come 1.1 to 1.2 times as fast by vectors. From here on it is no slower, and at 1 MiB faster.
+const LONG_ELSEWHERE: usize = 16 << 10;
+
+/// So many bytes of a slot are worth asking for at once: more would be gone again before they are written.
+const FETCHED: usize = 8 << 10;
 
 /// From this many bytes on, it is faster out of a slot too, as long as the whole ring is in the producer's cache: the destination's lines, which leave
 /// the first level of the cache anyway, need not be read. From further away it is much slower than vectors, as it fetches little ahead.
@@ -112,8 +115,7 @@ unsafe fn store_long(destination: *mut u8, source: *const u8, bytes: usize) {
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else {
-        // Of longer ones the first 4 KiB: the others would be gone again before they are written.
-        fetch_for_writing(destination, bytes.min(LONG));
+        fetch_for_writing(destination, bytes.min(FETCHED));
         if has_wide(bytes) {
             // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds, and AVX-512.
             unsafe { wide_vectors(destination, source, bytes) }
@@ -192,6 +194,32 @@ fn vendor() -> [u8; 12] {
         let leaf = unsafe { __cpuid(0) };
         bytemuck::cast([leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le))
     })
+}
+
+/// Where the processor has the instruction; measured on Intel's Granite Rapids only, and nobody else makes it.
+pub(super) fn demotes() -> bool {
+    const LEAF: u32 = 7;
+    const CLDEMOTE: u32 = 1 << 25;
+    // SAFETY: every processor of 64 bits has the instruction. (Newer compilers know that.)
+    #[allow(unused_unsafe)]
+    let has = unsafe { __cpuid(0).eax >= LEAF && __cpuid_count(LEAF, 0).ecx & CLDEMOTE != 0 };
+    has
+}
+
+/// Asks for a line to be moved to the cache that all cores share.
+#[inline(always)]
+pub(super) fn demote(line: *const u8) {
+    // SAFETY: a hint, which changes no memory and does not fault, whatever the address. Processors that do not know it do nothing.
+    unsafe {
+        asm!("cldemote [{}]", in(reg) line, options(nostack, preserves_flags));
+    }
+}
+
+/// The time-stamp counter.
+#[inline(always)]
+pub(super) fn ticks() -> u64 {
+    // SAFETY: every processor of 64 bits has the instruction. A process that has forbidden it to itself (`PR_SET_TSC`) ends with it, as with most clocks.
+    unsafe { _rdtsc() }
 }
 
 /// Waits for all instructions ahead of it but stores on their way to memory; none behind it begins before that, on processors of AMD as operating systems

@@ -27,12 +27,15 @@ fn looks<M: Message + ?Sized>(name: &str, ring: crate::Builder<M>, mut publish: 
 fn producers_look_ahead_of_time_however_they_publish() {
     let name = |how: &str| format!("producer-looks-{how}-{}", process::id());
     let values = |how: &str, publish: fn(&mut Producer<u64>)| looks(how, Ring::builder(&name(how)), publish);
+    let large = |how: &str, publish: fn(&mut Producer<[u64; 32]>)| looks(how, Ring::builder(&name(how)), publish);
     let bytes = |how: &str, publish: fn(&mut Producer<[u8]>)| looks(how, Ring::builder(&name(how)).slot_bytes(8), publish);
     // The first message waits for a look; the others come a sixteenth of the ring before the limit of the last.
     let expected = [1, 60, 120, 180];
     assert_eq!(values("value", |producer| _ = producer.publish(&7)), expected);
     assert_eq!(values("try-value", |producer| _ = producer.try_publish(&7)), expected);
     assert_eq!(values("batch", |producer| _ = producer.publish_batch(&[7])), expected);
+    assert_eq!(large("large", |producer| _ = producer.publish(&[7; 32])), expected);
+    assert_eq!(large("large-batch", |producer| _ = producer.publish_batch(&[[7; 32]])), expected);
     assert_eq!(bytes("bytes", |producer| _ = producer.publish(b"7")), expected);
     assert_eq!(bytes("try-bytes", |producer| _ = producer.try_publish(b"7")), expected);
     assert_eq!(bytes("built", |producer| _ = producer.publish_with(|message| message.write(b"7"))), expected);

@@ -2,6 +2,7 @@
 
 use crate::failpoint::{Step, hit, is_dying};
 use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, LINE, MARK_SHARED_UP_TO, OPEN, Place, STATE, Shape, WORD};
+use crate::ring::demotion::Demotion;
 use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
@@ -12,7 +13,11 @@ pub struct Writer {
     /// Nothing at or beyond it is written before the next look at the reader table.
     limit: u64,
     /// Behind the message before it is a good time for that look.
+    look_due: u64,
+    /// And for what else is to be done now and then: the earlier of the two.
     due: u64,
+    /// That.
+    demotion: Demotion,
     /// So many messages before the limit, if that leaves any.
     ahead: u64,
     /// Sequence of the next message.
@@ -70,7 +75,8 @@ impl Writer {
             stride => (FETCHED_BYTES / (stride * WORD)).min(group),
         };
         let ahead = geometry.slots as u64 / AHEAD_PART;
-        Self { limit: 0, due: u64::MAX, ahead, next, place: Place::of(&geometry, next), group, fetched }
+        let demotion = Demotion::of(&geometry);
+        Self { limit: 0, look_due: u64::MAX, due: demotion.due(), demotion, ahead, next, place: Place::of(&geometry, next), group, fetched }
     }
 
     /// Sequence of the next message.
@@ -163,24 +169,49 @@ impl Writer {
         self.place.next_slots(words, messages.min(self.fetched))
     }
 
-    /// Behind a message that is on its way, looks at the reader table ahead of time, if that is due: the next messages need not wait for it. `look` does
+    /// Behind a message that is on its way, does what can be done now and then: [`Writer::look_ahead`], and demoting the message, which had so many bytes.
+    ///
+    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
+    #[inline(always)]
+    pub fn follow_up(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize, look: impl FnOnce(u64) -> Option<u64>) {
+        if !Demotion::pays(shape) {
+            self.look_ahead(look);
+        } else if self.next >= self.due {
+            self.do_what_is_due(words, payload_bytes, look);
+        }
+    }
+
+    // One call, so that the compiler has as little as possible to keep for it from one message to the next.
+    #[cold]
+    #[inline(never)]
+    fn do_what_is_due(&mut self, words: &[AtomicU64], payload_bytes: usize, look: impl FnOnce(u64) -> Option<u64>) {
+        if self.next >= self.demotion.due() {
+            self.demotion.behind(self.next, self.place.previous_slot(words), payload_bytes);
+        }
+        self.look_ahead(look);
+        self.due = self.look_due.min(self.demotion.due());
+    }
+
+    /// Behind messages that are on their way, looks at the reader table ahead of time, if that is due: the next ones need not wait for it. `look` does
     /// [what it is called](look) with the sequence of the next message, and does not wait; if it comes to nothing, the matter is left to the limit.
     #[inline(always)]
     pub fn look_ahead(&mut self, look: impl FnOnce(u64) -> Option<u64>) {
-        if self.next >= self.due {
+        if self.next >= self.look_due {
             match look(self.next) {
                 Some(limit) => self.allow(limit),
-                None => self.due = u64::MAX,
+                None => self.look_due = u64::MAX,
             }
         }
     }
 
     /// Notes a new limit.
+    #[inline(always)]
     fn allow(&mut self, limit: u64) {
         self.limit = limit;
         // Not while the slowest consumer is nearly a lap behind: from look to look there are more messages than that.
         let pays = limit.saturating_sub(self.next) > 2 * self.ahead;
-        self.due = if pays { limit - self.ahead } else { u64::MAX };
+        self.look_due = if pays { limit - self.ahead } else { u64::MAX };
+        self.due = self.due.min(self.look_due);
     }
 
     /// Moves the head behind all messages written.
