@@ -136,8 +136,10 @@ pub fn demotes() -> bool {
 
 /// Asks for the lines of `shared` to be moved from this core's caches to the one that all cores share. Only a hint.
 pub fn demote(shared: &[AtomicU64]) {
-    for line in shared.chunks(LINE) {
-        bulk::demote(line.as_ptr().cast());
+    let start = shared.as_ptr().cast::<u8>();
+    let into_line = start.addr() % (LINE * WORD);
+    for line in 0..(into_line + size_of_val(shared)).div_ceil(LINE * WORD) {
+        bulk::demote(start.wrapping_add(line * LINE * WORD).wrapping_sub(into_line));
     }
 }
 
@@ -391,7 +393,8 @@ mod tests {
     #[test]
     fn copies_of_every_length_arrive_and_touch_nothing_else() {
         for granularity in granularities() {
-            for bytes in (0..700usize).chain([4095, 4096, 4097, 8191, 8192, 8193, 70_001]) {
+            let thresholds = [2, 4, 8, 16, 32].into_iter().flat_map(|kib: usize| [(kib << 10) - 1, kib << 10, (kib << 10) + 1]);
+            for bytes in (0..700).chain(thresholds).chain([70_001]) {
                 let shared = zeroed(bytes.div_ceil(WORD) + 16);
                 let source = pattern(bytes);
                 store(granularity, &shared, &source);

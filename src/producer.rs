@@ -133,7 +133,7 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         }
     }
 
-    /// Publishes a message that `fill` writes, when there is `room`. Behind it, `payload_bytes` says how many bytes that were.
+    /// Publishes a message that `fill` writes, when there is `room`. Behind it, `payload_bytes` says how many bytes it has.
     #[inline(always)]
     fn publish_when<E>(
         &mut self,

@@ -27,12 +27,12 @@ const LONG: usize = 4 << 10;
 /// And on others: on Intel's Granite Rapids, 4 to 8 KiB come 1.1 to 1.2 times as fast by vectors. From here on it is no slower, and at 1 MiB faster.
 const LONG_ELSEWHERE: usize = 16 << 10;
 
-/// So many bytes of a slot are worth asking for at once: more would be gone again before they are written.
-const FETCHED: usize = 8 << 10;
-
 /// From this many bytes on, it is faster out of a slot too, as long as the whole ring is in the producer's cache: the destination's lines, which leave
 /// the first level of the cache anyway, need not be read. From further away it is much slower than vectors, as it fetches little ahead.
 const LONG_NEAR: usize = 32 << 10;
+
+/// So many bytes of a slot are worth asking for at once: more would be gone again before they are written.
+const FETCHED: usize = 8 << 10;
 
 /// From this many bytes on, 64-byte vectors are faster, where they are at all. Shorter messages arrive 3 % later by them.
 const WIDE_FROM: usize = 2 << 10;
@@ -118,10 +118,10 @@ unsafe fn store_long(destination: *mut u8, source: *const u8, bytes: usize) {
         fetch_for_writing(destination, bytes.min(FETCHED));
         if has_wide(bytes) {
             // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds, and AVX-512.
-            unsafe { wide_vectors(destination, source, bytes) }
+            unsafe { wide_vectors(destination, source, bytes, before_aligned(destination, WIDE)) }
         } else {
             // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds.
-            unsafe { vectors(destination, source, bytes) }
+            unsafe { vectors(destination, source, bytes, before_aligned(destination, VECTOR)) }
         }
     }
 }
@@ -137,10 +137,10 @@ unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach
     } else if (destination.addr() ^ source.addr()) % VECTOR != 0 && has_wide(bytes) {
         // Loads straddle lines, by 32-byte vectors every second and by 64-byte ones each, but of those there are half as many, which is faster.
         // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds, and AVX-512.
-        unsafe { wide_vectors(destination, source, bytes) }
+        unsafe { wide_vectors(destination, source, bytes, before_aligned(destination, WIDE)) }
     } else {
         // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds.
-        unsafe { vectors(destination, source, bytes) }
+        unsafe { vectors(destination, source, bytes, before_aligned(destination, VECTOR)) }
     }
 }
 
@@ -148,7 +148,7 @@ unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach
 /// VBMI2), whose clock changes for them and stands still meanwhile. On AMD's Zen 5 they are no faster.
 #[inline(always)]
 fn has_wide(bytes: usize) -> bool {
-    bytes >= WIDE_FROM && std::is_x86_feature_detected!("avx512vbmi2") && &vendor() != AMD
+    bytes >= WIDE_FROM && std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vbmi2") && &vendor() == INTEL
 }
 
 /// Asks for the lines of a slot, which the consumers have, all at once: stores by themselves would get them few at a time.
@@ -179,12 +179,13 @@ pub(super) fn fetch_for_reading(source: *const u8, lines: usize) {
 pub(super) fn pace() -> Pace {
     match &vendor() {
         AMD => Pace::InTurn,
-        b"GenuineIntel" => Pace::Ahead,
+        INTEL => Pace::Ahead,
         _ => Pace::Plain,
     }
 }
 
 const AMD: &[u8; 12] = b"AuthenticAMD";
+const INTEL: &[u8; 12] = b"GenuineIntel";
 
 fn vendor() -> [u8; 12] {
     static ANSWER: OnceLock<[u8; 12]> = OnceLock::new();
@@ -384,17 +385,21 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
     }
 }
 
-/// A copy in rounds of four vectors of `$vector` bytes.
-///
-/// But for the first vector and the last round, all stores are aligned: those that straddle lines, every second or each, cost Intel's processors half of the
-/// speed, and loads that do a quarter. So the first vector, or a part of it, and the start of the last round are copied twice.
+/// Behind how many bytes rounds begin for their stores to be aligned. Those that straddle lines cost Intel's processors half of the speed, and loads that do
+/// a quarter. On AMD's alignment has made copies of 64 KiB out of slots slower, and there it is none.
+#[inline(always)]
+fn before_aligned(destination: *mut u8, vector: usize) -> usize {
+    if &vendor() == AMD { 0 } else { destination.addr().wrapping_neg() % vector }
+}
+
+/// A copy of a vector of `$vector` bytes, then in rounds of four, which begin behind the first `before` bytes, then of the last round. What lies in two of these
+/// is copied twice.
 macro_rules! rounds {
     ($(#[$attribute:meta])* $name:ident, $vector:ident, $move:literal, $register:literal) => {
         $(#[$attribute])*
-        unsafe fn $name(destination: *mut u8, source: *const u8, bytes: usize) {
-            let aligned = destination.addr().wrapping_neg() % $vector;
+        unsafe fn $name(destination: *mut u8, source: *const u8, bytes: usize, before: usize) {
             // SAFETY: the first vector lies inside the ranges of the caller's promise, which are longer than a round. The loop begins within that vector,
-            // or at its end, and touches whole rounds while more than a round is left; the code behind it the last round.
+            // or at its end, and touches whole rounds while more than a round is left; the code behind it the last round. Nothing is left out.
             unsafe {
                 avx!(
                     concat!($move, $register, "0, [{source}]"),
@@ -422,7 +427,7 @@ macro_rules! rounds {
                     concat!($move, "[{destination} + {last} + 2 * {vector}], ", $register, "2"),
                     concat!($move, "[{destination} + {last} + 3 * {vector}], ", $register, "3");
                     [
-                        at = inout(reg) aligned => _,
+                        at = inout(reg) before => _,
                         last = in(reg) bytes - 4 * $vector,
                         vector = const $vector,
                         source = in(reg) source,
@@ -437,7 +442,7 @@ macro_rules! rounds {
 
 rounds! {
     /// # Safety
-    /// As [`store`]; `bytes` must be more than [`TWO_ROUNDS`], and the processor must have AVX2.
+    /// As [`store`]; `bytes` must be more than [`TWO_ROUNDS`], `before` at most a vector, and the processor must have AVX2.
     vectors, VECTOR, "vmovdqu ", "ymm"
 }
 
@@ -445,4 +450,44 @@ rounds! {
     /// # Safety
     /// As [`vectors`], and the processor must have AVX-512.
     wide_vectors, WIDE, "vmovdqu64 ", "zmm"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Copies by vectors of `width` bytes, for all lengths from two rounds on that differ in what is left at the end, and all places in a line on both sides.
+    ///
+    /// # Safety
+    /// The processor must have what `copy` takes.
+    unsafe fn check(width: usize, copy: unsafe fn(*mut u8, *const u8, usize, usize)) {
+        let source: Vec<u8> = (0..2000).map(|i| (i * 7 + i / 251 + 1) as u8).collect();
+        for bytes in (TWO_ROUNDS + 1..TWO_ROUNDS + 2 * LINE).chain([1000, 1024, 1900]) {
+            for (from, to) in (0..LINE).step_by(7).flat_map(|place| [(place, 0), (0, place), (place, LINE - place)]) {
+                let mut landing = [0xEE_u8; 2100];
+                for before in [0, landing[to..].as_ptr().addr().wrapping_neg() % width, width] {
+                    landing.fill(0xEE);
+                    // SAFETY: both ranges lie inside, and the caller's promise.
+                    unsafe { copy(landing[to..].as_mut_ptr(), source[from..].as_ptr(), bytes, before) };
+                    assert_eq!(landing[to..to + bytes], source[from..from + bytes], "{bytes} bytes from {from} to {to}, {before}");
+                    assert!(
+                        landing[..to].iter().chain(&landing[to + bytes..]).all(|byte| *byte == 0xEE),
+                        "{bytes} bytes from {from} to {to}, {before}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_copy_every_length_from_and_to_every_place() {
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has it.
+            unsafe { check(VECTOR, vectors) }
+        }
+        if std::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has it.
+            unsafe { check(WIDE, wide_vectors) }
+        }
+    }
 }

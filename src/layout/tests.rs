@@ -191,3 +191,17 @@ fn shapes_tell_slots_with_lines_of_their_own_from_others() {
         assert_eq!(Shape::fixed(bytes).is_medium(), is_medium, "{bytes} bytes");
     }
 }
+
+#[test]
+fn a_place_knows_the_slot_before_it() {
+    for slots in [1, 2, 7] {
+        let geometry = Geometry::plan(Kind::Fixed, sizes(48, slots), 0).unwrap();
+        let words = zeroed(geometry.end_word());
+        let mut place = Place::of(&geometry, 0);
+        for sequence in 0..20 {
+            let slot = place.slot(&words);
+            place.advance();
+            assert_eq!(place.previous_slot(&words).as_ptr_range(), slot.as_ptr_range(), "{slots} slots, {sequence}");
+        }
+    }
+}

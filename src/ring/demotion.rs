@@ -2,10 +2,10 @@
 //! them from the producer's core.
 //!
 //! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the producer more time than publishing does, so it is for
-//! who has that: behind a message that came a while after the one before it. Of a burst only the first message is demoted.
+//! who has that: behind a message that came a while after the one before it. Of a burst one message or two are demoted, as the looks at the clock fall.
 
 use crate::copy::{demote, demotes, ticks};
-use crate::layout::{Geometry, LINE, Shape, WORD};
+use crate::layout::{Geometry, LINE, Shape, WORD, payload_word};
 use crate::sync::AtomicU64;
 
 /// When the producer demotes what it has published. Nothing follows from it but speed.
@@ -13,41 +13,39 @@ use crate::sync::AtomicU64;
 pub struct Demotion {
     /// Behind the message before this sequence it is time to look at the clock; [`u64::MAX`] if it never is.
     due: u64,
-    /// How many messages come from one look to the next.
-    messages: u64,
-    /// What the clock said.
+    /// How many messages that is behind the last look.
+    interval: u64,
+    /// Before which sequence the last look was, ...
+    looked: u64,
+    /// ... and what the clock said.
     since: u64,
-    /// Payload bytes of a slot.
-    payload_bytes: usize,
+    /// Word of a slot at which the payload begins.
+    payload_word: usize,
 }
 
 /// Messages from one look at the clock to the next, at most, for who publishes without a pause: a look takes as long as several messages.
-const MESSAGES: u64 = 64;
-/// The producer has time if messages are further apart than this, in ticks, of which a nanosecond has two to four, ...
+const LONGEST_INTERVAL: u64 = 64;
+/// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond has two to four.
 const TICKS: u64 = 300;
-/// ... and this for each line that it would demote, which takes nearly as long.
-const TICKS_A_LINE: u64 = 48;
+/// So much further for each line of the message. That is more than the line takes at full speed, and more than demoting it does.
+const TICKS_A_LINE: u64 = 24;
 /// So many lines are demoted of any message that has them. Of a longer one half is, the second: the consumers are fetching the first already.
 const FEWEST_LINES: usize = 8;
 /// No more are demoted than this, which takes the producer nearly two microseconds.
 const MOST_LINES: usize = 256;
 
 impl Demotion {
-    /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but publishing them takes a quarter longer by the mere question
+    /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but publishing them takes an eighth longer by the mere question
     /// whether it is time.
     #[inline(always)]
     pub const fn pays(shape: Shape) -> bool {
         shape.stride > LINE
     }
 
-    /// What pays on this processor.
-    pub fn of(geometry: &Geometry) -> Self {
-        Self {
-            due: if demotes() && Self::pays(geometry.shape()) { 0 } else { u64::MAX },
-            messages: 1,
-            since: 0,
-            payload_bytes: geometry.payload_bytes,
-        }
+    /// What pays on this processor, for a producer whose next message is `next`.
+    pub fn of(geometry: &Geometry, next: u64) -> Self {
+        let due = if demotes() && Self::pays(geometry.shape()) { next } else { u64::MAX };
+        Self { due, interval: 1, looked: next, since: 0, payload_word: payload_word(geometry.kind, geometry.payload_bytes) }
     }
 
     /// Behind the message before this sequence it is time for [`Demotion::behind`].
@@ -58,34 +56,42 @@ impl Demotion {
 
     /// Behind a message of so many bytes in `slot`, the one before `next`.
     pub fn behind(&mut self, next: u64, slot: &[AtomicU64], payload_bytes: usize) {
-        let lines = self.lines(slot, payload_bytes);
-        if self.has_time(next, ticks(), lines.len().div_ceil(LINE)) {
-            demote(lines);
+        let message = &slot[..self.payload_word + payload_bytes.div_ceil(WORD)];
+        if self.has_time(next, ticks(), message.len().div_ceil(LINE)) {
+            demote(worth_demoting(message));
             self.since = ticks();
         }
     }
 
-    /// Whether the producer has time to demote so many lines.
+    /// Whether the producer has time to demote a message of so many lines.
     fn has_time(&mut self, next: u64, now: u64, lines: usize) -> bool {
-        let on_average = now.wrapping_sub(self.since) / self.messages;
+        let on_average = now.wrapping_sub(self.since) / (next - self.looked).max(1);
         let has_time = on_average > TICKS + TICKS_A_LINE * lines as u64;
-        self.since = now;
-        self.messages = if has_time { 1 } else { (2 * self.messages).min(MESSAGES) };
-        self.due = next + self.messages;
+        self.interval = if has_time { 1 } else { (2 * self.interval).min(LONGEST_INTERVAL) };
+        (self.due, self.looked, self.since) = (next + self.interval, next, now);
         has_time
     }
+}
 
-    /// The lines that are worth demoting.
-    fn lines<'a>(&self, slot: &'a [AtomicU64], payload_bytes: usize) -> &'a [AtomicU64] {
-        let message = &slot[..slot.len() - (self.payload_bytes - payload_bytes) / WORD];
-        let lines = message.len().div_ceil(LINE);
-        let kept = lines - (lines / 2).clamp(FEWEST_LINES.min(lines), MOST_LINES);
-        &message[kept * LINE..]
+/// The lines of a message that are.
+fn worth_demoting(message: &[AtomicU64]) -> &[AtomicU64] {
+    let lines = message.len().div_ceil(LINE);
+    let kept = lines - (lines / 2).clamp(FEWEST_LINES.min(lines), MOST_LINES);
+    &message[kept * LINE..]
+}
+
+#[cfg(all(test, not(loom)))]
+impl Demotion {
+    /// As on a processor that has the hint.
+    pub fn wherever(geometry: &Geometry, next: u64) -> Self {
+        Self { due: next, ..Self::of(geometry, next) }
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
     use crate::layout::{Kind, Sizes};
     use crate::sync::zeroed;
@@ -94,56 +100,59 @@ mod tests {
         Geometry::plan(kind, Sizes { payload_bytes, payload_align: 8, slots: 8, readers: 1, producers: 1 }, 0).unwrap()
     }
 
-    fn demotion(geometry: &Geometry) -> Demotion {
-        Demotion { due: 0, messages: 1, since: 0, payload_bytes: geometry.payload_bytes }
-    }
-
-    /// The messages, `ticks` from one to the next, behind which was time.
-    fn with_time(demotion: &mut Demotion, messages: std::ops::Range<u64>, ticks: u64, lines: usize) -> Vec<u64> {
-        let mut now = demotion.since;
+    /// The messages, `ticks` from one to the next, behind which there was time.
+    fn with_time(demotion: &mut Demotion, messages: Range<u64>, ticks: u64, lines: usize) -> Vec<u64> {
+        let mut now = demotion.since + ticks * (messages.start - demotion.looked);
         messages
             .filter(|message| {
-                now += ticks;
+                now = now.wrapping_add(ticks);
                 message + 1 >= demotion.due() && demotion.has_time(message + 1, now, lines)
             })
             .collect()
     }
 
     #[test]
-    fn who_publishes_now_and_then_has_time_behind_each_message_and_who_does_on_end_behind_the_first() {
-        let mut demotion = demotion(&geometry(Kind::Fixed, 256));
+    fn who_publishes_now_and_then_has_time_behind_each_message() {
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 0);
         assert_eq!(with_time(&mut demotion, 0..5, 10_000, 5), [0, 1, 2, 3, 4]);
         assert_eq!(with_time(&mut demotion, 5..500, 50, 5), []);
-        assert!(demotion.due() <= 500 + MESSAGES, "looks at the clock again at {}", demotion.due());
-        // How far apart the messages are on average counts.
         let again = with_time(&mut demotion, 500..600, 10_000, 5);
+        assert!(again[0] < 500 + LONGEST_INTERVAL, "again behind {}", again[0]);
         assert_eq!(again, (again[0]..600).collect::<Vec<_>>());
-        assert!(again[0] < 500 + MESSAGES);
+    }
+
+    #[test]
+    fn how_far_apart_the_messages_are_on_average_counts_also_those_of_batches() {
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 0);
+        assert!(demotion.has_time(1, 10_000, 5));
+        // 32 messages at once, and one.
+        assert!(!demotion.has_time(34, 10_000 + 33 * 100, 5));
+        assert!(demotion.has_time(67, 13_300 + 33 * 1_000, 5));
     }
 
     #[test]
     fn long_messages_take_more_time() {
-        for (lines, ticks) in [(1, 300), (8, 600), (256, 12_000)] {
-            let mut demotion = demotion(&geometry(Kind::Variable, 64 << 10));
+        for (lines, ticks) in [(1, 300), (8, 450), (1 << 10, 20_000), (16 << 10, 300_000)] {
+            let mut demotion = Demotion::wherever(&geometry(Kind::Variable, 1 << 20), 0);
+            demotion.since = 1;
             assert_eq!(with_time(&mut demotion, 0..100, ticks, lines), [], "{lines} lines");
-            assert_eq!(with_time(&mut demotion, 200..201, 100 * ticks, lines), [200], "{lines} lines");
+            assert_eq!(with_time(&mut demotion, 200..201, 2 * ticks, lines), [200], "{lines} lines");
         }
     }
 
     #[test]
-    fn a_clock_that_jumps_back_harms_nobody() {
-        let mut demotion = demotion(&geometry(Kind::Fixed, 256));
+    fn a_clock_that_jumps_back_is_followed_soon() {
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 7);
         demotion.since = u64::MAX;
-        for message in 0..100 {
-            demotion.has_time(message + 1, 1_000_000 - 10_000 * message, 5);
-        }
+        assert!(with_time(&mut demotion, 7..100, 50, 5).len() <= 1);
     }
 
-    /// The lines of the slot that are demoted behind a message.
-    fn demoted(kind: Kind, slot_bytes: usize, message_bytes: usize) -> std::ops::Range<usize> {
+    /// The lines of the slot that are worth demoting behind a message.
+    fn demoted(kind: Kind, slot_bytes: usize, message_bytes: usize) -> Range<usize> {
         let geometry = geometry(kind, slot_bytes);
+        let words = Demotion::of(&geometry, 0).payload_word + message_bytes.div_ceil(WORD);
         let slot = zeroed(geometry.stride);
-        let lines = demotion(&geometry).lines(&slot, message_bytes);
+        let lines = worth_demoting(&slot[..words]);
         let first = (lines.as_ptr().addr() - slot.as_ptr().addr()) / (LINE * WORD);
         first..first + lines.len().div_ceil(LINE)
     }
@@ -163,8 +172,8 @@ mod tests {
 
     #[test]
     fn short_messages_are_not_worth_the_question() {
-        let due = |payload_bytes| Demotion::of(&geometry(Kind::Fixed, payload_bytes)).due();
-        assert_eq!([8, 48].map(due), [u64::MAX; 2]);
-        assert_eq!(due(64), if demotes() { 0 } else { u64::MAX });
+        let pays = |payload_bytes| Demotion::pays(geometry(Kind::Fixed, payload_bytes).shape());
+        assert_eq!([8, 48, 56, 64, 256].map(pays), [false, false, false, true, true]);
+        assert_eq!(Demotion::of(&geometry(Kind::Fixed, 48), 0).due(), u64::MAX);
     }
 }

@@ -7,17 +7,17 @@ use crate::ring::{Blocker, gate, head, table};
 use crate::slot::{self, is_ready};
 use crate::sync::{AtomicU64, Ordering};
 
-/// The state of the one producer of a ring. After [`Writer::resume`] it reads nothing but the reader table, about once a lap.
+/// The state of the one producer of a ring. After [`Writer::resume`] it reads nothing of the segment but the reader table, about once a lap.
 #[derive(Debug)]
 pub struct Writer {
     /// Nothing at or beyond it is written before the next look at the reader table.
     limit: u64,
     /// Behind the message before it is a good time for that look.
     look_due: u64,
-    /// And for what else is to be done now and then: the earlier of the two.
-    due: u64,
-    /// That.
+    /// When messages are demoted.
     demotion: Demotion,
+    /// Behind the message before it something is due: no later than either.
+    due: u64,
     /// So many messages before the limit, if that leaves any.
     ahead: u64,
     /// Sequence of the next message.
@@ -75,7 +75,7 @@ impl Writer {
             stride => (FETCHED_BYTES / (stride * WORD)).min(group),
         };
         let ahead = geometry.slots as u64 / AHEAD_PART;
-        let demotion = Demotion::of(&geometry);
+        let demotion = Demotion::of(&geometry, next);
         Self { limit: 0, look_due: u64::MAX, due: demotion.due(), demotion, ahead, next, place: Place::of(&geometry, next), group, fetched }
     }
 
@@ -169,7 +169,7 @@ impl Writer {
         self.place.next_slots(words, messages.min(self.fetched))
     }
 
-    /// Behind a message that is on its way, does what can be done now and then: [`Writer::look_ahead`], and demoting the message, which had so many bytes.
+    /// Behind a message of so many bytes that is on its way, does what is due now and then: [`Writer::look_ahead`], and [demoting](Demotion) it.
     ///
     /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
     #[inline(always)]
@@ -271,6 +271,20 @@ impl Group<'_> {
             slot::complete(slot, self.ready);
             self.ready += 1;
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+impl Writer {
+    /// Demotes as on a processor that has the hint.
+    pub fn demoting(self, geometry: &Geometry) -> Self {
+        let demotion = Demotion::wherever(geometry, self.next);
+        Self { due: demotion.due(), demotion, ..self }
+    }
+
+    /// When something is due, at the earliest; when the look is, and when the demotion.
+    pub fn dues(&self) -> [u64; 3] {
+        [self.due, self.look_due, self.demotion.due()]
     }
 }
 

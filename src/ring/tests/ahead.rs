@@ -4,7 +4,7 @@ use super::*;
 use crate::layout::WORD;
 use crate::ring::ahead::Ahead;
 
-/// A writer behind each of whose messages the table is looked at ahead of time, as producers do.
+/// A writer behind each of whose messages the table is looked at ahead of time, as producers do behind a batch.
 struct Looker<'a> {
     ring: &'a Fixture,
     writer: Writer,
@@ -193,5 +193,39 @@ fn who_fetches_ahead_receives_what_others_do() {
             reader.seek(&ring.words, Start::Sequence(1500));
         }
         assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
+    }
+}
+
+#[test]
+fn nothing_that_is_due_is_missed_by_who_publishes_now_single_messages_and_now_batches() {
+    for slots in [1, 2, 7, 64] {
+        let ring = Fixture::sized(256, slots);
+        let mut writer = ring.writer().demoting(&ring.geometry);
+        let (row, _) = join(&ring, 0, true, None);
+        let shape = ring.geometry.shape();
+        let mut refused = 0;
+        let mut read = 0;
+        for step in 0..2000 {
+            let [due, look, demotion] = writer.dues();
+            assert!(due <= look && due <= demotion, "{due}, {look}, {demotion} before {}", writer.next());
+            let look = |next| ring.look(next).ok();
+            if step % 3 == 0 {
+                let mut batch = 0..1 + step % 4;
+                _ = writer.write_group(&ring.words, shape, |next| ring.look(next), &mut batch, |_, _| Ok(()));
+                writer.look_ahead(look);
+            } else {
+                match writer.publish(&ring.words, shape.mark, |next| ring.look(next), |_| Ok(()), || ()) {
+                    Ok(_) => writer.follow_up(&ring.words, shape, 256, look),
+                    Err(_) => refused += 1,
+                }
+            }
+            if step % (slots + 13) == 0 {
+                // Not always all: then the next look is due sooner.
+                read = read.max(writer.next() - (step as u64 * 5 / 2 % slots as u64).min(writer.next()));
+                row.advance(ring.table(), read);
+            }
+        }
+        assert!(refused > 0 && writer.next() > 10 * slots as u64, "{slots} slots, {refused} refused");
+        assert!(writer.dues()[2] > writer.next() / 2, "the clock is not looked at");
     }
 }
