@@ -162,6 +162,14 @@ impl<M: Message + ?Sized> Producer<M> {
         self.standing.writer.next()
     }
 
+    /// Whether single messages that come a while after one another are handed down to the cache that all cores share: `true`, the default, or not.
+    ///
+    /// Consumers on other cores receive them sooner by it, and publishing takes longer; `docs/guide.md` says how much. Where producer and consumer are
+    /// threads of one core, which share its caches, say no. Only some processors can do it (Intel's, by `cldemote`); on others this says nothing.
+    pub fn demote(&mut self, demotes: bool) {
+        self.standing.writer.demote(&self.shared.header.geometry, demotes);
+    }
+
     /// What comes behind the messages of a batch.
     #[inline(always)]
     fn end_batch(&mut self) {

@@ -2,10 +2,11 @@
 //! them from the producer's core.
 //!
 //! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the producer more time than publishing does, so it is for
-//! who has that: behind a message that came a while after the one before it. Of a burst one message or two are demoted, as the looks at the clock fall.
+//! who has that: behind a message that came a while after the one before it. Of a burst the first message is demoted, or of small ones one or two, as the
+//! looks at the clock fall.
 
 use crate::copy::{demote, demotes, ticks};
-use crate::layout::{Geometry, LINE, Shape, WORD, payload_word};
+use crate::layout::{Geometry, LINE, MARK_SHARED_UP_TO, Shape, WORD, payload_word};
 use crate::sync::AtomicU64;
 
 /// When the producer demotes what it has published. Nothing follows from it but speed.
@@ -15,6 +16,8 @@ pub struct Demotion {
     due: u64,
     /// How many messages that is behind the last look.
     interval: u64,
+    /// And how many it may be.
+    longest_interval: u64,
     /// Before which sequence the last look was, ...
     looked: u64,
     /// ... and what the clock said.
@@ -23,7 +26,8 @@ pub struct Demotion {
     payload_word: usize,
 }
 
-/// Messages from one look at the clock to the next, at most, for who publishes without a pause: a look takes as long as several messages.
+/// Messages from one look at the clock to the next, at most, for who publishes small ones without a pause: a look takes as long as one or two of them. Beside
+/// large ones it takes no time of its own, and comes with each.
 const LONGEST_INTERVAL: u64 = 64;
 /// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond has two to four.
 const TICKS: u64 = 300;
@@ -45,7 +49,15 @@ impl Demotion {
     /// What pays on this processor, for a producer whose next message is `next`.
     pub fn of(geometry: &Geometry, next: u64) -> Self {
         let due = if demotes() && Self::pays(geometry.shape()) { next } else { u64::MAX };
-        Self { due, interval: 1, looked: next, since: 0, payload_word: payload_word(geometry.kind, geometry.payload_bytes) }
+        let is_large = geometry.payload_bytes > MARK_SHARED_UP_TO;
+        let longest_interval = if is_large { 1 } else { LONGEST_INTERVAL };
+        let payload_word = payload_word(geometry.kind, geometry.payload_bytes);
+        Self { due, interval: 1, longest_interval, looked: next, since: 0, payload_word }
+    }
+
+    /// Never anything.
+    pub fn never(geometry: &Geometry) -> Self {
+        Self { due: u64::MAX, ..Self::of(geometry, 0) }
     }
 
     /// Behind the message before this sequence it is time for [`Demotion::behind`].
@@ -67,7 +79,7 @@ impl Demotion {
     fn has_time(&mut self, next: u64, now: u64, lines: usize) -> bool {
         let on_average = now.wrapping_sub(self.since) / (next - self.looked).max(1);
         let has_time = on_average > TICKS + TICKS_A_LINE * lines as u64;
-        self.interval = if has_time { 1 } else { (2 * self.interval).min(LONGEST_INTERVAL) };
+        self.interval = if has_time { 1 } else { (2 * self.interval).min(self.longest_interval) };
         (self.due, self.looked, self.since) = (next + self.interval, next, now);
         has_time
     }
@@ -100,25 +112,33 @@ mod tests {
         Geometry::plan(kind, Sizes { payload_bytes, payload_align: 8, slots: 8, readers: 1, producers: 1 }, 0).unwrap()
     }
 
-    /// The messages, `ticks` from one to the next, behind which there was time.
-    fn with_time(demotion: &mut Demotion, messages: Range<u64>, ticks: u64, lines: usize) -> Vec<u64> {
-        let mut now = demotion.since + ticks * (messages.start - demotion.looked);
+    /// The messages, `ticks` from one to the next, behind which there was time. The clock stands at `now`.
+    fn with_time(demotion: &mut Demotion, now: &mut u64, messages: Range<u64>, ticks: u64, lines: usize) -> Vec<u64> {
         messages
             .filter(|message| {
-                now = now.wrapping_add(ticks);
-                message + 1 >= demotion.due() && demotion.has_time(message + 1, now, lines)
+                *now = now.wrapping_add(ticks);
+                message + 1 >= demotion.due() && demotion.has_time(message + 1, *now, lines)
             })
             .collect()
     }
 
     #[test]
     fn who_publishes_now_and_then_has_time_behind_each_message() {
-        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 0);
-        assert_eq!(with_time(&mut demotion, 0..5, 10_000, 5), [0, 1, 2, 3, 4]);
-        assert_eq!(with_time(&mut demotion, 5..500, 50, 5), []);
-        let again = with_time(&mut demotion, 500..600, 10_000, 5);
+        let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 256), 0), 0);
+        assert_eq!(with_time(&mut demotion, &mut now, 0..5, 10_000, 5), [0, 1, 2, 3, 4]);
+        assert_eq!(with_time(&mut demotion, &mut now, 5..500, 50, 5), []);
+        let again = with_time(&mut demotion, &mut now, 500..600, 10_000, 5);
         assert!(again[0] < 500 + LONGEST_INTERVAL, "again behind {}", again[0]);
         assert_eq!(again, (again[0]..600).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn of_a_burst_of_large_messages_the_first_one_is_demoted() {
+        let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
+        for first in (0..200).step_by(20) {
+            now += 1_000_000;
+            assert_eq!(with_time(&mut demotion, &mut now, first..first + 20, 100, 18), [first]);
+        }
     }
 
     #[test]
@@ -133,10 +153,9 @@ mod tests {
     #[test]
     fn long_messages_take_more_time() {
         for (lines, ticks) in [(1, 300), (8, 450), (1 << 10, 20_000), (16 << 10, 300_000)] {
-            let mut demotion = Demotion::wherever(&geometry(Kind::Variable, 1 << 20), 0);
-            demotion.since = 1;
-            assert_eq!(with_time(&mut demotion, 0..100, ticks, lines), [], "{lines} lines");
-            assert_eq!(with_time(&mut demotion, 200..201, 2 * ticks, lines), [200], "{lines} lines");
+            let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Variable, 1 << 20), 0), 0);
+            assert_eq!(with_time(&mut demotion, &mut now, 0..100, ticks, lines), [], "{lines} lines");
+            assert_eq!(with_time(&mut demotion, &mut now, 100..101, 2 * ticks, lines), [100], "{lines} lines");
         }
     }
 
@@ -144,7 +163,7 @@ mod tests {
     fn a_clock_that_jumps_back_is_followed_soon() {
         let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 7);
         demotion.since = u64::MAX;
-        assert!(with_time(&mut demotion, 7..100, 50, 5).len() <= 1);
+        assert!(with_time(&mut demotion, &mut 0, 7..100, 50, 5).len() <= 1);
     }
 
     /// The lines of the slot that are worth demoting behind a message.

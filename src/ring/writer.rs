@@ -192,6 +192,12 @@ impl Writer {
         self.due = self.look_due.min(self.demotion.due());
     }
 
+    /// Says whether messages are to be demoted, where that pays.
+    pub fn demote(&mut self, geometry: &Geometry, demotes: bool) {
+        self.demotion = if demotes { Demotion::of(geometry, self.next) } else { Demotion::never(geometry) };
+        self.due = self.look_due.min(self.demotion.due());
+    }
+
     /// Behind messages that are on their way, looks at the reader table ahead of time, if that is due: the next ones need not wait for it. `look` does
     /// [what it is called](look) with the sequence of the next message, and does not wait; if it comes to nothing, the matter is left to the limit.
     #[inline(always)]

@@ -229,3 +229,18 @@ fn nothing_that_is_due_is_missed_by_who_publishes_now_single_messages_and_now_ba
         assert!(writer.dues()[2] > writer.next() / 2, "the clock is not looked at");
     }
 }
+
+#[test]
+fn who_is_told_not_to_demote_does_not_look_at_the_clock() {
+    let ring = Fixture::sized(256, 64);
+    let mut writer = ring.writer().demoting(&ring.geometry);
+    ring.publish(&mut writer, 3);
+    assert_eq!(writer.dues()[2], 0);
+    writer.demote(&ring.geometry, false);
+    let [due, look, demotion] = writer.dues();
+    assert_eq!((due, demotion), (look, u64::MAX));
+    ring.publish(&mut writer, 300);
+    assert_eq!(writer.dues()[2], u64::MAX);
+    writer.demote(&ring.geometry, true);
+    assert_ne!(writer.dues()[2], 0);
+}
