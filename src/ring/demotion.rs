@@ -2,8 +2,10 @@
 //! them from the producer's core.
 //!
 //! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the producer more time than publishing does, so it is for
-//! who has that: behind a message that came a while after the one before it. Of a burst the first message is demoted, or of small ones one or two, as the
-//! looks at the clock fall.
+//! who has that: behind a message of up to 4 KiB that came a while after the one before it. Of a burst one message or two are demoted, as the looks at the
+//! clock fall.
+
+use std::ops::Range;
 
 use crate::copy::{demote, demotes, ticks};
 use crate::layout::{Geometry, LINE, MARK_SHARED_UP_TO, Shape, WORD, payload_word};
@@ -26,17 +28,18 @@ pub struct Demotion {
     payload_word: usize,
 }
 
-/// Messages from one look at the clock to the next, at most, for who publishes small ones without a pause: a look takes as long as one or two of them. Beside
-/// large ones it takes no time of its own, and comes with each.
+/// Messages from one look at the clock to the next, at most, for who publishes without a pause: a look takes as long as one or two small ones.
 const LONGEST_INTERVAL: u64 = 64;
+/// In rings of slots between these bytes a look comes with each message: at full speed it takes no time there, and messages go faster by it.
+const LOOK_WITH_EACH: Range<usize> = MARK_SHARED_UP_TO + 1..4 << 10;
 /// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond has two to four.
 const TICKS: u64 = 300;
 /// So much further for each line of the message. That is more than the line takes at full speed, and more than demoting it does.
 const TICKS_A_LINE: u64 = 24;
 /// So many lines are demoted of any message that has them. Of a longer one half is, the second: the consumers are fetching the first already.
 const FEWEST_LINES: usize = 8;
-/// No more are demoted than this, which takes the producer nearly two microseconds.
-const MOST_LINES: usize = 256;
+/// Of a message of more lines (4 KiB and its stamp and mark) none is: it would take the producer more time than it saves the consumers.
+const MOST_LINES: usize = 66;
 
 impl Demotion {
     /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but publishing them takes an eighth longer by the mere question
@@ -49,8 +52,7 @@ impl Demotion {
     /// What pays on this processor, for a producer whose next message is `next`.
     pub fn of(geometry: &Geometry, next: u64) -> Self {
         let due = if demotes() && Self::pays(geometry.shape()) { next } else { u64::MAX };
-        let is_large = geometry.payload_bytes > MARK_SHARED_UP_TO;
-        let longest_interval = if is_large { 1 } else { LONGEST_INTERVAL };
+        let longest_interval = if LOOK_WITH_EACH.contains(&geometry.payload_bytes) { 1 } else { LONGEST_INTERVAL };
         let payload_word = payload_word(geometry.kind, geometry.payload_bytes);
         Self { due, interval: 1, longest_interval, looked: next, since: 0, payload_word }
     }
@@ -78,7 +80,7 @@ impl Demotion {
     /// Whether the producer has time to demote a message of so many lines.
     fn has_time(&mut self, next: u64, now: u64, lines: usize) -> bool {
         let on_average = now.wrapping_sub(self.since) / (next - self.looked).max(1);
-        let has_time = on_average > TICKS + TICKS_A_LINE * lines as u64;
+        let has_time = lines <= MOST_LINES && on_average > TICKS + TICKS_A_LINE * lines as u64;
         self.interval = if has_time { 1 } else { (2 * self.interval).min(self.longest_interval) };
         (self.due, self.looked, self.since) = (next + self.interval, next, now);
         has_time
@@ -88,7 +90,7 @@ impl Demotion {
 /// The lines of a message that are.
 fn worth_demoting(message: &[AtomicU64]) -> &[AtomicU64] {
     let lines = message.len().div_ceil(LINE);
-    let kept = lines - (lines / 2).clamp(FEWEST_LINES.min(lines), MOST_LINES);
+    let kept = lines - (lines / 2).max(FEWEST_LINES).min(lines);
     &message[kept * LINE..]
 }
 
@@ -102,8 +104,6 @@ impl Demotion {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use std::ops::Range;
-
     use super::*;
     use crate::layout::{Kind, Sizes};
     use crate::sync::zeroed;
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_burst_of_large_messages_the_first_one_is_demoted() {
+    fn of_a_burst_of_messages_of_a_kilobyte_the_first_is_demoted() {
         let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
         for first in (0..200).step_by(20) {
             now += 1_000_000;
@@ -152,11 +152,13 @@ mod tests {
 
     #[test]
     fn long_messages_take_more_time() {
-        for (lines, ticks) in [(1, 300), (8, 450), (1 << 10, 20_000), (16 << 10, 300_000)] {
-            let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Variable, 1 << 20), 0), 0);
+        for (lines, ticks) in [(1, 300), (8, 450), (MOST_LINES, 1800)] {
+            let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
             assert_eq!(with_time(&mut demotion, &mut now, 0..100, ticks, lines), [], "{lines} lines");
             assert_eq!(with_time(&mut demotion, &mut now, 100..101, 2 * ticks, lines), [100], "{lines} lines");
         }
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0);
+        assert_eq!(with_time(&mut demotion, &mut 0, 0..100, 1 << 40, MOST_LINES + 1), []);
     }
 
     #[test]
@@ -182,7 +184,6 @@ mod tests {
         assert_eq!(demoted(Kind::Fixed, 256, 256), 0..5);
         assert_eq!(demoted(Kind::Fixed, 1 << 10, 1 << 10), 9..18);
         assert_eq!(demoted(Kind::Fixed, 4 << 10, 4 << 10), 33..66);
-        assert_eq!(demoted(Kind::Fixed, 1 << 20, 1 << 20), (16 << 10) + 2 - MOST_LINES..(16 << 10) + 2);
         // Two lines of a large slot are the stamp's and the mark's.
         assert_eq!(demoted(Kind::Variable, 1 << 20, 0), 0..2);
         assert_eq!(demoted(Kind::Variable, 1 << 20, 100), 0..4);
