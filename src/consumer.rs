@@ -1,173 +1,29 @@
 //! The consumers of a ring.
 
+mod builder;
+mod error;
+pub(crate) mod registration;
+
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-#[cfg(feature = "async")]
-use crate::async_consumer::AsyncConsumer;
-use crate::error::Error;
+pub use crate::consumer::builder::{ConsumerBuilder, RegisteredBuilder};
+pub use crate::consumer::error::{Lagged, RecvError, RecvTimeoutError};
+pub use crate::consumer::registration::{Free, Registered, Registration};
+
+use crate::consumer::error::without_timeout;
 use crate::layout::{BELL, Geometry};
 use crate::message::{Message, take_bytes};
-use crate::open::Shared;
-use crate::registration::{Free, Registered, Registration, Wishes};
 #[cfg(feature = "async")]
-use crate::ring::bell::peek;
-use crate::ring::{CloseReason, OnLag, Reader, Start, TryRecvError};
+use crate::protocol::wake::load_key;
+use crate::protocol::{CloseReason, Reader, Start, TryRecvError};
+use crate::shared::Shared;
 use crate::sync::AtomicU64;
-use crate::wait::{Access, Bell, Canceller, IDLE_CHECK, LOOKS, Patience, Roused, WaitStrategy, Waiter, look};
-
-/// Why [`Consumer::recv`] has no message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecvError {
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
-    Lagged(u64),
-    /// No message will come, for this reason; everything published before has been received.
-    Closed(CloseReason),
-    /// Somebody has called [`Canceller::cancel`].
-    Cancelled,
-}
-
-/// Why [`Consumer::recv_timeout`] has no message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecvTimeoutError {
-    /// Nothing was published in time.
-    Timeout,
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
-    Lagged(u64),
-    /// No message will come, for this reason; everything published before has been received.
-    Closed(CloseReason),
-    /// Somebody has called [`Canceller::cancel`].
-    Cancelled,
-}
-
-/// Exactly this many messages were lost to a consumer that was too slow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lagged(pub u64);
-
-/// How to attach a consumer; made by [`Ring::consumer`](crate::Ring::consumer).
-#[must_use = "call attach() to get the consumer"]
-pub struct ConsumerBuilder<M: Message + ?Sized> {
-    shared: Arc<Shared>,
-    start: Start,
-    on_lag: OnLag,
-    wait: WaitStrategy,
-    _message: PhantomData<fn(&M)>,
-}
-
-impl<M: Message + ?Sized> ConsumerBuilder<M> {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, start: Start::default(), on_lag: OnLag::default(), wait: WaitStrategy::default(), _message: PhantomData }
-    }
-
-    /// Where to start; [`Start::Next`] unless told otherwise.
-    pub fn start(mut self, start: Start) -> Self {
-        self.start = start;
-        self
-    }
-
-    /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
-    pub fn on_lag(mut self, on_lag: OnLag) -> Self {
-        self.on_lag = on_lag;
-        self
-    }
-
-    /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
-    ///
-    /// To be woken, a consumer must be able to say that it sleeps: a registered one can, and so can one of a ring that was opened for writing.
-    /// A free consumer of a ring that was opened read-only naps instead, for up to a millisecond at a time; so do all of a ring that is not
-    /// [`parkable`](crate::Builder::parkable), and those that a forked child has inherited.
-    pub fn wait(mut self, wait: WaitStrategy) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to tools, and may gate. Names
-    /// need not differ; the table keeps their first 80 bytes.
-    pub fn name(self, name: &str) -> RegisteredBuilder<M> {
-        RegisteredBuilder { free: self, wishes: Wishes { name: name.into(), ..Wishes::default() } }
-    }
-
-    /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
-    pub fn attach(self) -> Consumer<M> {
-        let reader = Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
-        let waiter = Box::new(Waiter::new(self.wait, IDLE_CHECK));
-        Consumer {
-            reader: CachePadded::new(reader),
-            registration: Free { _private: () },
-            waiter,
-            shared: self.shared,
-            spare: Vec::new(),
-            _message: PhantomData,
-        }
-    }
-}
-
-/// How to attach a registered consumer; made by [`ConsumerBuilder::name`].
-#[must_use = "call attach() to get the consumer"]
-pub struct RegisteredBuilder<M: Message + ?Sized> {
-    free: ConsumerBuilder<M>,
-    wishes: Wishes,
-}
-
-impl<M: Message + ?Sized> RegisteredBuilder<M> {
-    /// Where to start; [`Start::Next`] unless told otherwise.
-    pub fn start(mut self, start: Start) -> Self {
-        self.free = self.free.start(start);
-        self
-    }
-
-    /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
-    pub fn on_lag(mut self, on_lag: OnLag) -> Self {
-        self.free = self.free.on_lag(on_lag);
-        self
-    }
-
-    /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
-    pub fn wait(mut self, wait: WaitStrategy) -> Self {
-        self.free = self.free.wait(wait);
-        self
-    }
-
-    /// Gate: the producer waits rather than overwrite what this consumer has not received. It loses nothing that is published
-    /// after it has attached, unless the producer tells it to skip ahead or evicts it, which it is told.
-    pub fn gating(mut self) -> Self {
-        self.wishes.gating = true;
-        self
-    }
-
-    /// Go on where the last consumer of this name left off, if the reader table still knows: the one that ended or was killed must have been
-    /// attached with this too. Otherwise the start is what [`RegisteredBuilder::start`] says.
-    ///
-    /// What was received but perhaps not dealt with comes again: at least the message that was received last, at most 32 of them (or all of
-    /// the last [`Consumer::recv_batch`] or [`Consumer::recv_each`]), or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
-    pub fn resume(mut self) -> Self {
-        self.wishes.resume = true;
-        self
-    }
-
-    /// As [`RegisteredBuilder::resume`], and keeps checkpoints in this file too, for when a full table has given the row to another consumer.
-    /// Written by [`Consumer::checkpoint`] only.
-    pub fn checkpoint_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.wishes.checkpoint_file = Some(path.into());
-        self.resume()
-    }
-
-    /// Enters the reader table. Opens the segment once more, for writing, and maps the table's pages; the rest stays as it is.
-    ///
-    /// # Errors
-    /// [`Error::TableFull`], [`Error::Permission`], [`Error::Forked`], or [`Error::Io`].
-    pub fn attach(self) -> Result<Consumer<M, Registered>, Error> {
-        let start = self.free.start;
-        let Consumer { mut reader, waiter, shared, spare, .. } = self.free.attach();
-        let registration = Registered::join(&shared, self.wishes, start, &mut reader)?;
-        Ok(Consumer { reader, registration, waiter, shared, spare, _message: PhantomData })
-    }
-}
+use crate::wait::{Access, Bell, Canceller, LOOKS, Timeout, Waiter, WakeReason, look};
 
 /// Receives every message of a ring, in order, as fast as it can; what it is too slow for is counted exactly.
 ///
@@ -185,7 +41,7 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
 /// # Lagging
 /// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once, with the exact number of
 /// messages that this consumer will never see, and goes on as [`OnLag`] says ([`OnLag::Stay`] repeats it until a seek).
-/// [`Consumer::latest`] alone counts them as skipped instead, like all that it jumps over.
+/// [`Consumer::try_latest`] alone counts them as skipped instead, like all that it jumps over.
 ///
 /// # Closing
 /// All published messages are delivered before `Closed`. A producer that died is noticed by the blocking receives
@@ -225,7 +81,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvError`].
     #[inline(always)]
     pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
-        self.blocking(Patience::Endless, |body, geometry| M::take(body, geometry)).map(M::accept).map_err(without_timeout)
+        self.blocking(Timeout::Never, |body, geometry| M::take(body, geometry)).map(M::accept).map_err(without_timeout)
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, for at most `timeout`.
@@ -234,7 +90,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Patience::For(timeout), |body, geometry| M::take(body, geometry)).map(M::accept)
+        self.blocking(Timeout::After(timeout), |body, geometry| M::take(body, geometry)).map(M::accept)
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, until `deadline`.
@@ -243,7 +99,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Patience::Until(deadline), |body, geometry| M::take(body, geometry)).map(M::accept)
+        self.blocking(Timeout::At(deadline), |body, geometry| M::take(body, geometry)).map(M::accept)
     }
 
     /// A handle that ends the blocking calls of this consumer from another thread. Make it before the call that it is to end.
@@ -320,7 +176,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Ok(0);
         }
         let mut landing = M::landing(&mut self.spare);
-        let first = self.blocking(Patience::Endless, |body, geometry| M::take_to(&mut landing, body, geometry));
+        let first = self.blocking(Timeout::Never, |body, geometry| M::take_to(&mut landing, body, geometry));
         self.hand_out(first, landing, max, each).map_err(without_timeout)
     }
 
@@ -361,17 +217,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the call.
-    pub fn latest(&mut self) -> Result<M::Owned, TryRecvError> {
+    pub fn try_latest(&mut self) -> Result<M::Owned, TryRecvError> {
         self.take_latest(|body, geometry| M::take(body, geometry)).map(M::accept)
-    }
-
-    /// Makes it a consumer for asynchronous code.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the page of the ring that tasks wait by cannot be mapped once more.
-    #[cfg(feature = "async")]
-    pub fn into_async(self) -> Result<AsyncConsumer<M, R>, Error> {
-        AsyncConsumer::new(self)
     }
 
     /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
@@ -411,7 +258,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.reader.tombstones()
     }
 
-    /// Messages jumped over by [`Consumer::latest`] since this consumer was attached.
+    /// Messages jumped over by [`Consumer::try_latest`] since this consumer was attached.
     pub fn skipped(&self) -> u64 {
         self.reader.skipped()
     }
@@ -509,7 +356,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 
     #[inline(always)]
     fn try_take<T>(&mut self, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, TryRecvError> {
-        self.obey()?;
+        self.apply_command()?;
         let geometry = &self.shared.header.geometry;
         let words = self.shared.words();
         match self.reader.try_read(words, M::shape(geometry), |body| take(body, geometry)) {
@@ -527,7 +374,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     fn take_latest<T>(&mut self, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, TryRecvError> {
-        self.obey()?;
+        self.apply_command()?;
         let geometry = &self.shared.header.geometry;
         let newest = self.reader.latest(self.shared.words(), M::shape(geometry), |body| take(body, geometry));
         self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
@@ -536,8 +383,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 
     /// Does what the producer wants of a registered consumer.
     #[inline(always)]
-    fn obey(&mut self) -> Result<(), TryRecvError> {
-        if self.registration.is_ordered() { self.registration.obey(&mut self.reader) } else { Ok(()) }
+    fn apply_command(&mut self) -> Result<(), TryRecvError> {
+        if self.registration.has_command() { self.registration.apply_command(&mut self.reader) } else { Ok(()) }
     }
 
     /// Tells the reader table about all progress; what comes before `done` has been dealt with.
@@ -547,7 +394,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     #[inline(always)]
-    fn blocking<T>(&mut self, mut patience: Patience, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, RecvTimeoutError> {
+    fn blocking<T>(&mut self, mut patience: Timeout, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, RecvTimeoutError> {
         loop {
             if self.reader.must_wait(self.shared.words()) {
                 // A producer that waits for this consumer must see how far it is before the two wait for each other.
@@ -556,7 +403,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 // The first looks come before the wait, not in it: what a wait does behind its last look would make the message 6 ns older.
                 if look(LOOKS, || self.reader.must_wait(self.shared.words())) && self.wait(patience)? == Wanted::GoOver {
                     // The message behind may be there, also if there is no time left.
-                    self.go_over();
+                    self.skip_tombstone();
                 }
             }
             match self.try_take(|body, geometry| take(body, geometry)) {
@@ -573,18 +420,18 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Waits until there is something to receive, or to see to. The patience has begun.
     #[cold]
     #[inline(never)]
-    fn wait(&self, patience: Patience) -> Result<Wanted, RecvTimeoutError> {
+    fn wait(&self, patience: Timeout) -> Result<Wanted, RecvTimeoutError> {
         let mut waiting = self.waiter.start(patience.end());
         let sleeps = self.waiter.sleeps();
         let woken = loop {
-            let roused = waiting.until(self.bell().as_slice(), || !self.is_roused());
+            let roused = waiting.until(self.bell().as_slice(), || !self.has_news());
             if let Some(outcome) = self.outcome(roused) {
                 break outcome.map_err(RecvTimeoutError::Closed);
             }
             match roused {
-                Roused::Timeout => break Err(RecvTimeoutError::Timeout),
-                Roused::Cancelled => break Err(RecvTimeoutError::Cancelled),
-                Roused::Ready | Roused::Check => {}
+                WakeReason::Timeout => break Err(RecvTimeoutError::Timeout),
+                WakeReason::Cancelled => break Err(RecvTimeoutError::Cancelled),
+                WakeReason::Ready | WakeReason::Check => {}
             }
         };
         if self.waiter.sleeps() != sleeps {
@@ -594,19 +441,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     /// What a wait that ended with `roused` has come to, if there is no more to wait for: what is to be done, or why no message will come.
-    pub(crate) fn outcome(&self, roused: Roused) -> Option<Result<Wanted, CloseReason>> {
+    pub(crate) fn outcome(&self, roused: WakeReason) -> Option<Result<Wanted, CloseReason>> {
         // Nobody rings for a death.
-        let died = !matches!(roused, Roused::Ready) && !self.shared.is_producer_alive();
+        let died = !matches!(roused, WakeReason::Ready) && !self.shared.is_producer_alive();
         // Looked at behind the question for the producer: its last message may have come before its death.
         if self.has_next() {
             return Some(Ok(Wanted::Receive));
         }
-        if matches!(roused, Roused::Check | Roused::Timeout) && self.is_at_orphan() {
+        if matches!(roused, WakeReason::Check | WakeReason::Timeout) && self.is_at_orphan() {
             return Some(Ok(Wanted::GoOver));
         }
         let ended = self.reader.ended(self.shared.words());
         // Behind the look at the end, which shows what was wanted before it: who was evicted, and then the ring closed, learns of the first.
-        if self.registration.is_ordered() {
+        if self.registration.has_command() {
             // What is wanted is the business of the receive that follows.
             return Some(Ok(Wanted::Receive));
         }
@@ -625,9 +472,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`], and over those like it that follow.
-    pub(crate) fn go_over(&mut self) {
+    pub(crate) fn skip_tombstone(&mut self) {
         for _ in 0..self.shared.header.geometry.producers {
-            self.reader.go_over();
+            self.reader.skip_tombstone();
             if !self.is_at_orphan() {
                 return;
             }
@@ -641,20 +488,20 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 
     /// Whether the next sequence was claimed by a producer that died over it. Asks the kernel.
     fn is_at_orphan(&self) -> bool {
-        self.reader.is_at_orphan(self.shared.words(), |row| self.shared.is_member_alive(row))
+        self.reader.is_at_orphan(self.shared.words(), |row| self.shared.is_shared_producer_alive(row))
     }
 
     /// Whether there is something that a waiting consumer must see to.
-    pub(crate) fn is_roused(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         let words = self.shared.words();
-        !self.reader.must_wait(words) || self.reader.ended(words).is_some() || self.registration.is_ordered()
+        !self.reader.must_wait(words) || self.reader.ended(words).is_some() || self.registration.has_command()
     }
 
     /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody rings, once that has [settled](crate::wait::Settled).
     /// It must look once more.
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
-        self.bell().map_or_else(|| (peek(self.shared.bell()), false), |bell| bell.prepare())
+        self.bell().map_or_else(|| (load_key(self.shared.bell()), false), |bell| bell.prepare())
     }
 
     #[cfg(feature = "async")]
@@ -710,7 +557,7 @@ impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::recv`]; the content of the vector is unspecified then.
     #[inline]
     pub fn recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
-        self.blocking(Patience::Endless, |body, geometry| take_bytes(body, geometry, message)).map_err(without_timeout)
+        self.blocking(Timeout::Never, |body, geometry| take_bytes(body, geometry, message)).map_err(without_timeout)
     }
 
     /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is replaced, its capacity kept.
@@ -719,14 +566,14 @@ impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::recv_timeout`]; the content of the vector is unspecified then.
     #[inline]
     pub fn recv_timeout_into(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<(), RecvTimeoutError> {
-        self.blocking(Patience::For(timeout), |body, geometry| take_bytes(body, geometry, message))
+        self.blocking(Timeout::After(timeout), |body, geometry| take_bytes(body, geometry, message))
     }
 
-    /// As [`Consumer::latest`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    /// As [`Consumer::try_latest`], into a vector that is used again and again: its content is replaced, its capacity kept.
     ///
     /// # Errors
-    /// As [`Consumer::latest`]; the content of the vector is unspecified then.
-    pub fn latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
+    /// As [`Consumer::try_latest`]; the content of the vector is unspecified then.
+    pub fn try_latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
         self.take_latest(|body, geometry| take_bytes(body, geometry, message))
     }
 }
@@ -734,7 +581,7 @@ impl<R: Registration> Consumer<[u8], R> {
 /// What a wait was good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// There is something to receive, or to obey.
+    /// There is something to receive, or to apply_command.
     Receive,
     /// The next sequence will never be a message.
     GoOver,
@@ -743,19 +590,9 @@ pub(crate) enum Wanted {
 /// What is left of the patience of a consumer that has received nothing.
 #[cold]
 #[inline(never)]
-fn go_on(patience: Patience) -> Result<Patience, RecvTimeoutError> {
+fn go_on(patience: Timeout) -> Result<Timeout, RecvTimeoutError> {
     let patience = patience.begun();
     if patience.is_over() { Err(RecvTimeoutError::Timeout) } else { Ok(patience) }
-}
-
-/// The error of a wait that had no deadline.
-fn without_timeout(error: RecvTimeoutError) -> RecvError {
-    match error {
-        RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),
-        RecvTimeoutError::Closed(reason) => RecvError::Closed(reason),
-        RecvTimeoutError::Cancelled => RecvError::Cancelled,
-        RecvTimeoutError::Timeout => unreachable!("a wait without a deadline does not time out"),
-    }
 }
 
 /// Iterates over the messages of a ring; made by [`Consumer::iter`].
@@ -784,9 +621,6 @@ impl<'a, M: Message + ?Sized, R: Registration> IntoIterator for &'a mut Consumer
     }
 }
 
-debug_of!(ConsumerBuilder: start, on_lag);
-debug_of!(RegisteredBuilder: wishes);
-
 impl<M: Message + ?Sized, R: Registration + fmt::Debug> fmt::Debug for Consumer<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer").field("reader", &self.reader).field("registration", &self.registration).finish_non_exhaustive()
@@ -798,60 +632,3 @@ impl<M: Message + ?Sized, R: Registration> fmt::Debug for Iter<'_, M, R> {
         f.debug_struct("Iter").field("reader", &self.consumer.reader).finish()
     }
 }
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "the producer has closed the ring",
-            Self::ProducerDied => "the producer died without closing the ring; if it is restarted on the ring, receiving goes on",
-            Self::Evicted => "the producer gave up on this consumer, because it was too slow for too long; attach again",
-            Self::Superseded => "another ring has taken the name; open it again",
-        })
-    }
-}
-
-impl fmt::Display for Lagged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} messages were overwritten before this consumer read them; receive again to go on, with more slots or a faster consumer if it matters",
-            self.0
-        )
-    }
-}
-
-impl fmt::Display for TryRecvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("there is no new message yet"),
-            Self::Lagged(n) => Lagged(*n).fmt(f),
-            Self::Closed(reason) => reason.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for RecvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lagged(n) => Lagged(*n).fmt(f),
-            Self::Closed(reason) => reason.fmt(f),
-            Self::Cancelled => f.write_str("the wait was cancelled"),
-        }
-    }
-}
-
-impl fmt::Display for RecvTimeoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("no message was published in time"),
-            Self::Lagged(n) => Lagged(*n).fmt(f),
-            Self::Closed(reason) => reason.fmt(f),
-            Self::Cancelled => f.write_str("the wait was cancelled"),
-        }
-    }
-}
-
-impl std::error::Error for Lagged {}
-impl std::error::Error for TryRecvError {}
-impl std::error::Error for RecvError {}
-impl std::error::Error for RecvTimeoutError {}

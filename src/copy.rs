@@ -152,9 +152,9 @@ pub fn ticks() -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code)] // each target has some of them
 pub enum Pace {
-    /// Kept from guessing what comes next: see [`Turn`](crate::slot::Turn).
+    /// Kept from guessing what comes next: see [`Turn`](crate::protocol::slot::Turn).
     InTurn,
-    /// Told what comes next, when that is known to be there: see `ring::ahead`.
+    /// Told what comes next, when that is known to be there: see `tuning::prefetch`.
     Ahead,
     /// As it likes.
     Plain,

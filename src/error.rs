@@ -285,10 +285,10 @@ impl fmt::Display for Error {
             }
             Self::TableFull { name, readers } => write!(
                 f,
-                "all {readers} rows of the reader table of ring {name:?} are taken: attach as a free consumer (without a name), or create the ring with more .readers(..)"
+                "all {readers} rows of the reader table of ring {name:?} are taken: attach as a free consumer (without a name), or create the ring with more .max_registered(..)"
             ),
             Self::ProducerKind { name, producers: 1 } => {
-                write!(f, "ring {name:?} was created for one producer: use Ring::producer, or create it with .producers(n) for several")
+                write!(f, "ring {name:?} was created for one producer: use Ring::producer, or create it with .max_producers(n) for several")
             }
             Self::ProducerKind { name, producers } => {
                 write!(f, "ring {name:?} was created for {producers} producers at a time: use Ring::shared_producer")
@@ -296,7 +296,7 @@ impl fmt::Display for Error {
             Self::TooManyProducers { name, producers } => {
                 write!(
                     f,
-                    "ring {name:?} has {producers} live producers, as many as it was created for: end one, or create it with more .producers(..)"
+                    "ring {name:?} has {producers} live producers, as many as it was created for: end one, or create it with more .max_producers(..)"
                 )
             }
             Self::ReadOnly { name } => write!(f, "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"),

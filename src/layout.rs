@@ -74,7 +74,7 @@ pub const HEAD: usize = 48;
 /// between are reserved and zero.
 pub const TEXT_WORD: usize = 128;
 
-/// Word of the reader table: the bell by which consumers sleep that wait for a message (see `ring::bell`).
+/// Word of the reader table: the bell by which consumers sleep that wait for a message (see `protocol::wake`).
 pub const BELL: usize = 0;
 /// Word of the reader table: the bell by which producers sleep that wait for room.
 pub const ROOM: usize = 16;
@@ -103,10 +103,10 @@ pub const ROW_SLEEPS: usize = 5;
 pub const ROW_PID: usize = 6;
 /// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits, above them how often the row was taken.
 pub const ROW_STATE: usize = 16;
-/// Word of a row, counted up by the producer: the consumer must look at its state and at [`ROW_SYNC`].
-pub const ROW_ORDERS: usize = 17;
+/// Word of a row, counted up by the producer: the consumer must look at its state and at [`ROW_SKIP_TO`].
+pub const ROW_COMMANDS: usize = 17;
 /// Word of a row, written by the producer: the consumer must go on at this sequence, if it is behind it.
-pub const ROW_SYNC: usize = 18;
+pub const ROW_SKIP_TO: usize = 18;
 /// Word of a row: bytes of the consumer's name.
 pub const ROW_NAME_BYTES: usize = 19;
 /// First word of a row's name.
@@ -444,7 +444,7 @@ impl Place {
         self.at = self.following();
     }
 
-    /// Moves by a `zero` that [`crate::slot::read_in_turn`] has returned. Where a lap ends behind it that comes to nothing, as the processor guesses that, too.
+    /// Moves by a `zero` that [`crate::protocol::slot::read_in_turn`] has returned. Where a lap ends behind it that comes to nothing, as the processor guesses that, too.
     #[inline(always)]
     pub fn move_by(&mut self, zero: usize) {
         self.at += zero;

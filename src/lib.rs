@@ -16,7 +16,7 @@ pub mod failpoint;
 #[cfg(not(any(loom, feature = "failpoints")))]
 mod failpoint;
 
-// Rooms, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
+// Modules, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
 // public modules; for everybody else they are private.
 #[cfg(not(loom))]
 mod copy;
@@ -27,43 +27,39 @@ mod layout;
 #[cfg(loom)]
 pub mod layout;
 #[cfg(not(loom))]
-mod ring;
+mod protocol;
 #[cfg(loom)]
-pub mod ring;
-#[cfg(not(loom))]
-mod slot;
-#[cfg(loom)]
-pub mod slot;
+pub mod protocol;
 #[cfg(not(loom))]
 mod sync;
 #[cfg(loom)]
 pub mod sync;
+#[cfg(not(loom))]
+mod tuning;
+#[cfg(loom)]
+pub mod tuning;
 
-#[cfg(not(loom))]
-mod error;
-#[cfg(not(loom))]
-mod segment;
 #[cfg(not(loom))]
 #[macro_use]
 mod message;
 #[cfg(all(not(loom), feature = "async"))]
-mod async_consumer;
+mod asynchronous;
 #[cfg(not(loom))]
 mod consumer;
 #[cfg(not(loom))]
-mod lanes;
+mod error;
 #[cfg(not(loom))]
-mod open;
+mod inspect;
+#[cfg(not(loom))]
+mod merge;
 #[cfg(not(loom))]
 mod producer;
-#[cfg(all(not(loom), feature = "async"))]
-mod reactor;
 #[cfg(not(loom))]
-mod registration;
+mod ring;
 #[cfg(not(loom))]
-mod room;
+mod segment;
 #[cfg(not(loom))]
-mod standing;
+mod shared;
 #[cfg(not(loom))]
 mod wait;
 
@@ -72,19 +68,19 @@ mod wait;
 pub mod guide {}
 
 #[cfg(all(not(loom), feature = "async"))]
-pub use async_consumer::AsyncConsumer;
+pub use asynchronous::AsyncConsumer;
 #[cfg(not(loom))]
 pub use {
-    consumer::{Consumer, ConsumerBuilder, Iter, Lagged, RecvError, RecvTimeoutError, RegisteredBuilder},
+    consumer::{Consumer, ConsumerBuilder, Free, Iter, Lagged, RecvError, RecvTimeoutError, Registered, RegisteredBuilder, Registration},
     copy::{SlotWriter, TooLarge},
     error::Error,
-    lanes::{Lanes, LanesError, Merge, Removed},
+    inspect::ConsumerInfo,
+    merge::{Merge, MergeError, MergeOrder, RemovedRing},
     message::Message,
-    open::{Builder, IfExists, OpenOptions, ReaderInfo, Ring},
+    producer::backpressure::Full,
+    producer::kind::{Multi, ProducerKind, Single},
     producer::{Producer, PublishError, SharedProducer},
-    registration::{Free, Registered, Registration},
-    ring::{CloseReason, OnLag, Start, TryRecvError},
-    room::Full,
-    standing::{Several, Sole, Standing},
+    protocol::{CloseReason, OnLag, Start, TryRecvError},
+    ring::{IfExists, OpenOptions, Ring, RingBuilder},
     wait::{Canceller, WaitStrategy},
 };

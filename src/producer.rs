@@ -1,5 +1,8 @@
 //! The producer of a ring.
 
+pub(crate) mod backpressure;
+pub(crate) mod kind;
+
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
@@ -13,31 +16,31 @@ use bytemuck::Pod;
 use crate::copy::{SlotWriter, TooLarge, fetch_for_writing, store};
 use crate::layout::{BELL, Granularity};
 use crate::message::{Message, fixed_payload, variable_payload};
-use crate::open::Shared;
-use crate::ring;
-use crate::ring::bell::Barrier;
-use crate::room::{Full, room, room_ahead, room_at_last};
-use crate::standing::{Several, Sole, Standing};
+use crate::producer::backpressure::{Full, limit_early, room, wait_for_space};
+use crate::producer::kind::{Multi, ProducerKind, Single};
+use crate::protocol;
+use crate::protocol::wake::Barrier;
+use crate::shared::Shared;
 use crate::sync::{AtomicU64, Ordering};
-use crate::wait::{HELD_UP_CHECK, Patience, WaitStrategy, Waiter, wake_sleepers};
+use crate::wait::{HELD_UP_CHECK, Timeout, WaitStrategy, Waiter, wake_sleepers};
 
 /// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was created for several.
 ///
 /// Free consumers are never waited for: when the ring is full, the oldest message is overwritten, and the consumers that had
 /// not read it are told how many they lost. Only a registered consumer that gates makes a full ring wait: `publish` until there is
 /// room, `publish_timeout` for some time, `try_publish` not at all. Dead consumers are evicted within some twenty milliseconds, by proof:
-/// their kernel lock is free. Slow ones are not, unless [`Producer::evict_after`] says so.
+/// their kernel lock is free. Slow ones are not, unless [`Producer::set_eviction_timeout`] says so.
 ///
 /// Dropping the producer closes the ring; of several, the last.
 ///
 /// # Forks
 /// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes by them is lost, and within
 /// a lap of the ring it panics; dropping them changes nothing. It opens the ring again for a producer of its own.
-pub struct Producer<M: Message + ?Sized, S: Standing = Sole> {
+pub struct Producer<M: Message + ?Sized, S: ProducerKind = Single> {
     standing: S,
     shared: Arc<Shared>,
     payload_bytes: usize,
-    evict_after: Option<Duration>,
+    eviction_timeout: Option<Duration>,
     /// The word by which consumers sleep, if they may.
     bell: Option<usize>,
     /// Elsewhere, so that who waits by it leaves the rest alone.
@@ -45,7 +48,7 @@ pub struct Producer<M: Message + ?Sized, S: Standing = Sole> {
     _message: PhantomData<fn(&M)>,
 }
 
-/// One of several producers of a ring that was created with [`Builder::producers`](crate::Builder::producers); made by
+/// One of several producers of a ring that was created with [`RingBuilder::max_producers`](crate::RingBuilder::max_producers); made by
 /// [`Ring::shared_producer`](crate::Ring::shared_producer).
 ///
 /// All consumers receive the messages of all producers in one order, in which each producer's messages stand in the order of their
@@ -54,7 +57,7 @@ pub struct Producer<M: Message + ?Sized, S: Standing = Sole> {
 ///
 /// A producer that is stopped in the middle of a message, and lives, holds up the others when they have come round to its slot, in all of
 /// their calls: also in `try_publish` and beyond the timeout of `publish_timeout`.
-pub type SharedProducer<M> = Producer<M, Several>;
+pub type SharedProducer<M> = Producer<M, Multi>;
 
 /// Why a message was not published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,48 +91,48 @@ impl From<TooLarge> for PublishError {
     }
 }
 
-impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
+impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
     pub(crate) fn new(shared: Arc<Shared>, standing: S) -> Self {
         let payload_bytes = shared.header.geometry.payload_bytes;
         let bell = shared.header.parkable.then_some(shared.header.geometry.table_word + BELL);
         let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
-        Self { standing, shared, payload_bytes, evict_after: None, bell, waiter, _message: PhantomData }
+        Self { standing, shared, payload_bytes, eviction_timeout: None, bell, waiter, _message: PhantomData }
     }
 
     /// How to wait for room; [`WaitStrategy::Park`] unless told otherwise.
-    pub fn wait(&mut self, strategy: WaitStrategy) {
+    pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
         *self.waiter = Waiter::new(strategy, HELD_UP_CHECK);
     }
 
     /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this long at a time: it is evicted, and
     /// told. `None`, the default, never does.
-    pub fn evict_after(&mut self, patience: Option<Duration>) {
-        self.evict_after = patience;
+    pub fn set_eviction_timeout(&mut self, timeout: Option<Duration>) {
+        self.eviction_timeout = timeout;
     }
 
-    /// Gives up on the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)): it is told, and waited for no longer.
+    /// Gives up on the registered consumer in row `row` (see [`Ring::consumers`](crate::Ring::consumers)): it is told, and waited for no longer.
     /// Returns whether there was one.
     pub fn evict(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
-        let evicted = row < self.shared.header.geometry.readers && ring::evict(self.shared.table(), row);
+        let evicted = row < self.shared.header.geometry.readers && protocol::evict(self.shared.table(), row);
         self.shared.wake_consumers();
         evicted
     }
 
-    /// Makes the registered consumer in row `row` (see [`Ring::readers`](crate::Ring::readers)) skip to the next message to be published. It is told
+    /// Makes the registered consumer in row `row` (see [`Ring::consumers`](crate::Ring::consumers)) skip to the next message to be published. It is told
     /// how many it lost by that. Returns whether there is such a consumer.
-    pub fn sync(&mut self, row: usize) -> bool {
+    pub fn skip_to_newest(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
         let synced =
-            row < self.shared.header.geometry.readers && ring::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
+            row < self.shared.header.geometry.readers && protocol::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
         self.shared.wake_consumers();
         synced
     }
 
     /// Makes all registered consumers skip to the next message to be published.
-    pub fn sync_all(&mut self) {
+    pub fn skip_all_to_newest(&mut self) {
         for row in 0..self.shared.header.geometry.readers {
-            self.sync(row);
+            self.skip_to_newest(row);
         }
     }
 
@@ -141,12 +144,12 @@ impl<M: Message + ?Sized, S: Standing> Producer<M, S> {
         fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
         payload_bytes: impl FnOnce() -> usize,
     ) -> Result<u64, E> {
-        let Self { standing, shared, waiter, evict_after, bell, .. } = self;
+        let Self { standing, shared, waiter, eviction_timeout, bell, .. } = self;
         let words = shared.words();
-        let room = |next| room(shared, waiter, next, *evict_after);
+        let room = |next| room(shared, waiter, next, *eviction_timeout);
         let shape = M::shape(&shared.header.geometry);
         let sequence = standing.publish(words, shape.mark, room, fill, || wake(words, *bell))?;
-        standing.follow_up(words, shape, payload_bytes(), |next| room_ahead(shared, next));
+        standing.after_publish(words, shape, payload_bytes(), |next| limit_early(shared, next));
         Ok(sequence)
     }
 
@@ -166,7 +169,7 @@ impl<M: Message + ?Sized> Producer<M> {
     ///
     /// Consumers on other cores receive them sooner by it, and publishing takes longer; `docs/guide.md` says how much. Where producer and consumer are
     /// threads of one core, which share its caches, say no. Only some processors can do it (Intel's, by `cldemote`); on others this says nothing.
-    pub fn demote(&mut self, demotes: bool) {
+    pub fn set_cache_demotion(&mut self, demotes: bool) {
         self.standing.writer.demote(&self.shared.header.geometry, demotes);
     }
 
@@ -174,9 +177,9 @@ impl<M: Message + ?Sized> Producer<M> {
     #[inline(always)]
     fn end_batch(&mut self) {
         let Self { standing, shared, bell, .. } = self;
-        standing.writer.count(shared.words());
+        standing.writer.publish_head(shared.words());
         wake(shared.words(), *bell);
-        standing.writer.look_ahead(|next| room_ahead(shared, next));
+        standing.writer.refresh_early(|next| limit_early(shared, next));
     }
 }
 
@@ -190,17 +193,17 @@ fn wake(words: &[AtomicU64], bell: Option<usize>) {
 
 /// Room, however long it takes.
 #[inline(always)]
-fn at_last<E>(shared: &Shared, waiter: &Waiter, next: u64, evict_after: Option<Duration>) -> Result<u64, E> {
-    Ok(room_at_last(shared, waiter, next, evict_after))
+fn at_last<E>(shared: &Shared, waiter: &Waiter, next: u64, eviction_timeout: Option<Duration>) -> Result<u64, E> {
+    Ok(wait_for_space(shared, waiter, next, eviction_timeout))
 }
 
 /// Room, if it comes in time.
 #[inline(always)]
-fn within<E: From<Full>>(patience: Patience) -> impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E> {
-    move |shared, waiter, next, evict_after| Ok(room(shared, waiter, next, evict_after, patience)?)
+fn within<E: From<Full>>(patience: Timeout) -> impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E> {
+    move |shared, waiter, next, eviction_timeout| Ok(room(shared, waiter, next, eviction_timeout, patience)?)
 }
 
-impl<T: Pod, S: Standing> Producer<T, S> {
+impl<T: Pod, S: ProducerKind> Producer<T, S> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
     /// gating consumer is a lap behind.
     #[inline]
@@ -214,7 +217,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// # Errors
     /// [`Full`], with the slowest consumer.
     pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
-        self.publish_when(within(Patience::For(timeout)), |body| fill(body, message), || size_of::<T>())
+        self.publish_when(within(Timeout::After(timeout)), |body| fill(body, message), || size_of::<T>())
     }
 
     /// As [`Producer::publish`], but does not wait.
@@ -223,7 +226,7 @@ impl<T: Pod, S: Standing> Producer<T, S> {
     /// [`Full`], with the slowest consumer.
     #[inline]
     pub fn try_publish(&mut self, message: &T) -> Result<u64, Full> {
-        self.publish_when(within(Patience::None), |body| fill(body, message), || size_of::<T>())
+        self.publish_when(within(Timeout::Zero), |body| fill(body, message), || size_of::<T>())
     }
 }
 
@@ -235,12 +238,12 @@ impl<T: Pod> Producer<T> {
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
-        let Self { standing, shared, waiter, evict_after, .. } = self;
+        let Self { standing, shared, waiter, eviction_timeout, .. } = self;
         let shape = T::shape(&shared.header.geometry);
         let mut messages = messages.iter();
         while !messages.as_slice().is_empty() {
             fetch_for_writing(standing.writer.next_slots(shared.words(), messages.len()));
-            let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
+            let room = |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
             let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill::<T, _>);
         }
         self.end_batch();
@@ -254,7 +257,7 @@ fn fill<T: Pod, E>(body: &[AtomicU64], message: &T) -> Result<(), E> {
     Ok(())
 }
 
-impl<S: Standing> Producer<[u8], S> {
+impl<S: ProducerKind> Producer<[u8], S> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
     /// gating consumer is a lap behind.
     ///
@@ -272,7 +275,7 @@ impl<S: Standing> Producer<[u8], S> {
     /// # Errors
     /// [`PublishError`]; nothing is published then.
     pub fn publish_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64, PublishError> {
-        self.publish_within(message, Patience::For(timeout))
+        self.publish_within(message, Timeout::After(timeout))
     }
 
     /// As [`Producer::publish`], but does not wait.
@@ -281,7 +284,7 @@ impl<S: Standing> Producer<[u8], S> {
     /// [`PublishError`]; nothing is published then.
     #[inline]
     pub fn try_publish(&mut self, message: &[u8]) -> Result<u64, PublishError> {
-        self.publish_within(message, Patience::None)
+        self.publish_within(message, Timeout::Zero)
     }
 
     /// Publishes a message that `build` writes piece by piece, straight into the slot, and returns its sequence.
@@ -317,7 +320,7 @@ impl<S: Standing> Producer<[u8], S> {
     }
 
     #[inline(always)]
-    fn publish_within(&mut self, message: &[u8], patience: Patience) -> Result<u64, PublishError> {
+    fn publish_within(&mut self, message: &[u8], patience: Timeout) -> Result<u64, PublishError> {
         check(message, self.payload_bytes)?;
         let payload_bytes = self.payload_bytes;
         self.publish_when(within(patience), |body| fill_bytes(body, payload_bytes, message), || message.len())
@@ -337,7 +340,7 @@ impl Producer<[u8]> {
     /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.
     pub fn publish_batch<B: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = B>) -> Result<Range<u64>, TooLarge> {
         let first = self.next_sequence();
-        let Self { standing, shared, waiter, evict_after, payload_bytes, .. } = self;
+        let Self { standing, shared, waiter, eviction_timeout, payload_bytes, .. } = self;
         let slot_bytes = *payload_bytes;
         let shape = <[u8]>::shape(&shared.header.geometry);
         let mut refused = Ok(());
@@ -349,7 +352,7 @@ impl Producer<[u8]> {
         while messages.peek().is_some() {
             let (least, most) = messages.size_hint();
             fetch_for_writing(standing.writer.next_slots(shared.words(), most.unwrap_or(least)));
-            let room = |next| Ok::<_, Infallible>(room_at_last(shared, waiter, next, *evict_after));
+            let room = |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
             let fill = |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
             let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill);
         }
@@ -371,13 +374,13 @@ fn fill_bytes<E>(body: &[AtomicU64], payload_bytes: usize, message: &[u8]) -> Re
     Ok(())
 }
 
-impl<M: Message + ?Sized, S: Standing + fmt::Debug> fmt::Debug for Producer<M, S> {
+impl<M: Message + ?Sized, S: ProducerKind + fmt::Debug> fmt::Debug for Producer<M, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer").field("standing", &self.standing).finish_non_exhaustive()
     }
 }
 
-impl<M: Message + ?Sized, S: Standing> Drop for Producer<M, S> {
+impl<M: Message + ?Sized, S: ProducerKind> Drop for Producer<M, S> {
     fn drop(&mut self) {
         // A forked child has a copy of the producer, and must not close its parent's ring.
         if self.shared.is_ours() {

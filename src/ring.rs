@@ -1,42 +1,191 @@
-//! The protocol of a ring: one writer, any number of readers, over `&[AtomicU64]`.
-//!
-//! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped segment, over
-//! heap memory in unit tests, and over loom's atomics in the models.
+//! A ring that this process has opened: what producers and consumers are made from.
 
-mod ahead;
-pub mod bell;
-pub mod crew;
-mod demotion;
-mod gate;
-mod reader;
-mod row;
-mod writer;
+mod builder;
+mod open;
+mod replace;
 
-pub use gate::Blocker;
-pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
-pub use row::{Description, Joined, Joiner, Order, Row, checkpoint, describe, evict, is_kept, name_of, sync, vacate, waited};
-pub use writer::{Writer, look};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::layout::{Geometry, HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};
-use crate::sync::{AtomicU64, Ordering};
+pub use crate::ring::builder::{IfExists, RingBuilder};
+pub use crate::ring::open::OpenOptions;
 
-/// The reader table, where all of the segment is mapped alike.
-#[inline(always)]
-pub fn table<'a>(words: &'a [AtomicU64], geometry: &Geometry) -> &'a [AtomicU64] {
-    &words[geometry.table_word..geometry.slots_word]
-}
+use crate::consumer::ConsumerBuilder;
+use crate::error::Error;
+use crate::failpoint::{Step, hit};
+use crate::layout::{EPOCH, Geometry, PRODUCER_PID};
+use crate::message::Message;
+use crate::producer::kind::{Multi, Single};
+use crate::producer::{Producer, SharedProducer};
+use crate::protocol::{self, Writer};
+use crate::segment::Role;
+use crate::shared::Shared;
+use crate::wait::wake_regardless;
 
-/// Number of messages published, bounded: a corrupt head must not make sums of sequences overflow.
+/// A ring in named shared memory, opened by this process; makes producers and consumers.
 ///
-/// Whoever draws conclusions about slots from it needs an acquire fence behind it.
-pub fn head(words: &[AtomicU64]) -> u64 {
-    words[HEAD].load(Ordering::Relaxed).min(MAX_SEQUENCE)
+/// `M` is the type of its messages: any `T: `[`bytemuck::Pod`], or `[u8]` for messages of any length up to the slot's.
+pub struct Ring<M: Message + ?Sized> {
+    pub(crate) shared: Arc<Shared>,
+    _message: PhantomData<fn(&M)>,
 }
 
-/// Tells the consumers of a ring that has no producer that another segment takes its name.
-pub fn supersede(words: &[AtomicU64]) {
-    words[STATE].store(SUPERSEDED, Ordering::Release);
+impl<M: Message + ?Sized> Clone for Ring<M> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), _message: PhantomData }
+    }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests;
+debug_of!(Ring: shared);
+
+impl<M: Message + ?Sized> Ring<M> {
+    /// Becomes the producer of this ring. If the last one has died, its half-written message is discarded and the
+    /// sequence goes on; consumers that are attached carry on.
+    ///
+    /// # Errors
+    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], or [`Error::Io`].
+    pub fn producer(&self) -> Result<Producer<M>, Error> {
+        let shared = self.to_produce()?;
+        if self.geometry().producers != 1 {
+            return Err(Error::ProducerKind { name: shared.name.clone(), producers: self.geometry().producers });
+        }
+        let words = shared.words();
+        let exists = || Error::ProducerExists { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) };
+        if shared.has_producer.swap(true, Ordering::AcqRel) {
+            return Err(exists());
+        }
+        let refused = match shared.segment.try_lock(Role::Producer) {
+            Ok(true) if shared.is_superseded() => Error::Superseded { name: shared.name.clone() },
+            Ok(true) => {
+                hit(Step::ResumeLock);
+                words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
+                hit(Step::ResumePid);
+                let writer = Writer::resume(words, shared.header.geometry);
+                let producer = Producer::new(shared.clone(), Single::new(shared.clone(), writer));
+                wake_regardless(shared.bell());
+                return Ok(producer);
+            }
+            Ok(false) => {
+                shared.has_producer.store(false, Ordering::Release);
+                return Err(exists());
+            }
+            Err(error) => Error::io(&shared.name, "lock the segment", error),
+        };
+        shared.release_producer();
+        Err(refused)
+    }
+
+    /// Becomes one of the producers of this ring, which was created with [`RingBuilder::max_producers`].
+    ///
+    /// # Errors
+    /// [`Error::ProducerKind`], [`Error::TooManyProducers`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], [`Error::Permission`],
+    /// [`Error::InUse`] while another joins or closes and takes too long over it, or [`Error::Io`].
+    pub fn shared_producer(&self) -> Result<SharedProducer<M>, Error> {
+        let shared = self.to_produce()?;
+        if self.geometry().producers == 1 {
+            return Err(Error::ProducerKind { name: shared.name.clone(), producers: 1 });
+        }
+        let producer = Producer::new(shared.clone(), Multi::join(shared)?);
+        wake_regardless(shared.bell());
+        Ok(producer)
+    }
+
+    /// What producers are made from, if that may be.
+    fn to_produce(&self) -> Result<&Arc<Shared>, Error> {
+        let name = || self.shared.name.clone();
+        if self.shared.segment.is_read_only() {
+            return Err(Error::ReadOnly { name: name() });
+        }
+        // An inherited descriptor does not tell whose locks are whose.
+        if self.shared.is_ours() { Ok(&self.shared) } else { Err(Error::Forked { name: name() }) }
+    }
+
+    /// A consumer of this ring, to be configured and attached. There is no limit to their number.
+    pub fn consumer(&self) -> ConsumerBuilder<M> {
+        ConsumerBuilder::new(self.shared.clone())
+    }
+
+    /// The ring's name.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// The file of the segment.
+    pub fn path(&self) -> &std::path::Path {
+        self.shared.segment.path()
+    }
+
+    /// Number of slots: how many messages the ring holds.
+    pub fn slots(&self) -> usize {
+        self.geometry().slots
+    }
+
+    /// Bytes of the largest message; of every message, if `M` is not `[u8]`.
+    pub fn slot_bytes(&self) -> usize {
+        self.geometry().payload_bytes
+    }
+
+    /// Bytes of shared memory that the ring takes.
+    pub fn segment_bytes(&self) -> u64 {
+        self.geometry().segment_bytes().expect("validated when the ring was opened")
+    }
+
+    /// Name of the message type, as the creator gave it. Bytes that are not UTF-8 are an empty name.
+    pub fn type_name(&self) -> &str {
+        std::str::from_utf8(&self.shared.header.type_name).unwrap_or_default()
+    }
+
+    /// The metadata that the creator gave.
+    pub fn metadata(&self) -> &[u8] {
+        &self.shared.header.metadata
+    }
+
+    /// When the ring was created, by the creator's clock.
+    pub fn created(&self) -> SystemTime {
+        UNIX_EPOCH.checked_add(Duration::from_nanos(self.shared.header.created)).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Number of messages published so far. May have grown by the time this returns.
+    pub fn head(&self) -> u64 {
+        protocol::head(self.shared.words())
+    }
+
+    /// How many producers the ring has had: 0 before the first, one more with each takeover.
+    pub fn epoch(&self) -> u64 {
+        self.shared.words()[EPOCH].load(Ordering::Relaxed)
+    }
+
+    /// Whether the ring has a live producer, or is so new that its creator has not made one yet. Asks the kernel.
+    pub fn is_producer_alive(&self) -> bool {
+        self.shared.is_producer_alive()
+    }
+
+    pub(crate) fn of(shared: Shared, prefault: bool) -> Self {
+        if prefault {
+            shared.segment.prefault();
+        }
+        Self { shared: Arc::new(shared), _message: PhantomData }
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.shared.header.geometry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Consumer;
+
+    #[test]
+    fn handles_can_move_between_threads() {
+        fn send<T: Send>() {}
+        fn sync<T: Sync>() {}
+        send::<Ring<[u8]>>();
+        sync::<Ring<[u8]>>();
+        send::<Producer<u64>>();
+        send::<Consumer<[u8]>>();
+    }
+}

@@ -3,7 +3,7 @@
 //! The protocol rooms import atomics from here and nowhere else, so the code that runs in production is the
 //! code that loom explores.
 
-// It orders nothing but the compiler, so loom has no such thing; see `ring::bell`.
+// It orders nothing but the compiler, so loom has no such thing; see `protocol::wake`.
 pub use core::sync::atomic::compiler_fence;
 
 #[cfg(not(loom))]

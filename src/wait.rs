@@ -6,7 +6,7 @@
 //! | `cancel` | ending the wait of another thread | none |
 //! | `waiter` | the phases of a wait | none |
 //!
-//! The protocol between sleepers and wakers is in [`ring::bell`](crate::ring::bell), where loom explores it.
+//! The protocol between sleepers and wakers is in [`protocol::wake`](crate::protocol::wake), where loom explores it.
 
 mod cancel;
 pub(crate) mod futex;
@@ -15,11 +15,11 @@ mod waiter;
 pub use cancel::Canceller;
 #[cfg(feature = "async")]
 pub(crate) use waiter::Settled;
-pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, LOOKS, Roused, Waiter, look};
+pub(crate) use waiter::{Access, Bell, HELD_UP_CHECK, IDLE_CHECK, LOOKS, Waiter, WakeReason, look};
 
 use std::time::{Duration, Instant};
 
-use crate::ring::bell::{self, Barrier};
+use crate::protocol::wake::{self, Barrier};
 use crate::sync::AtomicU64;
 
 /// How a blocking call waits for the other side.
@@ -38,18 +38,18 @@ pub enum WaitStrategy {
 
 /// How long a call may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
-    None,
-    For(Duration),
-    Until(Instant),
-    Endless,
+pub(crate) enum Timeout {
+    Zero,
+    After(Duration),
+    At(Instant),
+    Never,
 }
 
-impl Patience {
+impl Timeout {
     /// From now on: with an end that does not move.
     pub(crate) fn begun(self) -> Self {
         match self {
-            Self::For(_) => self.end().map_or(Self::Endless, Self::Until),
+            Self::After(_) => self.end().map_or(Self::Never, Self::At),
             begun => begun,
         }
     }
@@ -62,10 +62,10 @@ impl Patience {
     /// When it ends, if ever: a timeout beyond the clock's range never does.
     pub(crate) fn end(self) -> Option<Instant> {
         match self {
-            Self::None => Some(Instant::now()),
-            Self::For(timeout) => Instant::now().checked_add(timeout),
-            Self::Until(deadline) => Some(deadline),
-            Self::Endless => None,
+            Self::Zero => Some(Instant::now()),
+            Self::After(timeout) => Instant::now().checked_add(timeout),
+            Self::At(deadline) => Some(deadline),
+            Self::Never => None,
         }
     }
 }
@@ -73,7 +73,7 @@ impl Patience {
 /// Wakes all who sleep by `word`, behind what they wait for.
 #[inline(always)]
 pub(crate) fn wake_sleepers(word: &AtomicU64, barrier: Barrier) {
-    if bell::is_raised(word, barrier) {
+    if wake::has_waiters(word, barrier) {
         wake(word);
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn wake_sleepers(word: &AtomicU64, barrier: Barrier) {
 #[cold]
 #[inline(never)]
 fn wake(word: &AtomicU64) {
-    if bell::ring(word) {
+    if wake::notify(word) {
         futex::wake_all(word);
     }
 }
@@ -89,7 +89,7 @@ fn wake(word: &AtomicU64) {
 /// Wakes all who sleep by `word`, asked or not: who was to wake them may have been killed between lowering the bit and waking.
 pub(crate) fn wake_regardless(word: &AtomicU64) {
     // Behind a fence, so that who raises the bit and does not see what it waits for does not fall asleep, either.
-    let _ = bell::is_raised(word, Barrier::Full) && bell::ring(word);
+    let _ = wake::has_waiters(word, Barrier::Full) && wake::notify(word);
     futex::wake_all(word);
 }
 

@@ -15,8 +15,8 @@ use seqring::failpoint::Step;
 use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, RecvTimeoutError, Registration, Ring, Start, TryRecvError};
 
 use support::Name;
-use support::bell::{self, Bell};
 use support::role::{Child, PATIENCE, current, hear, say};
+use support::wake::{self, WakeWord};
 
 const SLOTS: usize = 4;
 
@@ -165,7 +165,7 @@ fn message(sequence: u64) -> [u8; BYTES] {
 }
 
 fn ring(name: &str) -> Ring<[u8]> {
-    let builder = Ring::<[u8]>::builder(name).slots(SLOTS).slot_bytes(BYTES).readers(3).if_exists(IfExists::Attach);
+    let builder = Ring::<[u8]>::builder(name).slots(SLOTS).slot_bytes(BYTES).max_registered(3).if_exists(IfExists::Attach);
     builder.create().unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -221,7 +221,7 @@ impl Drop for Done<'_> {
 fn expect_free_rows(ring: &Ring<[u8]>, taken: usize) {
     let rows: Vec<_> = (taken..3).map(|_| ring.consumer().name("next").attach().unwrap_or_else(|error| panic!("{error}"))).collect();
     drop(rows);
-    assert_eq!(ring.readers().len(), taken, "rows are left behind: {:?}", ring.readers());
+    assert_eq!(ring.consumers().len(), taken, "rows are left behind: {:?}", ring.consumers());
 }
 
 // --- Several producers ---
@@ -242,7 +242,7 @@ fn publish_among_others(name: &str) {
 /// The others go on, and all consumers see the same; what the dead one has claimed and not published is gone over.
 fn kill_a_member(case: &str, step: Step) {
     let name = Name::new(&format!("failpoint-{}", case.replace(['.', ':'], "-")));
-    let ring = Ring::<[u64; 4]>::builder(&name).slots(SLOTS).producers(3).if_exists(IfExists::Error).create().expect("a new ring");
+    let ring = Ring::<[u64; 4]>::builder(&name).slots(SLOTS).max_producers(3).if_exists(IfExists::Error).create().expect("a new ring");
     let mut survivor = ring.shared_producer().expect("there is a row");
     if step == Step::ClaimBury {
         // Somebody has to lie there.
@@ -354,8 +354,8 @@ fn produce(name: &str) {
     while producer.next_sequence() < MESSAGES {
         publish(&mut producer);
     }
-    let idle = ring.readers().into_iter().find(|reader| reader.name == "idle").expect("it is there");
-    assert!(producer.sync(idle.row));
+    let idle = ring.consumers().into_iter().find(|reader| reader.name == "idle").expect("it is there");
+    assert!(producer.skip_to_newest(idle.row));
     producer.close();
     // The ring was created elsewhere: nothing but the close is left to do.
 }
@@ -413,7 +413,7 @@ fn kill_a_producer(case: &str) {
     // `gating` has left with its thread.
     expect_free_rows(&owner, 1);
     drop(idle);
-    assert_eq!(owner.readers(), []);
+    assert_eq!(owner.consumers(), []);
     drop((owner, watching));
     assert!(!name.path().exists(), "the name is left behind");
 }
@@ -429,7 +429,7 @@ fn consume(name: &str) {
         let sequence = consumer.cursor();
         if sequence + 1 == 2 * SLOTS as u64 {
             // Behind when it has come round: only then does it have a lag to tell.
-            bell::wait_until("nobody publishes", || ring.head() > sequence + 1);
+            wake::wait_until("nobody publishes", || ring.head() > sequence + 1);
         }
         match consumer.recv() {
             Ok(received) => assert_eq!(received, message(sequence)),
@@ -454,7 +454,7 @@ fn kill_a_consumer(case: &str) {
         expect_death(&mut victim, case);
     }
     // It receives what there is, and sleeps.
-    bell::wait_until(case, || bell::is_raised(name.path(), Bell::Message) || victim.ended().is_some());
+    wake::wait_until(case, || wake::has_waiters(name.path(), WakeWord::Consumers) || victim.ended().is_some());
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let ended = Done(&done);
@@ -471,7 +471,7 @@ fn kill_a_consumer(case: &str) {
         drop(ended);
         assert_eq!(receiving.join().expect("see above"), last);
     });
-    assert_eq!(owner.readers(), []);
+    assert_eq!(owner.consumers(), []);
 }
 
 // --- Those who wake others ---
@@ -479,14 +479,14 @@ fn kill_a_consumer(case: &str) {
 /// Wakes the consumers once for each reason that there is; each time, at least one of them sleeps.
 fn wake(name: &str) {
     let ring = ring(name);
-    let asleep = || bell::wait_raised(ring.path(), Bell::Message);
+    let asleep = || wake::wait_for_waiter(ring.path(), WakeWord::Consumers);
     asleep();
     let mut producer = ring.producer().expect("the ring has none");
     asleep();
     publish(&mut producer);
     asleep();
-    let evictable = ring.readers().into_iter().find(|reader| reader.name == "evictable").expect("it is there").row;
-    assert!(producer.sync(evictable));
+    let evictable = ring.consumers().into_iter().find(|reader| reader.name == "evictable").expect("it is there").row;
+    assert!(producer.skip_to_newest(evictable));
     asleep();
     assert!(producer.evict(evictable));
     asleep();
@@ -530,14 +530,14 @@ fn kill_a_waker(case: &str, times: u32) {
         assert_eq!(evictable.join().expect("see above"), Err(RecvError::Closed(evicted)));
         // The bell is as good as ever.
         let mut producer = owner.producer().unwrap();
-        let before = bell::word(name.path(), Bell::Message);
+        let before = wake::word(name.path(), WakeWord::Consumers);
         assert_eq!(before & 1, 0, "a new producer wakes all who sleep");
         let next = producer.next_sequence();
         let receiving = scope.spawn(move || stays.recv());
-        bell::wait_raised(name.path(), Bell::Message);
+        wake::wait_for_waiter(name.path(), WakeWord::Consumers);
         publish(&mut producer);
         assert_eq!(receiving.join().expect("see above"), Ok(message(next).to_vec()));
-        assert_eq!(bell::word(name.path(), Bell::Message) & !1, before + 2, "it rings once");
+        assert_eq!(wake::word(name.path(), WakeWord::Consumers) & !1, before + 2, "it rings once");
     });
 }
 
@@ -546,9 +546,9 @@ fn make_room(name: &str) {
     let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
     let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().attach().expect("a row");
     say("joined");
-    bell::wait_raised(ring.path(), Bell::Room);
+    wake::wait_for_waiter(ring.path(), WakeWord::Producers);
     assert_eq!(consumer.recv().expect("the ring is full"), message(0));
-    bell::wait_raised(ring.path(), Bell::Room);
+    wake::wait_for_waiter(ring.path(), WakeWord::Producers);
     drop(consumer);
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
-use seqring::{Error, IfExists, Message, OnLag, Producer, Ring, Standing, Start};
+use seqring::{Error, IfExists, Message, OnLag, Producer, ProducerKind, Ring, Start};
 use support::role::PATIENCE;
 use support::{Name, monotonic_ns, variant};
 
@@ -52,7 +52,7 @@ fn extremes() -> Vec<u64> {
 trait Kind: Message {
     const NAME: &str;
     fn make(name: &str) -> Ring<Self>;
-    fn publish<S: Standing>(producer: &mut Producer<Self, S>, slot_bytes: usize, count: usize);
+    fn publish<S: ProducerKind>(producer: &mut Producer<Self, S>, slot_bytes: usize, count: usize);
     fn check(message: &Self::Owned, slot_bytes: usize);
 }
 
@@ -63,7 +63,7 @@ impl Kind for u64 {
         Ring::builder(name).slots(SLOTS).metadata(METADATA).create().expect("a new ring")
     }
 
-    fn publish<S: Standing>(producer: &mut Producer<u64, S>, _: usize, count: usize) {
+    fn publish<S: ProducerKind>(producer: &mut Producer<u64, S>, _: usize, count: usize) {
         (0..count as u64).for_each(|i| assert!(producer.publish(&i) < u64::MAX / 2));
     }
 
@@ -79,7 +79,7 @@ impl Kind for [u8] {
         Ring::builder(name).slots(SLOTS).slot_bytes(SLOT_BYTES).metadata(METADATA).create().expect("a new ring")
     }
 
-    fn publish<S: Standing>(producer: &mut Producer<[u8], S>, slot_bytes: usize, count: usize) {
+    fn publish<S: ProducerKind>(producer: &mut Producer<[u8], S>, slot_bytes: usize, count: usize) {
         (0..count).for_each(|i| assert!(producer.publish(&vec![7; i % (slot_bytes + 1)]).is_ok()));
     }
 
@@ -169,12 +169,12 @@ fn consume<M: Kind + ?Sized>(ring: &Ring<M>) {
         for _ in 0..2 * SLOTS {
             let _ = consumer.try_recv().map(|message| M::check(&message, bytes));
         }
-        let _ = consumer.latest().map(|message| M::check(&message, bytes));
+        let _ = consumer.try_latest().map(|message| M::check(&message, bytes));
         let _ = consumer.recv_timeout(Duration::from_micros(10)).map(|message| M::check(&message, bytes));
         // Only where it does not wait.
         let mut messages = Vec::new();
         consumer.seek(Start::Oldest);
-        if consumer.lag() > 0 && consumer.recv_timeout(Duration::ZERO).is_ok() && consumer.latest().is_ok() {
+        if consumer.lag() > 0 && consumer.recv_timeout(Duration::ZERO).is_ok() && consumer.try_latest().is_ok() {
             consumer.seek(Start::Newest);
             let _ = consumer.recv_batch(&mut messages, 1000);
             messages.iter().for_each(|message| M::check(message, bytes));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
 use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK, SLOT_STAMP, Shape, WORD};
-use seqring::ring::{self, Blocker, Joined, Joiner, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
+use seqring::protocol::{self, Blocker, JoinRequest, Joined, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
@@ -155,7 +155,7 @@ impl Ring {
     /// The slowest gating consumer, if there is no room.
     pub fn try_publish(&self, writer: &mut Writer) -> Result<(), Blocker> {
         self.try_write(writer)?;
-        writer.count(&self.words);
+        writer.publish_head(&self.words);
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Ring {
     pub fn try_write(&self, writer: &mut Writer) -> Result<(), Blocker> {
         self.write_where(
             writer,
-            |next| self.look(next),
+            |next| self.refresh_limit(next),
             |body, sequence| {
                 store_payload(body, payload(sequence));
                 Ok(())
@@ -179,7 +179,7 @@ impl Ring {
     /// # Errors
     /// Those of `fill`.
     pub fn write_with<E>(&self, writer: &mut Writer, fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>) -> Result<(), E> {
-        self.write_where(writer, |next| Ok(self.look(next).expect("nobody gates")), fill)
+        self.write_where(writer, |next| Ok(self.refresh_limit(next).expect("nobody gates")), fill)
     }
 
     /// As [`Ring::write_with`], after a look that has allowed it.
@@ -222,7 +222,7 @@ impl Ring {
             self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
             Ok(())
         };
-        writer.write_group(&self.words, self.shape(), |next| self.look(next), &mut sequences, fill)?;
+        writer.write_group(&self.words, self.shape(), |next| self.refresh_limit(next), &mut sequences, fill)?;
         Ok(writer.next() - first)
     }
 
@@ -230,13 +230,13 @@ impl Ring {
     ///
     /// # Errors
     /// The slowest gating consumer, if there is no room.
-    pub fn look(&self, next: u64) -> Result<u64, Blocker> {
-        ring::look(&self.words, &self.geometry, next)
+    pub fn refresh_limit(&self, next: u64) -> Result<u64, Blocker> {
+        protocol::refresh_limit(&self.words, &self.geometry, next)
     }
 
     /// What producers do behind a message: a look ahead of time, if it is due.
-    pub fn look_ahead(&self, writer: &mut Writer) {
-        writer.look_ahead(|next| self.look(next).ok());
+    pub fn refresh_early(&self, writer: &mut Writer) {
+        writer.refresh_early(|next| self.refresh_limit(next).ok());
     }
 
     /// Notes that the message with this sequence is about to be written.
@@ -257,7 +257,7 @@ impl Ring {
 
     /// As [`Ring::join`], under a name, and starting there.
     pub fn join_as(&self, index: usize, name: &str, start: Option<u64>) -> Member {
-        let joiner = Joiner { name, pid: 0, gating: true, start, checkpoint: None };
+        let joiner = JoinRequest { name, pid: 0, gating: true, start, checkpoint: None };
         let Joined { row, first, head } = Row::join(&self.words, self.table(), index, joiner);
         let mut follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
         follower.reader.protect(head);
@@ -266,29 +266,29 @@ impl Ring {
 
     /// A consumer that takes row `index` of the reader table, and does not gate.
     pub fn join_freely(&self, index: usize) -> Member {
-        let joiner = Joiner { name: "", pid: 0, gating: false, start: None, checkpoint: None };
+        let joiner = JoinRequest { name: "", pid: 0, gating: false, start: None, checkpoint: None };
         let Joined { row, first, .. } = Row::join(&self.words, self.table(), index, joiner);
         Member { follower: self.follower(Start::Sequence(first), OnLag::Oldest), row }
     }
 
     /// Frees the row of `blocker`, which is dead; returns whether it still had it.
     pub fn bury(&self, blocker: Blocker) -> bool {
-        ring::vacate(self.table(), blocker.row, blocker.state, FREE)
+        protocol::vacate(self.table(), blocker.row, blocker.state, FREE)
     }
 
     /// The name of `blocker`, if it still has its row.
     pub fn name_of(&self, blocker: Blocker) -> Option<String> {
-        ring::name_of(self.table(), blocker.row, blocker.state)
+        protocol::name_of(self.table(), blocker.row, blocker.state)
     }
 
     /// Evicts `blocker`, which lives; returns whether it still had its row.
     pub fn evict(&self, blocker: Blocker) -> bool {
-        ring::vacate(self.table(), blocker.row, blocker.state, EVICTED)
+        protocol::vacate(self.table(), blocker.row, blocker.state, EVICTED)
     }
 
     /// Where the consumer in row `index` is, as the table says.
     pub fn cursor_of(&self, index: usize) -> u64 {
-        ring::describe(self.table(), index).cursor
+        protocol::describe(self.table(), index).cursor
     }
 
     /// Where the slots are.
@@ -335,13 +335,13 @@ impl Member {
     }
 
     /// Follows the producer's wish to go on elsewhere; returns how many messages are lost by that.
-    pub fn obey(&mut self) -> u64 {
+    pub fn apply_command(&mut self) -> u64 {
         let table = self.follower.ring.table();
-        if !self.row.is_ordered(table) {
+        if !self.row.has_command(table) {
             return 0;
         }
         let Order::Sync(sequence) = self.row.order(table) else { panic!("an order that does not say what is wanted") };
-        let lost = self.follower.reader.forced_to(sequence);
+        let lost = self.follower.reader.skip_to(sequence);
         self.tell();
         lost
     }
@@ -349,7 +349,7 @@ impl Member {
     /// Whether the producer has given up on it.
     pub fn is_evicted(&mut self) -> bool {
         let table = self.follower.ring.table();
-        let ordered = self.row.is_ordered(table);
+        let ordered = self.row.has_command(table);
         if ordered {
             assert_eq!(self.row.order(table), Order::Evicted, "an order that does not say what is wanted");
         }

@@ -4,7 +4,7 @@
 //! Without `--cfg loom` this crate is empty. `cargo xtask loom` runs the models.
 
 #[cfg(loom)]
-mod crew;
+mod claim;
 #[cfg(loom)]
 mod explore;
 #[cfg(loom)]
@@ -15,7 +15,7 @@ mod futex;
 mod gate;
 
 #[cfg(loom)]
-pub use crew::{Author, Locks};
+pub use claim::{Author, Locks};
 #[cfg(loom)]
 pub use explore::{Bound, Outcomes, explore};
 #[cfg(loom)]

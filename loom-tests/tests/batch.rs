@@ -3,14 +3,14 @@
 
 use loom::thread;
 use loom_tests::{Bound, Ring, explore, payload, store_payload};
-use seqring::ring::{OnLag, Start, TryRecvError, Writer};
+use seqring::protocol::{OnLag, Start, TryRecvError, Writer};
 
 /// Publishes `messages` as one batch.
 fn publish_batch(ring: &Ring, writer: &mut Writer, messages: u64) {
     for _ in 0..messages {
         ring.try_write(writer).expect("nobody gates");
     }
-    writer.count(ring.words());
+    writer.publish_head(ring.words());
 }
 
 /// One reader goes by the slots, another joins by the head.
@@ -68,7 +68,7 @@ fn received_as_a_batch() {
 /// Publishes two messages, which are a group.
 fn publish_group(ring: &Ring, writer: &mut Writer) {
     assert_eq!(ring.write_group(writer, 2, payload), Ok(2));
-    writer.count(ring.words());
+    writer.publish_head(ring.words());
 }
 
 /// A group is received by runs: a prefix, in order, and the rest later.
@@ -152,7 +152,7 @@ fn failed_halfway() {
                     Err("failed")
                 });
                 assert_eq!(failed, Err("failed"));
-                writer.count(ring.words());
+                writer.publish_head(ring.words());
                 assert_eq!((writer.next(), ring.head()), (1, 1));
                 ring.publish(&mut writer);
             })

@@ -4,7 +4,7 @@
 use loom::thread;
 use loom_tests::{Bound, Follower, explore};
 use loom_tests::{Outcomes, Ring};
-use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer, supersede};
+use seqring::protocol::{CloseReason, OnLag, Start, TryRecvError, Writer, supersede};
 
 const OUTCOMES: [&str; 3] = ["ended under way", "not ended", "lagged"];
 

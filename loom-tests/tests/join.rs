@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use loom_tests::{Bound, Ring, explore};
-use seqring::ring::{OnLag, Start, TryRecvError};
+use seqring::protocol::{OnLag, Start, TryRecvError};
 
 /// A ring of two slots with `before` messages, to which another thread adds `during`.
 fn running(before: u64, during: u64) -> (Ring, thread::JoinHandle<()>) {

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use loom::thread;
 use loom_tests::{Bound, Gate, Outcomes, Ring, explore, payload, payload_words};
 use seqring::failpoint::{Step, hit, kill_at};
-use seqring::ring::{CloseReason, OnLag, Start, TryRecvError, Writer};
+use seqring::protocol::{CloseReason, OnLag, Start, TryRecvError, Writer};
 use seqring::sync::Ordering;
 
 /// A word that no message contains.
@@ -22,7 +22,7 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
         ring.try_write(writer).expect("nobody gates");
     }
     // Not in it, as it counts what was written.
-    let limit = ring.look(writer.next()).expect("nobody gates");
+    let limit = ring.refresh_limit(writer.next()).expect("nobody gates");
     kill_at(step, 1, || {
         let Ok(()) = ring.write_admitted(writer, limit, |body, sequence| -> Result<(), Infallible> {
             let words = if gets_ready { payload(sequence) } else { [GARBAGE; 2] };
@@ -32,7 +32,7 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
             }
             Ok(())
         });
-        writer.count(ring.words());
+        writer.publish_head(ring.words());
     });
 }
 

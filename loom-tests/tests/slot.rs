@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use loom::thread;
 use loom_tests::{Bound, LARGE_SLOT, explore, mark_of, payload, store_payload, take_payload};
-use seqring::slot::{self, Miss};
+use seqring::protocol::slot::{self, Miss};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a small slot: a stamp that is the mark, too, and a payload.

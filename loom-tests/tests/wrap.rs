@@ -3,7 +3,7 @@
 
 use loom::thread;
 use loom_tests::{Bound, Follower, Outcomes, Ring, explore};
-use seqring::ring::{OnLag, Start, TryRecvError};
+use seqring::protocol::{OnLag, Start, TryRecvError};
 
 const OUTCOMES: [&str; 3] = ["received", "lagged", "empty"];
 

@@ -7,7 +7,7 @@ use crate::sync::Ordering;
 use crate::{Message, Producer, Ring};
 
 /// Calls `publish` for one message of a ring of 64 slots after the other, and says behind which of them the producer looked at the reader table.
-fn looks<M: Message + ?Sized>(name: &str, ring: crate::Builder<M>, mut publish: impl FnMut(&mut Producer<M>)) -> Vec<u64> {
+fn looks<M: Message + ?Sized>(name: &str, ring: crate::RingBuilder<M>, mut publish: impl FnMut(&mut Producer<M>)) -> Vec<u64> {
     let ring = ring.slots(64).create().unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut producer = ring.producer().unwrap();
     let mut looks = Vec::new();

@@ -22,11 +22,11 @@ pub(crate) enum Role {
     /// Writes messages. In rings of several producers: joins them, or leaves them, at this moment.
     Producer,
     /// Has this row of the reader table.
-    Reader(usize),
+    Consumer(usize),
     /// Is one of several producers, and has this row.
-    Member(usize),
+    SharedProducer(usize),
     /// Is any of them; only to be asked for.
-    AnyMember,
+    AnySharedProducer,
 }
 
 impl Role {
@@ -36,15 +36,15 @@ impl Role {
             Self::Owner => 0,
             Self::Producer => 1,
             // A row's number is at most 4095.
-            Self::Reader(row) => 64 + row as libc::off_t,
-            Self::Member(row) => MEMBERS + row as libc::off_t,
-            Self::AnyMember => MEMBERS,
+            Self::Consumer(row) => 64 + row as libc::off_t,
+            Self::SharedProducer(row) => MEMBERS + row as libc::off_t,
+            Self::AnySharedProducer => MEMBERS,
         }
     }
 
     /// How many bytes the lock is of.
     fn length(self) -> libc::off_t {
-        if self == Self::AnyMember { MAX_PRODUCERS as libc::off_t } else { 1 }
+        if self == Self::AnySharedProducer { MAX_PRODUCERS as libc::off_t } else { 1 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ring::bell;
+use crate::protocol::wake;
 use crate::sync::AtomicU64;
 use crate::wait::futex;
 
@@ -19,13 +19,13 @@ pub struct Canceller {
 impl Canceller {
     /// Ends the blocking call that is under way, and all later ones, at once and with an error. Calls that do not wait go on as ever.
     pub fn cancel(&self) {
-        bell::cancel(&self.word);
+        wake::cancel(&self.word);
         futex::wake_all(&self.word);
     }
 
     /// Whether [`Canceller::cancel`] has been called, by anybody.
     pub fn is_cancelled(&self) -> bool {
-        bell::is_cancelled(&self.word)
+        wake::is_cancelled(&self.word)
     }
 
     pub(super) fn word(&self) -> &AtomicU64 {

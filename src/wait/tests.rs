@@ -11,7 +11,7 @@ use super::waiter::{SETTLED, settle};
 use super::*;
 use crate::copy;
 use crate::layout::{Granularity, PAGE};
-use crate::ring::bell::{self, Barrier};
+use crate::protocol::wake::{self, Barrier};
 use crate::segment::Segment;
 use crate::sync::Ordering;
 
@@ -68,7 +68,7 @@ fn peer() {
     match what {
         // Sleeps on a word that it can only read.
         "doze" => {
-            println!("\n@{}", bell::peek(word(0)));
+            println!("\n@{}", wake::load_key(word(0)));
             std::io::stdout().flush().unwrap();
             futex::wait(word(0), 0, FOREVER);
         }
@@ -82,7 +82,7 @@ fn peer() {
         }
         // Is killed between raising the bit and its sleep.
         "raise" => {
-            bell::raise(word(1));
+            wake::prepare_wait(word(1));
             signal::raise(Signal::SIGKILL).unwrap();
         }
         _ => panic!("unknown order {order:?}"),
@@ -113,8 +113,8 @@ fn wait_for(waiter: &Waiter, value: &AtomicU64, bell: &AtomicU64, round: u64) {
     let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
     loop {
         match waiting.until(&raise(bell), || value.load(Ordering::Relaxed) < round) {
-            Roused::Ready => return,
-            Roused::Check => continue,
+            WakeReason::Ready => return,
+            WakeReason::Check => continue,
             other => panic!("{other:?} in round {round}"),
         }
     }
@@ -206,9 +206,9 @@ fn no_wake_up_is_lost_between_processes() {
 fn a_dead_sleeper_costs_one_wake() {
     let shared = Shared::new("raise");
     assert!(!start_peer(&shared, "raise").wait().unwrap().success());
-    assert!(bell::is_raised(shared.word(1), Barrier::Full));
-    assert!(bell::ring(shared.word(1)));
-    assert!(!bell::is_raised(shared.word(1), Barrier::Full));
+    assert!(wake::has_waiters(shared.word(1), Barrier::Full));
+    assert!(wake::notify(shared.word(1)));
+    assert!(!wake::has_waiters(shared.word(1), Barrier::Full));
 }
 
 /// Where a sandbox forbids what is newer than the futex itself.
@@ -224,8 +224,8 @@ fn a_sandbox_costs_latency_alone() {
             canceller.cancel();
         });
         let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
-        let ended = std::iter::from_fn(|| Some(waiting.until(&raise(&word), || true))).find(|ended| *ended != Roused::Check);
-        assert_eq!(ended, Some(Roused::Cancelled));
+        let ended = std::iter::from_fn(|| Some(waiting.until(&raise(&word), || true))).find(|ended| *ended != WakeReason::Check);
+        assert_eq!(ended, Some(WakeReason::Cancelled));
         cancelling.join().unwrap();
     });
     sandboxed.join().unwrap();
@@ -266,7 +266,7 @@ fn neither_side_misses_the_other() {
                 });
                 copy::store(Granularity::of(payload.len()), bulk, &payload);
                 message.store(round, Ordering::Relaxed);
-                seen.store(bell::is_raised(bell, Barrier::Light).into(), Ordering::Relaxed);
+                seen.store(wake::has_waiters(bell, Barrier::Light).into(), Ordering::Relaxed);
                 done.store(round, Ordering::Release);
             }
         });
@@ -277,7 +277,7 @@ fn neither_side_misses_the_other() {
             for _ in 0..round % 64 {
                 std::hint::spin_loop();
             }
-            bell::raise(bell);
+            wake::prepare_wait(bell);
             let found = !settle(|| message.load(Ordering::Relaxed) != round);
             meet(done, round, std::hint::spin_loop);
             missed += u64::from(!found && seen.load(Ordering::Relaxed) == 0);
@@ -301,16 +301,16 @@ fn who_raises_a_bit_lets_it_settle() {
         let look = || {
             if waiter.sleeps() < 2 {
                 last = Instant::now();
-                up += u64::from(bell::is_raised(&word, Barrier::Full));
-                if !bell::is_raised(&word, Barrier::Full) || up == 2 && bell::ring(&word) {
+                up += u64::from(wake::has_waiters(&word, Barrier::Full));
+                if !wake::has_waiters(&word, Barrier::Full) || up == 2 && wake::notify(&word) {
                     down = Instant::now();
                 }
             }
             true
         };
-        assert_eq!(waiting.until(&raise(&word), look), Roused::Check);
+        assert_eq!(waiting.until(&raise(&word), look), WakeReason::Check);
     }
-    assert!(bell::is_raised(&word, Barrier::Full), "it can be woken");
+    assert!(wake::has_waiters(&word, Barrier::Full), "it can be woken");
     assert!(up > 3 && last - down >= SETTLED, "the bit was up for {:?}, in {up} looks", last - down);
     // It has been up ever since: there is the look behind the last sleep, and the one before the next; to let it settle takes `LOOKS` at least.
     let mut looks = 0;
@@ -337,7 +337,7 @@ fn a_wait_ends_with_its_deadline() {
             let timeout = Duration::from_millis(3);
             let ended = waiter.start(Some(started + timeout)).until(&[Bell { word: &word, access }], || true);
             // A machine that stands still for long enough sees the check first.
-            assert!(matches!(ended, Roused::Timeout | Roused::Check));
+            assert!(matches!(ended, WakeReason::Timeout | WakeReason::Check));
             assert!(started.elapsed() >= timeout);
         }
     }
@@ -349,9 +349,9 @@ fn the_other_side_is_checked_and_waiting_goes_on() {
         let word = AtomicU64::new(0);
         let waiter = Waiter::new(strategy, IDLE_CHECK);
         let mut waiting = waiter.start(None);
-        assert_eq!(waiting.until(&raise(&word), || true), Roused::Check);
-        assert_eq!(waiting.until(&raise(&word), || true), Roused::Check);
-        assert_eq!(waiting.until(&raise(&word), || false), Roused::Ready);
+        assert_eq!(waiting.until(&raise(&word), || true), WakeReason::Check);
+        assert_eq!(waiting.until(&raise(&word), || true), WakeReason::Check);
+        assert_eq!(waiting.until(&raise(&word), || false), WakeReason::Ready);
         assert_eq!(waiter.sleeps() > 0, strategy == WaitStrategy::Park);
     }
 }
@@ -361,7 +361,7 @@ fn who_cannot_raise_the_bit_naps() {
     let word = AtomicU64::new(0);
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     let bells = [Bell { word: &word, access: Access::ReadOnly }];
-    assert_eq!(waiter.start(None).until(&bells, || true), Roused::Check);
+    assert_eq!(waiter.start(None).until(&bells, || true), WakeReason::Check);
     assert_eq!(word.load(Ordering::Relaxed), 0, "nothing was written");
     assert_eq!(waiter.sleeps(), 0);
 }
@@ -379,7 +379,7 @@ fn a_wait_is_cancelled_from_another_thread() {
                 let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
                 loop {
                     match waiting.until(&bells, || true) {
-                        Roused::Check => continue,
+                        WakeReason::Check => continue,
                         ended => return ended,
                     }
                 }
@@ -387,10 +387,10 @@ fn a_wait_is_cancelled_from_another_thread() {
             thread::sleep(Duration::from_millis(1));
             assert!(!canceller.is_cancelled());
             canceller.clone().cancel();
-            assert_eq!(waiting.join().unwrap(), Roused::Cancelled);
+            assert_eq!(waiting.join().unwrap(), WakeReason::Cancelled);
         });
-        assert_eq!(waiter.start(None).until(&raise(&words[0]), || true), Roused::Cancelled, "it stays cancelled");
-        assert_eq!(waiter.start(None).until(&raise(&words[0]), || false), Roused::Ready, "what need not wait is not cancelled");
+        assert_eq!(waiter.start(None).until(&raise(&words[0]), || true), WakeReason::Cancelled, "it stays cancelled");
+        assert_eq!(waiter.start(None).until(&raise(&words[0]), || false), WakeReason::Ready, "what need not wait is not cancelled");
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ring::bell;
+use crate::protocol::wake;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{Canceller, WaitStrategy, futex};
 
@@ -28,13 +28,13 @@ pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
 /// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
 /// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
-/// [`bell`](crate::ring::bell). Two microseconds were the longest that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty
+/// [`bell`](crate::protocol::wake). Two microseconds were the longest that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty
 /// to forty.
 pub(super) const SETTLED: Duration = Duration::from_micros(20);
 
 /// What a wait ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Roused {
+pub(crate) enum WakeReason {
     /// There is no need to wait any more.
     Ready,
     /// It is time to look whether there is anything to wait for: whether the other side lives.
@@ -65,8 +65,8 @@ impl Bell<'_> {
     /// Raises the bit, if it may; returns the value to sleep on.
     fn raise(&self) -> u32 {
         match self.access {
-            Access::Raise => bell::raise(self.word),
-            Access::ReadOnly => bell::peek(self.word),
+            Access::Raise => wake::prepare_wait(self.word),
+            Access::ReadOnly => wake::load_key(self.word),
         }
     }
 
@@ -173,32 +173,32 @@ struct Clock {
 impl Waiting<'_> {
     /// Waits while `must_wait` says so. Whoever makes it say otherwise rings one of `bells` behind that; without any, it naps.
     ///
-    /// After [`Roused::Check`], which comes at least as often as [`Waiter::new`] was told, it is called again, with the same bells, if there is still
+    /// After [`WakeReason::Check`], which comes at least as often as [`Waiter::new`] was told, it is called again, with the same bells, if there is still
     /// something to wait for.
-    pub(crate) fn until(&mut self, bells: &[Bell<'_>], mut must_wait: impl FnMut() -> bool) -> Roused {
+    pub(crate) fn until(&mut self, bells: &[Bell<'_>], mut must_wait: impl FnMut() -> bool) -> WakeReason {
         loop {
             let looks = if self.pace == Pace::Spin { LOOKS } else { 1 };
             if !look(looks, &mut must_wait) {
                 if let Some(clock) = self.clock {
                     self.waiter.learn(clock.began.elapsed());
                 }
-                return Roused::Ready;
+                return WakeReason::Ready;
             }
             let now = Instant::now();
             let period = self.period;
             let clock = self.clock.get_or_insert_with(|| Clock { began: now, next_check: now + period });
             if self.waiter.is_cancelled() {
-                return Roused::Cancelled;
+                return WakeReason::Cancelled;
             }
             if self.deadline.is_some_and(|deadline| now >= deadline) {
-                return Roused::Timeout;
+                return WakeReason::Timeout;
             }
             if now >= clock.next_check {
                 if self.pace == Pace::Sleep {
                     self.period = (period * 2).min(self.waiter.longest_check);
                 }
                 clock.next_check = now + self.period;
-                return Roused::Check;
+                return WakeReason::Check;
             }
             let until = self.deadline.map_or(clock.next_check, |deadline| deadline.min(clock.next_check));
             self.pace = match self.waiter.strategy {

@@ -96,7 +96,7 @@ impl<'a> Director<'a> {
             actor.finish(&board);
             report.call(actor.line.longest);
         }
-        assert_eq!(ring.readers(), [], "all have left");
+        assert_eq!(ring.consumers(), [], "all have left");
         // All live gating readers have compared what they saw with what was seen before them.
         let (known, tombstones) = order::count(board.path(), ring.head());
         let most = if roles::producers(scene) > 1 { dead_producers } else { 0 };
@@ -248,7 +248,7 @@ impl<'a> Director<'a> {
     /// Where everybody is, and what the ring says about that.
     fn state(&self) -> String {
         let actors: Vec<_> = self.actors.iter().map(|actor| (actor.role.name, actor.id(), actor.line)).collect();
-        let ring = Ring::<[u8]>::open_read_only(&self.ring).map(|ring| (ring.head(), ring.is_producer_alive(), ring.readers()));
+        let ring = Ring::<[u8]>::open_read_only(&self.ring).map(|ring| (ring.head(), ring.is_producer_alive(), ring.consumers()));
         format!("all are at {actors:#?}, the ring at {ring:#?}")
     }
 }

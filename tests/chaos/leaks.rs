@@ -57,10 +57,10 @@ pub fn files(ring: &str) -> BTreeMap<String, u64> {
 /// # Panics
 /// If the table does not list exactly those who live and have registered.
 pub fn expect_rows_of_the_living(ring: &Ring<[u8]>, actors: &[Actor]) {
-    let mut listed: Vec<_> = ring.readers().iter().map(|reader| (reader.pid, reader.is_gating)).collect();
+    let mut listed: Vec<_> = ring.consumers().iter().map(|reader| (reader.pid, reader.is_gating)).collect();
     let registered = actors.iter().filter(|actor| matches!(actor.role.kind, Kind::Registers | Kind::Gates));
     let mut alive: Vec<_> = registered.map(|actor| (u64::from(actor.id()), actor.role.kind == Kind::Gates)).collect();
     listed.sort_unstable();
     alive.sort_unstable();
-    assert_eq!(listed, alive, "rows of the reader table: {:?}", ring.readers());
+    assert_eq!(listed, alive, "rows of the reader table: {:?}", ring.consumers());
 }

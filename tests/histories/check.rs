@@ -10,7 +10,7 @@
 
 use crate::gate;
 use crate::history::{Counters, Event, History, Outcome, Read, Reason, Span, Written};
-use crate::plan::{Call, From, Policy, Standing, margin};
+use crate::plan::{Call, ConsumerKind, From, Policy, margin};
 
 /// What a history can break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl<'a> Checker<'a> {
         Self {
             slots: history.slots,
             on_lag: read.on_lag,
-            gates: read.standing == Standing::Gating,
+            gates: read.standing == ConsumerKind::Gating,
             timeline,
             published: Count::new(&timeline.published),
             filled: Count::new(&timeline.filled),

@@ -4,7 +4,7 @@ use seqring::Ring;
 
 use crate::check::{Rule, check};
 use crate::history::{Event, History, Outcome, Reason, Refusal, Span};
-use crate::plan::{Call, From, Plan, Policy, Publish, Shape, Standing};
+use crate::plan::{Call, ConsumerKind, From, Plan, Policy, Publish, Shape};
 use crate::record::{Recorder, Scribe, Traffic, Words};
 use crate::support::Name;
 
@@ -437,7 +437,7 @@ fn the_gating_sample_is_full_for_everybody_once() {
 #[test]
 fn loss_of_a_gating_reader() {
     // What the free one lost and was not waited for.
-    expect_of_gating(&[Rule::Lossless, Rule::Overwrite, Rule::Full], |history| history.readers[0].standing = Standing::Gating);
+    expect_of_gating(&[Rule::Lossless, Rule::Overwrite, Rule::Full], |history| history.readers[0].standing = ConsumerKind::Gating);
     // The late one would have been safe at the head.
     expect_of_gating(&[Rule::Lossless, Rule::Position], |history| history.readers[3].start = From::Next);
     // The same, whatever its policy.

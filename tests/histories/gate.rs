@@ -5,7 +5,7 @@
 
 use crate::check::{Rule, Timeline, Violation, by};
 use crate::history::{Event, History, Outcome, Read, Refusal, Span};
-use crate::plan::{From, Standing};
+use crate::plan::{ConsumerKind, From};
 
 /// Checks what gating adds to the rules; returns what the history breaks.
 pub fn check(history: &History, timeline: &Timeline) -> Vec<Violation> {
@@ -29,7 +29,7 @@ pub fn check(history: &History, timeline: &Timeline) -> Vec<Violation> {
 }
 
 fn is_gating(read: &Read) -> bool {
-    read.standing == Standing::Gating
+    read.standing == ConsumerKind::Gating
 }
 
 struct Gate<'a> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Call, From, Policy, Standing};
+use crate::plan::{Call, ConsumerKind, From, Policy};
 
 /// The clock just before a call and just behind it, in nanoseconds. The call took effect in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub struct Refusal {
 pub struct Read {
     pub start: From,
     pub on_lag: Policy,
-    pub standing: Standing,
+    pub standing: ConsumerKind,
     /// It leaves when it likes, and not only at the end of the ring.
     pub leaves: bool,
     pub attach: Span,

@@ -54,7 +54,7 @@ pub enum Publish {
 pub struct Reading {
     pub start: From,
     pub on_lag: Policy,
-    pub standing: Standing,
+    pub standing: ConsumerKind,
     /// Attach only when a part of all messages (in percent) has been published; 0 is before the first.
     pub join_percent: u64,
     /// Through the mapping of the creator, where messages can be written, too. In threads only.
@@ -68,7 +68,7 @@ pub struct Reading {
 
 /// What the producer has to do with a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
+pub enum ConsumerKind {
     Free,
     /// In the reader table, but nobody waits for it.
     Registered,
@@ -163,18 +163,18 @@ impl Plan {
 
 /// Plans whose producer takes at most so many steps and waits for nobody.
 pub fn plans(steps: usize) -> impl Strategy<Value = Plan> {
-    let standings = prop_oneof![3 => Just(Standing::Free), 1 => Just(Standing::Registered)];
+    let standings = prop_oneof![3 => Just(ConsumerKind::Free), 1 => Just(ConsumerKind::Registered)];
     plans_with(steps, publishes(), vec(readings(standings, 1), 1..=4))
 }
 
 /// Plans with consumers that gate, beside others. None of them can keep the producer waiting for ever: each receives until the end or
 /// leaves, and waits only when it has received all there is.
 pub fn gating_plans(steps: usize) -> impl Strategy<Value = Plan> {
-    let standings = prop_oneof![2 => Just(Standing::Gating), 1 => Just(Standing::Free), 1 => Just(Standing::Registered)];
+    let standings = prop_oneof![2 => Just(ConsumerKind::Gating), 1 => Just(ConsumerKind::Free), 1 => Just(ConsumerKind::Registered)];
     // One gates from the head on or from what is older, mostly in the middle of things: there its jump behind what it has missed must end before
     // what it is owed.
     let old = prop_oneof![2 => froms(), 1 => Just(From::Oldest), 1 => (0..300u64).prop_map(From::Sequence)];
-    let gating = (readings(Just(Standing::Gating), 3), old).prop_map(|(gating, start)| Reading { start, ..gating });
+    let gating = (readings(Just(ConsumerKind::Gating), 3), old).prop_map(|(gating, start)| Reading { start, ..gating });
     let readings = (gating, vec(readings(standings, 3), 0..=3)).prop_map(|(gating, mut others)| {
         others.push(gating);
         others
@@ -187,9 +187,9 @@ pub fn gating_plans(steps: usize) -> impl Strategy<Value = Plan> {
 /// Plans for consumers of several producers, and for the first of these. None seeks or leaves, and none stays where it has lost something.
 pub fn shared_plans(steps: usize, gating: bool) -> impl Strategy<Value = Plan> {
     let standings = if gating {
-        vec![Standing::Gating, Standing::Gating, Standing::Free, Standing::Registered]
+        vec![ConsumerKind::Gating, ConsumerKind::Gating, ConsumerKind::Free, ConsumerKind::Registered]
     } else {
-        vec![Standing::Free, Standing::Registered]
+        vec![ConsumerKind::Free, ConsumerKind::Registered]
     };
     let shapes = prop_oneof![
         Just(Shape::Word),
@@ -270,7 +270,7 @@ fn publishes() -> impl Strategy<Value = Publish> {
 }
 
 /// Consumers of which so many join late for three that join at the beginning.
-fn readings(standings: impl Strategy<Value = Standing>, late: u32) -> impl Strategy<Value = Reading> {
+fn readings(standings: impl Strategy<Value = ConsumerKind>, late: u32) -> impl Strategy<Value = Reading> {
     let policies = prop_oneof![Just(Policy::Oldest), Just(Policy::Newest), Just(Policy::Stay)];
     let join = prop_oneof![3 => Just(0), late => 1..=100u64];
     let leaves = prop_oneof![3 => Just(false), 1 => Just(true)];

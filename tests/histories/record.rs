@@ -6,20 +6,20 @@ use std::{panic, thread};
 
 use bytemuck::Pod;
 use seqring::{
-    Builder, CloseReason, Consumer, ConsumerBuilder, Free, Full, Message, Producer, PublishError, RecvError, RecvTimeoutError, Registered,
-    Registration, Ring, TryRecvError,
+    CloseReason, Consumer, ConsumerBuilder, Free, Full, Message, Producer, PublishError, RecvError, RecvTimeoutError, Registered,
+    Registration, Ring, RingBuilder, TryRecvError,
 };
 
 use crate::history::{Attempt, Counters, Event, Outcome, Read, Reason, Refusal, Span, Written};
 use crate::payload;
-use crate::plan::{Call, From, Plan, Policy, Publish, Reading, Shape, Standing};
+use crate::plan::{Call, ConsumerKind, From, Plan, Policy, Publish, Reading, Shape};
 use crate::support::monotonic_ns;
 
 /// How messages of one type are made and recognised.
 pub trait Traffic: 'static {
     type Message: Message + ?Sized;
 
-    fn builder(name: &str, plan: &Plan) -> Builder<Self::Message>;
+    fn builder(name: &str, plan: &Plan) -> RingBuilder<Self::Message>;
     /// Publishes the next message, of `slot_bytes` at most, as all below.
     fn publish(producer: &mut Producer<Self::Message>, slot_bytes: usize);
     /// Publishes the next message if there is room, at once or within a timeout.
@@ -45,7 +45,7 @@ where
 {
     type Message = [u64; N];
 
-    fn builder(name: &str, plan: &Plan) -> Builder<[u64; N]> {
+    fn builder(name: &str, plan: &Plan) -> RingBuilder<[u64; N]> {
         Ring::builder(name).slots(plan.slots)
     }
 
@@ -97,7 +97,7 @@ pub struct Bytes;
 impl Traffic for Bytes {
     type Message = [u8];
 
-    fn builder(name: &str, plan: &Plan) -> Builder<[u8]> {
+    fn builder(name: &str, plan: &Plan) -> RingBuilder<[u8]> {
         let Shape::Bytes(slot_bytes) = plan.shape else { panic!("{:?} are not bytes", plan.shape) };
         Ring::builder(name).slots(plan.slots).slot_bytes(slot_bytes)
     }
@@ -239,7 +239,7 @@ impl<T: Traffic> Scribe<T> {
         assert_eq!(self.producer.next_sequence(), sequence + count);
         match published {
             Ok(()) => self.attempts.push(Attempt { first: sequence, count, span }),
-            Err(Full { reader, lag }) => {
+            Err(Full { consumer: reader, lag }) => {
                 let reader = reader.parse().unwrap_or_else(|_| panic!("no consumer is called {reader:?}"));
                 self.refusals.push(Refusal { sequence, reader, lag, span });
             }
@@ -261,9 +261,9 @@ impl<T: Traffic> Scribe<T> {
 pub fn read<T: Traffic>(ring: &Ring<T::Message>, reading: &Reading, index: usize, attached: impl FnOnce()) -> Read {
     let &Reading { start, on_lag, .. } = reading;
     match reading.standing {
-        Standing::Free => Recorder::<T>::attach(ring, start, on_lag).follow(reading, attached),
-        Standing::Registered => Recorder::<T, _>::register(ring, start, on_lag, index).follow(reading, attached),
-        Standing::Gating => Recorder::<T, _>::gate(ring, start, on_lag, index).follow(reading, attached),
+        ConsumerKind::Free => Recorder::<T>::attach(ring, start, on_lag).follow(reading, attached),
+        ConsumerKind::Registered => Recorder::<T, _>::register(ring, start, on_lag, index).follow(reading, attached),
+        ConsumerKind::Gating => Recorder::<T, _>::gate(ring, start, on_lag, index).follow(reading, attached),
     }
 }
 
@@ -277,7 +277,7 @@ pub struct Recorder<T: Traffic, R: Registration = Free> {
 impl<T: Traffic> Recorder<T> {
     /// Attaches a free consumer.
     pub fn attach(ring: &Ring<T::Message>, start: From, on_lag: Policy) -> Self {
-        Self::new(ring, start, on_lag, Standing::Free, ConsumerBuilder::attach)
+        Self::new(ring, start, on_lag, ConsumerKind::Free, ConsumerBuilder::attach)
     }
 }
 
@@ -285,13 +285,15 @@ impl<T: Traffic> Recorder<T, Registered> {
     /// Attaches a consumer that the producer knows of; `index` is its name.
     pub fn register(ring: &Ring<T::Message>, start: From, on_lag: Policy, index: usize) -> Self {
         let name = index.to_string();
-        Self::new(ring, start, on_lag, Standing::Registered, |builder| builder.name(&name).attach().expect("there are rows enough"))
+        Self::new(ring, start, on_lag, ConsumerKind::Registered, |builder| builder.name(&name).attach().expect("there are rows enough"))
     }
 
     /// Attaches a consumer that the producer waits for; `index` is its name.
     pub fn gate(ring: &Ring<T::Message>, start: From, on_lag: Policy, index: usize) -> Self {
         let name = index.to_string();
-        Self::new(ring, start, on_lag, Standing::Gating, |builder| builder.name(&name).gating().attach().expect("there are rows enough"))
+        Self::new(ring, start, on_lag, ConsumerKind::Gating, |builder| {
+            builder.name(&name).gating().attach().expect("there are rows enough")
+        })
     }
 }
 
@@ -300,7 +302,7 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         ring: &Ring<T::Message>,
         start: From,
         on_lag: Policy,
-        standing: Standing,
+        standing: ConsumerKind,
         attach: impl FnOnce(ConsumerBuilder<T::Message>) -> Consumer<T::Message, R>,
     ) -> Self {
         let builder = ring.consumer().start(start.into()).on_lag(on_lag.into());
@@ -351,7 +353,7 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         let (failure, span) = match call {
             Call::TryRecv => timed(|| consumer.try_recv().map(&mut keep).err().map(trying)),
             Call::TryRecvInto => timed(|| T::try_recv_into(consumer).map(&mut keep).err().map(trying)),
-            Call::Latest => timed(|| consumer.latest().map(&mut keep).err().map(trying)),
+            Call::Latest => timed(|| consumer.try_latest().map(&mut keep).err().map(trying)),
             Call::Recv => timed(|| consumer.recv().map(&mut keep).err().map(waiting)),
             Call::Next => timed(|| match consumer.iter().next() {
                 Some(Ok(message)) => {

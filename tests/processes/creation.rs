@@ -82,7 +82,7 @@ fn types_and_sizes_must_match() {
     expect_error(Ring::<i64>::open_read_only(&name), "TypeMismatch", &name);
     expect_error(Ring::<[u8; 8]>::open(&name), "TypeMismatch", &name);
     expect_error(Ring::<[u8]>::open_wait(&name, Duration::from_secs(10)), "TypeMismatch", &name);
-    expect_error(Ring::<u64>::options().type_name("Price").open(&name), "TypeMismatch", &name);
+    expect_error(Ring::<u64>::options(&name).type_name("Price").open(), "TypeMismatch", &name);
     expect_error(Ring::<u32>::builder(&name).slots(16).if_exists(IfExists::Attach).create(), "TypeMismatch", &name);
     expect_error(Ring::<u64>::builder(&name).slots(17).if_exists(IfExists::Attach).create(), "GeometryMismatch", &name);
 
@@ -99,7 +99,7 @@ fn type_name_and_metadata_travel() {
     let name = Name::new("metadata");
     let metadata: Vec<u8> = (0..=255).cycle().take(100_001).collect();
     let made = Ring::<u64>::builder(&name).slots(3).type_name("Preis in €").metadata(metadata.clone()).create().unwrap();
-    let ring = Ring::<u64>::options().read_only(true).type_name("Preis in €").open(&name).unwrap();
+    let ring = Ring::<u64>::options(&name).read_only(true).type_name("Preis in €").open().unwrap();
     assert_eq!((ring.type_name(), ring.metadata(), ring.name()), ("Preis in €", &metadata[..], &*name));
     assert_eq!((ring.slots(), ring.slot_bytes(), ring.path()), (3, 8, name.path()));
     assert_eq!(ring.segment_bytes(), fs::metadata(name.path()).unwrap().len());

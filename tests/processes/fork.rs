@@ -13,8 +13,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, Registered, Ring, Start, TryRecvError};
 
-use crate::support::bell::{self, Bell};
 use crate::support::role::{Child, hear, say};
+use crate::support::wake::{self, WakeWord};
 use crate::support::{Name, expect_error, variant};
 
 /// The role of a process that forks.
@@ -59,7 +59,7 @@ impl Handles {
         published.unwrap_or_else(|panic| format!("panic: {}", panic.downcast_ref::<String>().map_or("?", |text| text)))
     }
 
-    fn obey(&mut self, words: &[&str]) -> String {
+    fn apply_command(&mut self, words: &[&str]) -> String {
         match *words {
             ["publish", count] => self.publish(count),
             ["beside"] => format!("{:?}", self.beside.try_recv()),
@@ -77,8 +77,8 @@ impl Handles {
             ["wait", "beside"] => format!("{:?}", self.beside.recv()),
             ["wait", "gating"] => format!("{:?}", self.gating.recv()),
             ["alive"] => self.ring.is_producer_alive().to_string(),
-            ["readers"] => format!("{:?}", self.ring.readers().iter().map(|reader| reader.is_alive).collect::<Vec<_>>()),
-            ["names"] => format!("{:?}", self.ring.readers().iter().map(|reader| &*reader.name).collect::<Vec<_>>()),
+            ["readers"] => format!("{:?}", self.ring.consumers().iter().map(|reader| reader.is_alive).collect::<Vec<_>>()),
+            ["names"] => format!("{:?}", self.ring.consumers().iter().map(|reader| &*reader.name).collect::<Vec<_>>()),
             ["produce"] => self.ring.producer().map_or_else(|error| variant(&error), |_| "ok".into()),
             ["register"] => self.ring.consumer().name("second").attach().map_or_else(|error| variant(&error), |_| "ok".into()),
             ref other => panic!("nobody here understands {other:?}"),
@@ -120,7 +120,7 @@ pub fn run(name: &str) {
                 "ok".into()
             }
             ["leave"] => break,
-            _ => handles.as_mut().expect("not dropped").obey(&words),
+            _ => handles.as_mut().expect("not dropped").apply_command(&words),
         };
         say(&answer);
     }
@@ -148,7 +148,7 @@ fn a_child_does_not_keep_its_dead_parent_alive() {
     let mut consumer = ring.consumer().start(Start::Oldest).attach();
     assert!(ring.is_producer_alive());
     expect_error(ring.producer(), "ProducerExists", &name);
-    assert!(ring.readers()[0].is_alive);
+    assert!(ring.consumers()[0].is_alive);
     // The parent only; its child goes on to speak.
     child.kill();
     assert!(!ring.is_producer_alive());
@@ -162,7 +162,7 @@ fn a_child_does_not_keep_its_dead_parent_alive() {
     for sequence in 3..3 + 2 * SLOTS {
         assert_eq!(producer.try_publish(&sequence), Ok(sequence));
     }
-    assert_eq!(ring.readers(), []);
+    assert_eq!(ring.consumers(), []);
     assert_eq!(child.ask("alive"), "true");
     child.tell("leave");
 }
@@ -196,7 +196,7 @@ fn a_child_that_waits_leaves_the_bell_alone() {
     for consumer in ["beside", "free", "gating"] {
         assert_eq!(child.ask(&format!("wait {consumer}")), "Err(Closed(ProducerDied))");
     }
-    assert_eq!(bell::word(name.path(), Bell::Message), 0, "the child is heard by its parent's ring");
+    assert_eq!(wake::word(name.path(), WakeWord::Consumers), 0, "the child is heard by its parent's ring");
     // It still sees what others do to the page.
     let ring = Ring::<u64>::open(&name).unwrap();
     let _rows = ["one", "two"].map(|name| ring.consumer().name(name).attach().unwrap());
@@ -210,7 +210,7 @@ fn a_child_that_waits_leaves_the_bell_alone() {
         assert_eq!(producer.publish(&sequence), sequence);
         assert_eq!(child.line(), format!("Ok({sequence})"), "{consumer} finds the message though nobody wakes it");
     }
-    assert_eq!(bell::word(name.path(), Bell::Message), 0);
+    assert_eq!(wake::word(name.path(), WakeWord::Consumers), 0);
     child.tell("leave");
 }
 
@@ -266,13 +266,13 @@ fn what_a_child_drops_stays_its_parents() {
     assert_eq!(child.ask("drop"), "ok");
     let ring = Ring::<u64>::open(&name).expect("the child has removed the name");
     expect_error(ring.producer(), "ProducerExists", &name);
-    assert!(ring.readers()[0].is_alive, "the child has left for its parent");
+    assert!(ring.consumers()[0].is_alive, "the child has left for its parent");
     child.tell("leave");
     assert_eq!(child.line(), "left");
     let mut consumer = ring.consumer().attach();
     assert_eq!(child.ask("publish 1"), "ok");
     assert_eq!(consumer.recv(), Ok(1), "the child has closed the ring");
-    assert!(ring.is_producer_alive() && ring.readers()[0].is_alive);
+    assert!(ring.is_producer_alive() && ring.consumers()[0].is_alive);
     child.finish();
     assert!(!name.path().exists());
 }
@@ -307,7 +307,7 @@ fn a_child_without_a_descriptor_to_spare() {
     let ring = Ring::<u64>::open(&name).unwrap();
     assert_eq!((ring.head(), ring.is_producer_alive()), (3, true));
     child.kill();
-    assert!(!ring.is_producer_alive() && !ring.readers()[0].is_alive);
+    assert!(!ring.is_producer_alive() && !ring.consumers()[0].is_alive);
     ring.producer().expect("the child does not hold the lock");
     child.tell("leave");
 }

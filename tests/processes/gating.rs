@@ -19,7 +19,7 @@ fn a_full_ring_names_the_slowest_consumer() {
     let mut free = ring.consumer().attach();
     assert_eq!(producer.publish_batch(&[0, 1, 2, 3]), 0..4);
     assert_eq!(fast.recv(), Ok(0));
-    let full = Full { reader: "slow".into(), lag: 4 };
+    let full = Full { consumer: "slow".into(), lag: 4 };
     assert_eq!(producer.try_publish(&4), Err(full.clone()));
     assert_eq!(producer.publish_timeout(&4, Duration::from_millis(5)), Err(full));
     assert_eq!(slow.recv(), Ok(0));
@@ -27,7 +27,7 @@ fn a_full_ring_names_the_slowest_consumer() {
     assert_eq!(producer.try_publish(&4), Ok(4));
     // What a free consumer has not read is overwritten all the same.
     assert_eq!(free.try_recv(), Err(TryRecvError::Lagged(3)));
-    let waited: Vec<(String, bool)> = ring.readers().into_iter().map(|r| (r.name, r.waits > 0 && !r.waited.is_zero())).collect();
+    let waited: Vec<(String, bool)> = ring.consumers().into_iter().map(|r| (r.name, r.waits > 0 && !r.waited.is_zero())).collect();
     assert_eq!(waited, [("slow".to_owned(), true), ("fast".to_owned(), false)]);
 }
 
@@ -38,7 +38,7 @@ fn byte_rings_wait_too() {
     let mut producer = ring.producer().unwrap();
     let mut consumer = ring.consumer().name("one").gating().attach().unwrap();
     assert_eq!(producer.publish_batch([b"a", b"b"]), Ok(0..2));
-    let full = PublishError::Full(Full { reader: "one".into(), lag: 2 });
+    let full = PublishError::Full(Full { consumer: "one".into(), lag: 2 });
     assert_eq!(producer.try_publish(b"c"), Err(full.clone()));
     assert_eq!(producer.publish_timeout(b"c", Duration::ZERO), Err(full));
     assert!(matches!(producer.try_publish(b"too large"), Err(PublishError::TooLarge(_))));
@@ -102,7 +102,7 @@ fn nothing_is_lost_by_consumers_that_come_and_go() {
 #[test]
 fn a_dead_consumer_is_evicted_and_its_row_used_again() {
     let name = Name::new("evict-dead");
-    let ring = Ring::<u64>::builder(&name).slots(4).readers(1).create().unwrap();
+    let ring = Ring::<u64>::builder(&name).slots(4).max_registered(1).create().unwrap();
     let mut producer = ring.producer().unwrap();
     let mut doomed = peer::start(&name);
     assert_eq!(doomed.ask("open_read_only"), "ok");
@@ -113,7 +113,7 @@ fn a_dead_consumer_is_evicted_and_its_row_used_again() {
     assert!(producer.try_publish(&4).is_err(), "it is alive");
     doomed.kill();
     assert_eq!(producer.publish_timeout(&4, PATIENCE), Ok(4));
-    assert_eq!(ring.readers(), []);
+    assert_eq!(ring.consumers(), []);
     let second = ring.consumer().name("second").gating().attach().unwrap();
     assert_eq!(second.cursor(), 5);
     // A dead one is not in the way of who does not want to wait, either.
@@ -134,13 +134,13 @@ fn a_slow_consumer_is_evicted_only_on_demand_and_is_told() {
     let mut slow = ring.consumer().name("slow").gating().attach().unwrap();
     producer.publish_batch(&[0, 1]);
     assert!(producer.publish_timeout(&2, Duration::from_millis(50)).is_err());
-    producer.evict_after(Some(Duration::from_millis(20)));
+    producer.set_eviction_timeout(Some(Duration::from_millis(20)));
     assert_eq!(producer.publish(&2), 2);
     assert_eq!(slow.recv(), Err(RecvError::Closed(CloseReason::Evicted)));
     assert_eq!(slow.try_recv(), Err(TryRecvError::Closed(CloseReason::Evicted)));
-    assert!(ring.readers()[0].is_evicted);
+    assert!(ring.consumers()[0].is_evicted);
     drop(slow);
-    assert_eq!(ring.readers(), []);
+    assert_eq!(ring.consumers(), []);
 }
 
 #[test]
@@ -164,12 +164,12 @@ fn a_synced_consumer_skips_ahead_and_is_told() {
     let mut producer = ring.producer().unwrap();
     let mut consumers: Vec<_> = (0..2).map(|i| ring.consumer().name(&format!("c{i}")).gating().attach().unwrap()).collect();
     producer.publish_batch(&[0, 1, 2, 3]);
-    assert!(producer.sync(1));
-    assert!(!producer.sync(2), "there is no such consumer");
-    assert!(!producer.sync(usize::MAX));
+    assert!(producer.skip_to_newest(1));
+    assert!(!producer.skip_to_newest(2), "there is no such consumer");
+    assert!(!producer.skip_to_newest(usize::MAX));
     assert_eq!(consumers[1].try_recv(), Err(TryRecvError::Lagged(4)));
     assert_eq!(consumers[0].try_recv(), Ok(0));
-    producer.sync_all();
+    producer.skip_all_to_newest();
     assert_eq!(producer.try_publish(&4), Ok(4));
     assert_eq!(consumers[0].recv(), Err(RecvError::Lagged(3)));
     assert!(consumers.iter_mut().all(|consumer| consumer.recv() == Ok(4)));
@@ -216,7 +216,7 @@ fn starts_of_gating_consumers() {
     producer.publish_batch(&[0, 1, 2, 3, 4, 5]);
     for (start, first) in [(Start::Next, 6), (Start::Newest, 5), (Start::Oldest, 2), (Start::Sequence(4), 4)] {
         let consumer = ring.consumer().start(start).name("starts").gating().attach().unwrap();
-        assert_eq!((consumer.cursor(), ring.readers()[0].cursor), (first, first), "{start:?}");
+        assert_eq!((consumer.cursor(), ring.consumers()[0].cursor), (first, first), "{start:?}");
     }
     // One that asks for what is gone is told, and holds the producer up no longer than that.
     let mut consumer = ring.consumer().start(Start::Sequence(0)).name("late").gating().attach().unwrap();
@@ -228,13 +228,13 @@ fn starts_of_gating_consumers() {
 #[test]
 fn rows_say_who_and_how_far() {
     let name = Name::new("rows");
-    let ring = Ring::<u64>::builder(&name).slots(8).readers(3).create().unwrap();
+    let ring = Ring::<u64>::builder(&name).slots(8).max_registered(3).create().unwrap();
     let mut producer = ring.producer().unwrap();
     let long = "é".repeat(60);
     let mut consumer = ring.consumer().name(&long).attach().unwrap();
     producer.publish_batch(&[0; 20]);
     while consumer.try_recv() != Err(TryRecvError::Empty) {}
-    let info = &ring.readers()[0];
+    let info = &ring.consumers()[0];
     assert_eq!(info.name, "é".repeat(40), "cut to 80 bytes, not in the middle of a character");
     assert_eq!((info.pid, info.is_gating, info.is_alive), (u64::from(std::process::id()), false, true));
     assert_eq!((info.cursor, info.lag, info.received + info.lost), (20, 0, 20));
@@ -247,7 +247,7 @@ fn a_slow_consumer_is_evicted_within_a_timeout_that_is_hardly_longer() {
     let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
     let mut slow = ring.consumer().name("slow").gating().attach().unwrap();
     let mut producer = ring.producer().unwrap();
-    producer.evict_after(Some(Duration::from_millis(40)));
+    producer.set_eviction_timeout(Some(Duration::from_millis(40)));
     (0..8).for_each(|n| assert_eq!(producer.publish(&n), n));
     assert_eq!(producer.publish_timeout(&8, PATIENCE), Ok(8));
     assert_eq!(slow.recv(), Err(RecvError::Closed(CloseReason::Evicted)));

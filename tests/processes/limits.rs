@@ -57,7 +57,7 @@ fn texts_that_are_too_long() {
     expect_error(Ring::<u64>::builder(&name).type_name(&"t".repeat((1 << 20) + 1)).create(), "InvalidArgument", &name);
     expect_error(Ring::<u64>::builder(&name).metadata(vec![0; (1 << 20) + 1]).create(), "InvalidArgument", &name);
     let ring = Ring::<u64>::builder(&name).type_name(&"t".repeat(1 << 20)).metadata(vec![7; 1 << 20]).create().unwrap();
-    let own = Ring::<u64>::options().type_name(ring.type_name()).open(&name).unwrap();
+    let own = Ring::<u64>::options(&name).type_name(ring.type_name()).open().unwrap();
     assert_eq!(own.metadata().len(), 1 << 20);
 }
 

@@ -30,12 +30,12 @@ pub fn run(name: &str) {
     let mut peer = Peer::default();
     while let Some(line) = hear() {
         let words: Vec<&str> = line.split(' ').collect();
-        say(&peer.obey(name, &words).unwrap_or_else(|error| variant(&error)));
+        say(&peer.apply_command(name, &words).unwrap_or_else(|error| variant(&error)));
     }
 }
 
 impl Peer {
-    fn obey(&mut self, name: &str, words: &[&str]) -> Result<String, seqring::Error> {
+    fn apply_command(&mut self, name: &str, words: &[&str]) -> Result<String, seqring::Error> {
         let mut answer = "ok".to_owned();
         match *words {
             ["create", policy, slots] => {

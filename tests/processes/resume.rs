@@ -7,7 +7,7 @@ use crate::support::Name;
 
 /// A ring of `slots` slots and `readers` rows with the first `messages` messages.
 fn ring(name: &Name, slots: usize, readers: usize, messages: u64) -> (Ring<u64>, Producer<u64>) {
-    let ring = Ring::<u64>::builder(name).slots(slots).readers(readers).create().unwrap();
+    let ring = Ring::<u64>::builder(name).slots(slots).max_registered(readers).create().unwrap();
     let mut producer = ring.producer().unwrap();
     (0..messages).for_each(|n| assert_eq!(producer.publish(&(n * FACTOR)), n));
     (ring, producer)

@@ -12,8 +12,8 @@ use seqring::{
 
 use crate::peer::{self, FACTOR};
 use crate::support::Name;
-use crate::support::bell::{self, Bell, wait_asleep, wait_raised, wait_until};
 use crate::support::role::{Child, PATIENCE};
+use crate::support::wake::{self, WakeWord, wait_asleep, wait_for_waiter, wait_until};
 
 /// A process with a registered consumer of the ring called `name`.
 fn registered(name: &Name, consumer: &str) -> Child {
@@ -26,12 +26,12 @@ fn registered(name: &Name, consumer: &str) -> Child {
 /// Lets the only consumer that sleeps wait for a message, until it sleeps.
 fn falls_asleep(child: &mut Child, name: &Name) {
     child.tell("recv");
-    wait_asleep(name.path(), Bell::Message, child);
+    wait_asleep(name.path(), WakeWord::Consumers, child);
 }
 
 /// How often a bell has rung.
-fn rings(name: &Name, bell: Bell) -> u64 {
-    bell::word(name.path(), bell) >> 1
+fn rings(name: &Name, bell: WakeWord) -> u64 {
+    wake::word(name.path(), bell) >> 1
 }
 
 // --- Consumers ---
@@ -44,26 +44,26 @@ fn a_sleeper_is_woken_by_messages_and_orders() {
     let mut child = registered(&name, "sleeper");
     for sequence in 0..3 {
         falls_asleep(&mut child, &name);
-        let before = rings(&name, Bell::Message);
+        let before = rings(&name, WakeWord::Consumers);
         producer.publish(&sequence);
         assert_eq!(child.line(), format!("Ok({sequence})"));
-        assert_eq!(rings(&name, Bell::Message), before + 1);
+        assert_eq!(rings(&name, WakeWord::Consumers), before + 1);
     }
     // One ring for a batch.
     falls_asleep(&mut child, &name);
-    let before = rings(&name, Bell::Message);
+    let before = rings(&name, WakeWord::Consumers);
     producer.publish_batch(&[3, 4]);
     assert_eq!(child.line(), "Ok(3)");
-    assert_eq!((child.ask("recv"), rings(&name, Bell::Message)), ("Ok(4)".into(), before + 1));
+    assert_eq!((child.ask("recv"), rings(&name, WakeWord::Consumers)), ("Ok(4)".into(), before + 1));
     // It has nothing to skip, so it looks and sleeps on.
     falls_asleep(&mut child, &name);
-    let before = rings(&name, Bell::Message);
-    assert!(producer.sync(0));
-    assert_eq!(rings(&name, Bell::Message), before + 1);
-    wait_asleep(name.path(), Bell::Message, &child);
+    let before = rings(&name, WakeWord::Consumers);
+    assert!(producer.skip_to_newest(0));
+    assert_eq!(rings(&name, WakeWord::Consumers), before + 1);
+    wait_asleep(name.path(), WakeWord::Consumers, &child);
     assert!(producer.evict(0));
     assert_eq!(child.line(), "Err(Closed(Evicted))");
-    assert_eq!(rings(&name, Bell::Message), before + 2);
+    assert_eq!(rings(&name, WakeWord::Consumers), before + 2);
 }
 
 #[test]
@@ -72,17 +72,17 @@ fn a_sleeper_counts_its_sleeps() {
     let ring = Ring::<u64>::builder(&name).create().unwrap();
     let mut producer = ring.producer().unwrap();
     let mut child = registered(&name, "sleeper");
-    assert_eq!(ring.readers()[0].sleeps, 0);
+    assert_eq!(ring.consumers()[0].sleeps, 0);
     for sequence in 0..5 {
         falls_asleep(&mut child, &name);
         producer.publish(&sequence);
         assert_eq!(child.line(), format!("Ok({sequence})"));
-        assert!(ring.readers()[0].sleeps > sequence, "{:?}", ring.readers()[0]);
+        assert!(ring.consumers()[0].sleeps > sequence, "{:?}", ring.consumers()[0]);
     }
-    let slept = ring.readers()[0].sleeps;
+    let slept = ring.consumers()[0].sleeps;
     producer.publish(&5);
     assert_eq!(child.ask("recv"), "Ok(5)");
-    assert_eq!(ring.readers()[0].sleeps, slept, "there was nothing to wait for");
+    assert_eq!(ring.consumers()[0].sleeps, slept, "there was nothing to wait for");
 }
 
 #[test]
@@ -102,10 +102,10 @@ fn a_sleeper_is_woken_by_the_close_and_by_a_takeover() {
         producer.publish(&sequence);
         assert_eq!(child.line(), format!("Ok({sequence})"));
         falls_asleep(&mut child, &name);
-        let before = rings(&name, Bell::Message);
+        let before = rings(&name, WakeWord::Consumers);
         producer.close();
         assert_eq!(child.line(), "Err(Closed(Closed))");
-        assert_eq!(rings(&name, Bell::Message), before + 1);
+        assert_eq!(rings(&name, WakeWord::Consumers), before + 1);
     }
 }
 
@@ -160,14 +160,14 @@ fn a_sleeper_that_is_killed_costs_a_ring_of_the_bell() {
     let mut doomed = registered(&name, "doomed");
     falls_asleep(&mut doomed, &name);
     doomed.kill();
-    assert!(bell::is_raised(name.path(), Bell::Message), "nobody has rung since");
+    assert!(wake::has_waiters(name.path(), WakeWord::Consumers), "nobody has rung since");
     (0..10).for_each(|n| assert_eq!(producer.publish(&n), n));
-    assert_eq!(bell::word(name.path(), Bell::Message), 1 << 1, "rung once, and not raised");
+    assert_eq!(wake::word(name.path(), WakeWord::Consumers), 1 << 1, "rung once, and not raised");
 
     let mut others = ["one", "two"].map(|other| registered(&name, other));
     let mut doomed = registered(&name, "doomed");
     others.iter_mut().chain([&mut doomed]).for_each(|child| child.tell("recv"));
-    others.iter().chain([&doomed]).for_each(|child| wait_asleep(name.path(), Bell::Message, child));
+    others.iter().chain([&doomed]).for_each(|child| wait_asleep(name.path(), WakeWord::Consumers, child));
     doomed.kill();
     for sequence in 10..15 {
         producer.publish(&sequence);
@@ -175,7 +175,7 @@ fn a_sleeper_that_is_killed_costs_a_ring_of_the_bell() {
             assert_eq!(other.line(), format!("Ok({sequence})"));
             other.tell("recv");
         }
-        others.iter().for_each(|other| wait_asleep(name.path(), Bell::Message, other));
+        others.iter().for_each(|other| wait_asleep(name.path(), WakeWord::Consumers, other));
     }
 }
 
@@ -193,7 +193,7 @@ fn a_ring_on_which_nobody_may_sleep_is_waited_for_all_the_same() {
         producer.publish(&(sequence * FACTOR));
         assert_eq!(child.line(), format!("Ok({})", sequence * FACTOR));
     }
-    assert_eq!((bell::word(name.path(), Bell::Message), ring.readers()[0].sleeps), (0, 0));
+    assert_eq!((wake::word(name.path(), WakeWord::Consumers), ring.consumers()[0].sleeps), (0, 0));
     child.tell("drain");
     (3..50).for_each(|n| assert_eq!(producer.publish(&(n * FACTOR)), n));
     producer.close();
@@ -208,11 +208,11 @@ fn every_strategy_receives_everything() {
         let ring = Ring::<u64>::builder(&name).slots(16).create().unwrap();
         let reading = Ring::<u64>::open_read_only(&name).unwrap();
         let mut producer = ring.producer().unwrap();
-        producer.wait(strategy);
+        producer.set_wait_strategy(strategy);
         thread::scope(|scope| {
-            let gating = reading.consumer().wait(strategy).name("gates").gating().attach().unwrap();
-            let free = reading.consumer().wait(strategy).attach();
-            let writable = ring.consumer().wait(strategy).attach();
+            let gating = reading.consumer().wait_strategy(strategy).name("gates").gating().attach().unwrap();
+            let free = reading.consumer().wait_strategy(strategy).attach();
+            let writable = ring.consumer().wait_strategy(strategy).attach();
             let gating = scope.spawn(move || receive(gating));
             let free = [scope.spawn(move || receive(free)), scope.spawn(move || receive(writable))];
             (0..MESSAGES).for_each(|n| assert_eq!(producer.publish(&n), n));
@@ -264,10 +264,10 @@ fn an_order_that_comes_to_nothing_does_not_end_a_wait() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| consumer.recv_timeout(PATIENCE));
         for _ in 0..3 {
-            wait_raised(name.path(), Bell::Message);
-            producer.sync_all();
+            wait_for_waiter(name.path(), WakeWord::Consumers);
+            producer.skip_all_to_newest();
         }
-        wait_raised(name.path(), Bell::Message);
+        wait_for_waiter(name.path(), WakeWord::Consumers);
         producer.publish(&5);
         assert_eq!(waiting.join().expect("see above"), Ok(5));
     });
@@ -277,7 +277,7 @@ fn an_order_that_comes_to_nothing_does_not_end_a_wait() {
         let started = Instant::now();
         while !waiting.is_finished() {
             assert!(started.elapsed() < PATIENCE, "the timeout begins anew with each order");
-            producer.sync_all();
+            producer.skip_all_to_newest();
             thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(waiting.join().expect("see above"), Err(RecvTimeoutError::Timeout));
@@ -291,9 +291,9 @@ fn each_kind(test: &str, run: impl Fn(&str, &Name, &mut dyn Waits)) {
         let ring = Ring::<u64>::builder(&name).create().unwrap();
         let _producer = ring.producer().unwrap();
         let reading = Ring::<u64>::open_read_only(&name).unwrap();
-        run("read-only", &name, &mut reading.consumer().wait(strategy).attach());
-        run("writable", &name, &mut ring.consumer().wait(strategy).attach());
-        run("registered", &name, &mut reading.consumer().wait(strategy).name("registered").attach().unwrap());
+        run("read-only", &name, &mut reading.consumer().wait_strategy(strategy).attach());
+        run("writable", &name, &mut ring.consumer().wait_strategy(strategy).attach());
+        run("registered", &name, &mut reading.consumer().wait_strategy(strategy).name("registered").attach().unwrap());
     }
 }
 
@@ -386,7 +386,7 @@ fn makes_room(how: impl FnOnce(&mut Child)) -> (Name, Ring<u64>) {
     (0..SLOTS).for_each(|n| assert_eq!(producer.publish(&n), n));
     thread::scope(|scope| {
         let waiting = scope.spawn(|| producer.publish(&SLOTS));
-        wait_raised(name.path(), Bell::Room);
+        wait_for_waiter(name.path(), WakeWord::Producers);
         assert!(!waiting.is_finished(), "nothing has been received");
         how(&mut child);
         wait_until("the producer sleeps though there is room", || waiting.is_finished());
@@ -400,18 +400,18 @@ fn makes_room(how: impl FnOnce(&mut Child)) -> (Name, Ring<u64>) {
 #[test]
 fn a_producer_is_woken_by_a_consumer_that_receives() {
     let (name, ring) = makes_room(|child| assert_eq!(child.ask("recv"), "Ok(0)"));
-    assert_eq!(rings(&name, Bell::Room), 1);
+    assert_eq!(rings(&name, WakeWord::Producers), 1);
     drop(ring);
 }
 
 #[test]
 fn a_producer_is_woken_by_a_consumer_that_leaves() {
     let (name, ring) = makes_room(|child| assert_eq!(child.ask("drop"), "ok"));
-    assert_eq!((rings(&name, Bell::Room), ring.readers()), (1, vec![]));
+    assert_eq!((rings(&name, WakeWord::Producers), ring.consumers()), (1, vec![]));
 }
 
 #[test]
 fn a_producer_finds_out_that_a_consumer_is_dead() {
     let (name, ring) = makes_room(Child::kill);
-    assert_eq!((rings(&name, Bell::Room), ring.readers()), (0, vec![]), "nobody rings for a death");
+    assert_eq!((rings(&name, WakeWord::Producers), ring.consumers()), (0, vec![]), "nobody rings for a death");
 }

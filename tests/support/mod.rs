@@ -3,8 +3,8 @@
 // Every test binary compiles this for itself and uses a part of it.
 #![allow(dead_code)]
 
-pub mod bell;
 pub mod role;
+pub mod wake;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -63,7 +63,7 @@ pub fn produce(args: &ProducerArgs) -> Result<()> {
     })?;
     ask_for_precise_sleep();
     let mut report = reporter(&args.report)?;
-    let mut producer = Ring::<Tick>::options().prefault(true).open(&args.ring)?.producer()?;
+    let mut producer = Ring::<Tick>::options(&args.ring).prefault(true).open()?.producer()?;
     let start = producer.next_sequence();
     let stats =
         |producer: &Producer<Tick>| Stats { now_ns: monotonic_ns(), start, messages: producer.next_sequence() - start, ..Stats::default() };
@@ -95,7 +95,7 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
     ask_for_precise_sleep();
     let mut report = reporter(&args.rings.report)?;
     let start = if args.history { Start::Oldest } else { Start::Next };
-    let ring = Ring::<Tick>::options().read_only(true).prefault(true).open(&args.rings.ring)?;
+    let ring = Ring::<Tick>::options(&args.rings.ring).read_only(true).prefault(true).open()?;
     // Registered, so that it can sleep until the producer wakes it; it does not gate.
     let mut consumer = ring.consumer().start(start).name(&args.name).attach()?;
     let mut stats = Stats { start: consumer.cursor(), ..Stats::default() };
@@ -145,7 +145,7 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
 
 /// What the ring's table says about the reader `name`.
 fn sleeps(ring: &Ring<Tick>, name: &str) -> u64 {
-    ring.readers().into_iter().filter(|reader| reader.name == name && reader.is_alive).map(|reader| reader.sleeps).sum()
+    ring.consumers().into_iter().filter(|reader| reader.name == name && reader.is_alive).map(|reader| reader.sleeps).sum()
 }
 
 fn reporter(name: &str) -> Result<Producer<Stats>> {

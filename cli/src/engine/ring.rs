@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use seqring::{
-    CloseReason, Consumer, IfExists, Producer, PublishError, RecvTimeoutError, Registered, Registration, Ring, Standing, Start,
+    CloseReason, Consumer, IfExists, Producer, ProducerKind, PublishError, RecvTimeoutError, Registered, Registration, Ring, Start,
     WaitStrategy,
 };
 
@@ -17,8 +17,8 @@ pub fn create(channel: &Channel) -> Result<Box<dyn Host>> {
     let ring = Ring::<[u8]>::builder(&channel.name)
         .slots(channel.slots)
         .slot_bytes(channel.slot_bytes)
-        .readers(channel.readers)
-        .producers(channel.writers)
+        .max_registered(channel.readers)
+        .max_producers(channel.writers)
         .if_exists(IfExists::Error)
         .prefault(true)
         .create()?;
@@ -26,7 +26,7 @@ pub fn create(channel: &Channel) -> Result<Box<dyn Host>> {
 }
 
 pub fn sender(channel: &Channel) -> Result<Box<dyn Sender>> {
-    let ring = Ring::<[u8]>::options().prefault(true).open(&channel.name)?;
+    let ring = Ring::<[u8]>::options(&channel.name).prefault(true).open()?;
     Ok(if channel.writers == 1 {
         Box::new(RingSender { producer: ring.producer()?, ring })
     } else {
@@ -35,13 +35,13 @@ pub fn sender(channel: &Channel) -> Result<Box<dyn Sender>> {
 }
 
 pub fn receiver(channel: &Channel, row: usize) -> Result<Box<dyn Receiver>> {
-    let ring = Ring::<[u8]>::options().read_only(true).prefault(true).open(&channel.name)?;
+    let ring = Ring::<[u8]>::options(&channel.name).read_only(true).prefault(true).open()?;
     let strategy = match channel.wait {
         Wait::Spin => WaitStrategy::Spin,
         Wait::Yield => WaitStrategy::Yield,
         Wait::Park => WaitStrategy::Park,
     };
-    let free = ring.consumer().start(Start::Oldest).wait(strategy);
+    let free = ring.consumer().start(Start::Oldest).wait_strategy(strategy);
     let name = format!("reader {row}");
     Ok(match (channel.mode, channel.wait) {
         (Mode::Gating, _) => registered(ring, free.name(&name).gating().attach()?, name),
@@ -55,12 +55,12 @@ fn registered(ring: Ring<[u8]>, consumer: Consumer<[u8], Registered>, name: Stri
     Box::new(RingReceiver { consumer, row: Some(TableRow { ring, name }) })
 }
 
-struct RingSender<S: Standing> {
+struct RingSender<S: ProducerKind> {
     ring: Ring<[u8]>,
     producer: Producer<[u8], S>,
 }
 
-impl<S: Standing> Sender for RingSender<S> {
+impl<S: ProducerKind> Sender for RingSender<S> {
     fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent> {
         match self.producer.try_publish(message) {
             Ok(_) => return Ok(Sent { accepted: true, stalled: false }),
@@ -72,7 +72,7 @@ impl<S: Standing> Sender for RingSender<S> {
     }
 
     fn waited_for(&self) -> Vec<Waited> {
-        let readers = self.ring.readers().into_iter().filter(|reader| reader.waits > 0);
+        let readers = self.ring.consumers().into_iter().filter(|reader| reader.waits > 0);
         readers.map(|reader| Waited { reader: reader.name, times: reader.waits, seconds: reader.waited.as_secs_f64() }).collect()
     }
 
@@ -111,6 +111,6 @@ impl<R: Registration> Receiver for RingReceiver<R> {
 
     fn sleeps(&self) -> Option<u64> {
         let row = self.row.as_ref()?;
-        row.ring.readers().into_iter().find(|reader| reader.name == row.name).map(|reader| reader.sleeps)
+        row.ring.consumers().into_iter().find(|reader| reader.name == row.name).map(|reader| reader.sleeps)
     }
 }

@@ -14,11 +14,12 @@ pub static ROLE: Role = Role { name: "producer of several", kind: Kind::Publishe
 
 /// Publishes until it is over.
 fn play(stage: &mut Stage) {
-    let ring = Ring::<[u8]>::builder(&stage.ring).slots(SLOTS).slot_bytes(SLOT_BYTES).readers(stage.rows).producers(stage.producers);
+    let ring =
+        Ring::<[u8]>::builder(&stage.ring).slots(SLOTS).slot_bytes(SLOT_BYTES).max_registered(stage.rows).max_producers(stage.producers);
     let ring = ring.if_exists(IfExists::Attach).persistent(true).create();
     let ring = ring.unwrap_or_else(|error| panic!("the producer cannot start: {error}"));
     let mut producer = join(&ring);
-    producer.wait(stage.wait_strategy());
+    producer.set_wait_strategy(stage.wait_strategy());
     let (author, mut number) = (stage.entry, 0);
     stage.say(ring.head(), ring.epoch());
     while !stage.is_over() {
@@ -74,7 +75,7 @@ fn publish(stage: &mut Stage, producer: &mut SharedProducer<[u8]>, id: Id) -> Op
     };
     match published {
         Ok(sequence) => Some(sequence),
-        Err(PublishError::Full(Full { reader, lag })) => {
+        Err(PublishError::Full(Full { consumer: reader, lag })) => {
             assert!(reader == gating::ROLE.name && lag >= SLOTS as u64, "full for {reader:?}, {lag} messages behind");
             None
         }

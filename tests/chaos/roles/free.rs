@@ -12,10 +12,10 @@ pub static ROLE: Role = Role { name: "free reader", kind: Kind::Receives, mortal
 /// Receives until the ring is closed, from anywhere.
 fn play(stage: &mut Stage) {
     // Through a mapping that can be written, a free reader can sleep until it is woken; otherwise it naps.
-    let ring = Ring::<[u8]>::options().read_only(stage.random.one_in(2)).wait(PATIENCE).open(&stage.ring);
+    let ring = Ring::<[u8]>::options(&stage.ring).read_only(stage.random.one_in(2)).wait(PATIENCE).open();
     let ring = ring.unwrap_or_else(|error| panic!("the reader cannot start: {error}"));
     let start = [Start::Next, Start::Newest, Start::Oldest][stage.random.below(3) as usize];
     let on_lag = [OnLag::Oldest, OnLag::Newest][stage.random.below(2) as usize];
-    let mut consumer = ring.consumer().start(start).on_lag(on_lag).wait(stage.wait_strategy()).attach();
+    let mut consumer = ring.consumer().start(start).on_lag(on_lag).wait_strategy(stage.wait_strategy()).attach();
     reading::follow(stage, &ring, &mut consumer, Terms { lossless: false, enough: u64::MAX });
 }

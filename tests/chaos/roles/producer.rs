@@ -13,11 +13,11 @@ pub static ROLE: Role = Role { name: "producer", kind: Kind::Publishes, mortals:
 
 /// Publishes until it is over.
 fn play(stage: &mut Stage) {
-    let ring = Ring::<[u8]>::builder(&stage.ring).slots(SLOTS).slot_bytes(SLOT_BYTES).readers(stage.rows);
+    let ring = Ring::<[u8]>::builder(&stage.ring).slots(SLOTS).slot_bytes(SLOT_BYTES).max_registered(stage.rows);
     let ring = ring.if_exists(IfExists::Attach).persistent(true).create();
     let ring = ring.unwrap_or_else(|error| panic!("the producer cannot start: {error}"));
     let mut producer = ring.producer().unwrap_or_else(|error| panic!("the producer cannot produce: {error}"));
-    producer.wait(stage.wait_strategy());
+    producer.set_wait_strategy(stage.wait_strategy());
     let author = ring.epoch();
     // Before the first message, for whoever receives that looks it up.
     stage.board.set_first_of(author, producer.next_sequence());
@@ -53,7 +53,7 @@ fn publish(stage: &mut Stage, producer: &mut Producer<[u8]>, author: u64) {
     };
     match published {
         Ok(()) => {}
-        Err(PublishError::Full(Full { reader, lag })) => {
+        Err(PublishError::Full(Full { consumer: reader, lag })) => {
             assert!(reader == gating::ROLE.name && lag >= SLOTS as u64, "full for {reader:?}, {lag} messages behind");
         }
         Err(PublishError::TooLarge(error)) => panic!("{error}"),

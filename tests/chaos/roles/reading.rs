@@ -86,20 +86,20 @@ pub fn follow<R: Registration>(stage: &mut Stage, ring: &Ring<[u8]>, consumer: &
 #[derive(Debug)]
 enum Authors {
     /// One behind the other, an epoch each: the last sequence and author.
-    Sole(Option<(u64, u64)>),
+    Single(Option<(u64, u64)>),
     /// Together: the last number of each.
     Several { last: HashMap<u64, u64>, lossless: bool },
 }
 
 impl Authors {
     fn new(producers: usize, lossless: bool) -> Self {
-        if producers == 1 { Self::Sole(None) } else { Self::Several { last: HashMap::new(), lossless } }
+        if producers == 1 { Self::Single(None) } else { Self::Several { last: HashMap::new(), lossless } }
     }
 
     /// Checks that the message `sequence` may follow what has come.
     fn received(&mut self, board: &Board, sequence: u64, Id { author, number }: Id) {
         match self {
-            Self::Sole(last) => {
+            Self::Single(last) => {
                 assert_eq!(number, sequence, "the message of {author} is in the place of another");
                 succeed(board, last.replace((sequence, author)), sequence, author);
             }

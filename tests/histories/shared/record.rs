@@ -6,12 +6,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use seqring::{Builder, Full, PublishError, Ring, SharedProducer};
+use seqring::{Full, PublishError, Ring, RingBuilder, SharedProducer};
 use serde::{Deserialize, Serialize};
 
 use crate::history::{self, Read, Reason, Span};
 use crate::payload;
-use crate::plan::{Plan, Publish, Standing};
+use crate::plan::{ConsumerKind, Plan, Publish};
 use crate::record::{Bytes, Traffic, Words, clock, timed};
 use crate::shared::{Call, Event, Id, Outcome, Seen};
 
@@ -61,8 +61,8 @@ impl Crew for Bytes {
     }
 }
 
-pub fn builder<T: Traffic>(name: &str, plan: &Plan, producers: usize) -> Builder<T::Message> {
-    T::builder(name, plan).producers(producers)
+pub fn builder<T: Traffic>(name: &str, plan: &Plan, producers: usize) -> RingBuilder<T::Message> {
+    T::builder(name, plan).max_producers(producers)
 }
 
 /// The number that message `id` is made of. What is left of it is chosen so that the payload tells it.
@@ -187,7 +187,7 @@ impl From<Told> for Seen {
         };
         Self {
             on_lag: read.on_lag,
-            gating: read.standing == Standing::Gating,
+            gating: read.standing == ConsumerKind::Gating,
             attach: read.attach,
             cursor: read.cursor,
             events: read.events.into_iter().filter_map(event).collect(),

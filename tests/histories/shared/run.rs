@@ -308,7 +308,7 @@ fn the_killed_leave_claims() {
         rounds: 1,
         leaves: false,
     };
-    let readings = vec![reading(plan::Standing::Gating), reading(plan::Standing::Free)];
+    let readings = vec![reading(plan::ConsumerKind::Gating), reading(plan::ConsumerKind::Free)];
     let base = Plan { shape: Shape::Bytes(4000), slots: 8, publishing: vec![Publish::Built(20), Publish::Single(20)], readings };
     let plan = CrewPlan { base, others: vec![], kills: vec![2000, 2000] };
     let left = (0..100).any(|_| {

@@ -69,15 +69,15 @@ pub struct RingReceiver<M: Message + ?Sized, R: Registration, const W: usize> {
     bytes: Vec<u8>,
 }
 
-fn sender<M: Message + ?Sized, const W: usize>(builder: seqring::Builder<M>, spec: &Spec) -> Result<RingSender<M, W>> {
-    let ring = builder.slots(spec.depth).readers(spec.readers.max(1)).if_exists(IfExists::Error).prefault(true).create()?;
+fn sender<M: Message + ?Sized, const W: usize>(builder: seqring::RingBuilder<M>, spec: &Spec) -> Result<RingSender<M, W>> {
+    let ring = builder.slots(spec.depth).max_registered(spec.readers.max(1)).if_exists(IfExists::Error).prefault(true).create()?;
     Ok(RingSender { producer: ring.producer()?, _ring: ring, messages: Payload::several(batch_of(W)) })
 }
 
 fn consumer<M: Message + ?Sized, R: Attach>(spec: &Spec, reader: usize) -> Result<Consumer<M, R>> {
-    let ring = Ring::<M>::options().read_only(spec.system == System::SeqringReadOnly).prefault(true).open(&spec.name)?;
+    let ring = Ring::<M>::options(&spec.name).read_only(spec.system == System::SeqringReadOnly).prefault(true).open()?;
     let wait = if spec.parks { WaitStrategy::Park } else { WaitStrategy::Spin };
-    R::attach(ring.consumer().wait(wait), spec, reader)
+    R::attach(ring.consumer().wait_strategy(wait), spec, reader)
 }
 
 impl<R: Attach + 'static> Channel for Values<R> {

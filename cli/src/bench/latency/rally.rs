@@ -136,7 +136,7 @@ struct Rings<M: Message + ?Sized> {
 }
 
 impl<M: Message + ?Sized> Rings<M> {
-    fn connect(task: &Task, side: Side, out: &str, back: &str, builder: impl Fn(&str) -> seqring::Builder<M>) -> Result<Self> {
+    fn connect(task: &Task, side: Side, out: &str, back: &str, builder: impl Fn(&str) -> seqring::RingBuilder<M>) -> Result<Self> {
         let mut created = Vec::new();
         if side == Side::Lead {
             for name in [out, back] {
@@ -145,9 +145,9 @@ impl<M: Message + ?Sized> Rings<M> {
         }
         let producer = match created.first() {
             Some(ring) => ring.producer()?,
-            None => Ring::options().prefault(true).open(out)?.producer()?,
+            None => Ring::options(out).prefault(true).open()?.producer()?,
         };
-        let consumer = Ring::options().read_only(true).prefault(true).open(back)?.consumer().start(Start::Oldest).attach();
+        let consumer = Ring::options(back).read_only(true).prefault(true).open()?.consumer().start(Start::Oldest).attach();
         Ok(Self { producer, consumer, _created: created })
     }
 }

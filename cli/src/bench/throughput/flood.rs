@@ -172,7 +172,7 @@ fn follow_ring<const WORDS: usize>(task: &Task, desk: &mut Desk<'_>) -> Result<V
 where
     [u64; WORDS]: Pod,
 {
-    let ring = Ring::<[u64; WORDS]>::options().read_only(true).prefault(true).open(&task.channel.name)?;
+    let ring = Ring::<[u64; WORDS]>::options(&task.channel.name).read_only(true).prefault(true).open()?;
     let consumer = ring.consumer().start(Start::Oldest);
     match task.channel.mode {
         Mode::Overwrite => receive(task, desk, consumer.attach()),

@@ -89,7 +89,7 @@ pub fn run(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
 ///
 /// When a message is lost or arrives damaged, or the first process is gone.
 pub fn follow(task: &Task, desk: &mut Desk<'_>) -> Result<u64> {
-    let open = |name: &String| Ring::<Message>::options().read_only(true).prefault(true).open(name);
+    let open = |name: &String| Ring::<Message>::options(name).read_only(true).prefault(true).open();
     let [free, gating] = [open(&task.names[0])?, open(&task.names[1])?];
     let mut free = free.consumer().start(Start::Oldest).attach();
     let mut gating = gating.consumer().start(Start::Oldest).name("live").gating().attach()?;

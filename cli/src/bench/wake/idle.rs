@@ -83,7 +83,7 @@ pub fn run(bench: &mut Bench<'_>, kind: Kind, seconds: f64) -> Result<Idle> {
 ///
 /// When the ring ends, or something comes.
 pub fn follow(task: &Task, desk: &peer::Desk<'_>) -> Result<Usage> {
-    let ring = Ring::<u64>::options().read_only(true).prefault(true).open(&task.ring)?;
+    let ring = Ring::<u64>::options(&task.ring).read_only(true).prefault(true).open()?;
     match task.kind {
         Kind::Parked => doze(ring.consumer().name("idle").attach()?, task.seconds, desk),
         Kind::Napping => doze(ring.consumer().attach(), task.seconds, desk),

@@ -29,11 +29,11 @@ impl Sleeper {
     ///
     /// When it is not there.
     pub fn open(task: &Task) -> Result<Self> {
-        let options = Ring::<u64>::options().prefault(true);
+        let options = Ring::<u64>::options(&task.ring).prefault(true);
         let end = match task.role {
-            Role::Consumer => End::Consumer(options.read_only(true).open(&task.ring)?.consumer().name("sleeper").attach()?),
+            Role::Consumer => End::Consumer(options.read_only(true).open()?.consumer().name("sleeper").attach()?),
             Role::Producer => {
-                let mut producer = options.open(&task.ring)?.producer()?;
+                let mut producer = options.open()?.producer()?;
                 // From now on the waker makes room for one message at a time.
                 while producer.try_publish(&producer.next_sequence()).is_ok() {}
                 End::Producer(producer)

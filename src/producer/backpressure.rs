@@ -1,0 +1,144 @@
+//! How a producer waits for room: for the gating consumers that have not read what it would overwrite.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::layout::{EVICTED, FREE};
+use crate::protocol::{self, Blocker, claim};
+use crate::shared::Shared;
+use crate::wait::{Access, Bell, Timeout, Waiter, WakeReason};
+
+/// There is no room: a consumer that gates has not received the oldest message in the ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    /// Name of the slowest consumer.
+    pub consumer: String,
+    /// How many messages it has not received.
+    pub lag: u64,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the ring is full: consumer {:?} is {} messages behind; wait, drop the message, or release it with skip_to_newest or set_eviction_timeout",
+            self.consumer, self.lag
+        )
+    }
+}
+
+impl std::error::Error for Full {}
+
+// These get what they need by value, and no reference into the producer: so the compiler can keep the producer's state in
+// registers from one message to the next, though they may be called in between.
+
+/// Up to where messages from `next` on may be written, if that can be said without waiting. It comes behind a message, so it does not panic in a forked
+/// child: [`room`] does, at the limit.
+#[cold]
+#[inline(never)]
+pub(crate) fn limit_early(shared: &Shared, next: u64) -> Option<u64> {
+    if shared.is_inherited() { None } else { protocol::refresh_limit(shared.words(), &shared.header.geometry, next).ok() }
+}
+
+/// As [`room`], however long it takes.
+#[cold]
+#[inline(never)]
+pub(crate) fn wait_for_space(shared: &Shared, waiter: &Waiter, next: u64, eviction_timeout: Option<Duration>) -> u64 {
+    match room(shared, waiter, next, eviction_timeout, Timeout::Never) {
+        Ok(limit) => limit,
+        Err(full) => unreachable!("endless patience has ended: {full}"),
+    }
+}
+
+/// Waits until message `next` may be written, and returns up to where it and its successors may.
+///
+/// Gating consumers that have died are evicted, and those that have kept the producer waiting for `eviction_timeout`.
+#[cold]
+#[inline(never)]
+pub(crate) fn room(
+    shared: &Shared,
+    waiter: &Waiter,
+    next: u64,
+    eviction_timeout: Option<Duration>,
+    patience: Timeout,
+) -> Result<u64, Full> {
+    let table = shared.table();
+    let geometry = &shared.header.geometry;
+    let look = || protocol::refresh_limit(shared.words(), geometry, next);
+    shared.expect_ours();
+    let mut seen = look();
+    if seen.is_err() {
+        // In the middle of a batch: who is waited for may sleep until it is told of the messages before.
+        shared.wake_consumers();
+    }
+    let end = patience.end();
+    let bell = Bell { word: shared.room(), access: Access::Raise };
+    // One consumer after the other, each for as long as it is the slowest.
+    loop {
+        let blocker = match seen {
+            Ok(limit) => return Ok(limit),
+            Err(slowest) => slowest,
+        };
+        let since = Instant::now();
+        let due = eviction_timeout.and_then(|patience| since.checked_add(patience));
+        let mut waiting = waiter.start(end.into_iter().chain(due).min());
+        let outcome = loop {
+            let roused = match patience {
+                Timeout::Zero => WakeReason::Timeout,
+                _ => waiting.until(&[bell], || {
+                    seen = look();
+                    seen.is_err_and(|slowest| slowest.is_same(&blocker))
+                }),
+            };
+            let slowest = match seen {
+                Err(slowest) if slowest.is_same(&blocker) => slowest,
+                _ => break Outcome::Free,
+            };
+            if !shared.is_consumer_alive(blocker.row) {
+                break Outcome::Gone(FREE);
+            }
+            if patience != Timeout::Zero && due.is_some_and(|due| Instant::now() >= due) {
+                break Outcome::Gone(EVICTED);
+            }
+            // It may stand before the claim of a producer that died.
+            if geometry.producers > 1
+                && claim::resolve(shared.words(), geometry, slowest.cursor, |row| shared.is_shared_producer_alive(row))
+            {
+                shared.wake_consumers();
+            }
+            if roused == WakeReason::Timeout {
+                break Outcome::Timeout(slowest);
+            }
+        };
+        if patience != Timeout::Zero {
+            protocol::waited(table, blocker.row, since.elapsed().as_nanos() as u64);
+        }
+        match outcome {
+            Outcome::Free => continue,
+            Outcome::Gone(state) => {
+                protocol::vacate(table, blocker.row, blocker.state, state);
+                if state == EVICTED {
+                    shared.wake_consumers();
+                }
+            }
+            Outcome::Timeout(slowest) => {
+                if let Some(reader) = protocol::name_of(table, slowest.row, slowest.state) {
+                    return Err(Full { consumer: reader, lag: next.saturating_sub(slowest.cursor) });
+                }
+                // It has gone this very moment.
+            }
+        }
+        seen = look();
+    }
+}
+
+/// What waiting for one consumer has come to.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    /// It is not, or no longer, the one to be waited for.
+    Free,
+    /// It has died, or is given up on, which its row's state is to say.
+    Gone(u64),
+    /// It still stands there, and the patience is at its end.
+    Timeout(Blocker),
+}

@@ -1,0 +1,369 @@
+//! The protocol over heap memory, one thread: every rule that needs no interleaving.
+
+mod prefetch;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use super::*;
+use crate::copy::Pace;
+use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE, Sizes};
+use crate::protocol::slot::is_ready;
+use crate::sync::zeroed;
+
+/// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
+struct Fixture {
+    words: Box<[AtomicU64]>,
+    geometry: Geometry,
+}
+
+impl Fixture {
+    fn new(slots: usize) -> Self {
+        Self::sized(8, slots)
+    }
+
+    fn sized(payload_bytes: usize, slots: usize) -> Self {
+        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
+        Self { words: zeroed(geometry.end_word()), geometry }
+    }
+
+    fn writer(&self) -> Writer {
+        Writer::resume(&self.words, self.geometry)
+    }
+
+    fn publish(&self, writer: &mut Writer, messages: u64) {
+        for _ in 0..messages {
+            let value = writer.next() * 10;
+            let fill = |body: &[AtomicU64]| {
+                body[0].store(value, Ordering::Relaxed);
+                Ok(())
+            };
+            writer.publish(&self.words, self.geometry.shape().mark, |next| self.look(next), fill, || ()).unwrap();
+        }
+    }
+
+    fn table(&self) -> &[AtomicU64] {
+        table(&self.words, &self.geometry)
+    }
+
+    fn look(&self, next: u64) -> Result<u64, Blocker> {
+        refresh_limit(&self.words, &self.geometry, next)
+    }
+
+    fn reader(&self, start: Start, on_lag: OnLag) -> Reader {
+        Reader::new(&self.words, self.geometry, start, on_lag)
+    }
+
+    fn recv(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
+        reader.try_read(&self.words, self.geometry.shape(), |body| body[0].load(Ordering::Relaxed))
+    }
+
+    fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
+        reader.latest(&self.words, self.geometry.shape(), |body| body[0].load(Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn messages_of_a_batch_become_ready_line_by_line() {
+    // Not a multiple of the four slots of a line, with which the second lap begins all the same.
+    const SLOTS: u64 = 50;
+    for (begun, expected) in [(0, [0, 0, 0, 0, 4, 4, 4, 4]), (1, [0, 0, 0, 3, 3, 3, 3, 7]), (3, [0, 1, 1, 1, 1, 5, 5, 5])] {
+        let ring = Fixture::new(SLOTS as usize);
+        let mut writer = ring.writer();
+        let first = SLOTS + begun;
+        ring.publish(&mut writer, first);
+        let ready = |end: u64| {
+            let is_ready = |sequence: &u64| is_ready(Place::of(&ring.geometry, *sequence).slot(&ring.words), *sequence);
+            (first..end).filter(is_ready).count()
+        };
+        let seen = RefCell::new(Vec::new());
+        let fill = |_: &[AtomicU64], sequence| {
+            seen.borrow_mut().push(ready(sequence));
+            if sequence < first + 7 { Ok(()) } else { Err("no more") }
+        };
+        let written = writer.write_group(&ring.words, ring.geometry.shape(), |next| Ok(next + SLOTS), &mut (first..), fill);
+        assert_eq!((written, writer.next(), ready(first + 8)), (Err("no more"), first + 7, 7));
+        assert_eq!(seen.into_inner(), expected);
+    }
+}
+
+#[test]
+fn starts_are_where_they_say() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    for (published, next, newest, oldest) in [(0, 0, 0, 0), (1, 1, 0, 0), (4, 4, 3, 0), (6, 6, 5, 2)] {
+        let published_before = writer.next();
+        ring.publish(&mut writer, published - published_before);
+        let cursor = |start| ring.reader(start, OnLag::Oldest).cursor();
+        assert_eq!(
+            (cursor(Start::Next), cursor(Start::Newest), cursor(Start::Oldest), cursor(Start::Sequence(3))),
+            (next, newest, oldest, 3)
+        );
+    }
+}
+
+#[test]
+fn messages_come_in_order_over_many_laps() {
+    for slots in [1, 2, 3, 7, 8] {
+        let ring = Fixture::new(slots);
+        let mut writer = ring.writer();
+        let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+        for sequence in 0..50 {
+            assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+            ring.publish(&mut writer, 1);
+            assert_eq!(reader.lag(&ring.words), 1);
+            assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
+        }
+        assert_eq!((reader.received(), reader.lost(), reader.cursor()), (50, 0, 50));
+    }
+}
+
+/// A processor takes only one of the ways, so both are forced here.
+#[test]
+fn messages_are_the_same_at_every_pace() {
+    let cases = |bytes| [(bytes, Pace::Plain), (bytes, Pace::InTurn), (bytes, Pace::Ahead)];
+    for (bytes, pace) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(cases) {
+        let ring = Fixture::sized(bytes, 7);
+        let mut writer = ring.writer();
+        let mut reader = Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
+        for round in 0..20 {
+            let expected: Vec<u64> = (round * 5..round * 5 + 5).map(|sequence| sequence * 10).collect();
+            ring.publish(&mut writer, 5);
+            let mut received = Vec::new();
+            while received.len() < 5 {
+                if round % 2 == 0 {
+                    received.push(ring.recv(&mut reader).unwrap());
+                } else {
+                    // As far as the lap goes.
+                    let take = |_: &mut Vec<u64>, body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
+                    let read =
+                        reader.read_run(&ring.words, ring.geometry.shape(), 0.., &mut received, take, |to, _: u64, value| to.push(value));
+                    assert!(read > 0);
+                }
+            }
+            assert_eq!(received, expected, "{bytes} bytes, {pace:?}");
+            assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+        }
+    }
+}
+
+#[test]
+fn a_lapped_reader_learns_the_exact_loss_and_goes_on_by_its_policy() {
+    // 16 slots, 40 messages: 24 to 39 are there, and 24's slot is the producer's next.
+    for (on_lag, expected) in [(OnLag::Oldest, 25 + 4), (OnLag::Newest, 39)] {
+        let ring = Fixture::new(16);
+        let mut writer = ring.writer();
+        let mut reader = ring.reader(Start::Oldest, on_lag);
+        ring.publish(&mut writer, 40);
+        assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(expected)));
+        assert_eq!(ring.recv(&mut reader), Ok(expected * 10));
+        assert_eq!((reader.lost(), reader.received(), reader.cursor()), (expected, 1, expected + 1));
+    }
+}
+
+#[test]
+fn a_staying_reader_repeats_its_loss_until_it_seeks() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Stay);
+    ring.publish(&mut writer, 10);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(7)));
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(8)));
+    reader.seek(&ring.words, Start::Oldest);
+    assert_eq!(ring.recv(&mut reader), Ok(70));
+    assert_eq!((reader.received(), reader.lost()), (1, 0));
+}
+
+#[test]
+fn the_latest_message_skips_and_counts() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    assert_eq!(ring.latest(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 3);
+    assert_eq!(ring.latest(&mut reader), Ok(20));
+    assert_eq!(ring.latest(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 100);
+    assert_eq!(ring.latest(&mut reader), Ok(1020));
+    assert_eq!((reader.received(), reader.skipped(), reader.lost(), reader.cursor()), (2, 101, 0, 103));
+}
+
+#[test]
+fn closed_is_seen_after_the_last_message() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    ring.publish(&mut writer, 2);
+    writer.close(&ring.words);
+    assert_eq!(ring.recv(&mut reader), Ok(0));
+    assert_eq!(ring.recv(&mut reader), Ok(10));
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Closed(CloseReason::Closed)));
+    supersede(&ring.words);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Closed(CloseReason::Superseded)));
+}
+
+#[test]
+fn a_failed_message_is_not_published_and_its_sequence_is_used_again() {
+    let ring = Fixture::new(2);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    ring.publish(&mut writer, 1);
+    let room = |next| Ok(ring.look(next).unwrap());
+    assert_eq!(writer.publish(&ring.words, 0, room, |_| Err("no"), || ()), Err("no"));
+    assert_eq!(head(&ring.words), 1);
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Ok(0));
+    assert_eq!(ring.recv(&mut reader), Ok(10));
+}
+
+#[test]
+fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, 6);
+    // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end mark.
+    let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
+    let at = |sequence| Place::of(&ring.geometry, sequence).slot(&ring.words);
+    let ready: Result<(), ()> = crate::protocol::slot::write(at(6), 0, 6, |body| {
+        body_of(body, 60);
+        Ok(())
+    });
+    ready.unwrap();
+    let torn: Result<(), ()> = crate::protocol::slot::write(at(7), 0, 7, |body| {
+        body_of(body, 666);
+        Err(())
+    });
+    torn.unwrap_err();
+
+    let mut reader = ring.reader(Start::Sequence(5), OnLag::Oldest);
+    assert_eq!(ring.recv(&mut reader), Ok(50));
+    let mut writer = ring.writer();
+    assert_eq!((writer.next(), head(&ring.words), ring.words[EPOCH].load(Ordering::Relaxed)), (7, 7, 2));
+    assert_eq!(ring.recv(&mut reader), Ok(60));
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Ok(70));
+}
+
+#[test]
+fn a_ring_that_was_closed_opens_again() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, 1);
+    writer.close(&ring.words);
+    assert_eq!(ring.words[STATE].load(Ordering::Relaxed), CLOSED);
+    let mut reader = ring.reader(Start::Next, OnLag::Oldest);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Closed(CloseReason::Closed)));
+    let mut writer = ring.writer();
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 1);
+    assert_eq!(ring.recv(&mut reader), Ok(10));
+}
+
+#[test]
+fn corrupt_words_never_overflow_or_loop() {
+    let ring = Fixture::new(3);
+    for garbage in [1, u64::MAX, u64::MAX / 2, 1 << 62, 1 << 63] {
+        ring.words.iter().for_each(|word| word.store(garbage, Ordering::Relaxed));
+        for on_lag in [OnLag::Oldest, OnLag::Newest, OnLag::Stay] {
+            for start in [Start::Next, Start::Newest, Start::Oldest, Start::Sequence(0), Start::Sequence(u64::MAX)] {
+                let mut reader = ring.reader(start, on_lag);
+                for _ in 0..10 {
+                    let _ = ring.recv(&mut reader);
+                    let _ = ring.latest(&mut reader);
+                    reader.lag(&ring.words);
+                }
+            }
+        }
+    }
+}
+
+/// Registers a consumer in row `index`.
+fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
+    let table = ring.table();
+    let Joined { row, first, .. } =
+        Row::join(&ring.words, table, index, JoinRequest { name: "a name", pid: 7, gating, start, checkpoint: None });
+    (row, first)
+}
+
+#[test]
+fn the_gate_stops_the_writer_a_lap_ahead_of_the_slowest() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    ring.publish(&mut writer, 3);
+    let table = ring.table();
+    let (slow, first) = join(&ring, 1, true, None);
+    let (fast, _) = join(&ring, 2, true, None);
+    let (free, _) = join(&ring, 0, false, None);
+    assert_eq!(first, 3);
+    ring.publish(&mut writer, 4);
+    fast.advance(table, 6);
+    free.advance(table, 3);
+    let blocker = ring.look(writer.next()).unwrap_err();
+    assert_eq!((blocker.row, blocker.cursor), (1, 3));
+    slow.advance(table, 5);
+    assert_eq!(ring.look(writer.next()), Ok(9));
+    slow.leave(table);
+    fast.leave(table);
+    ring.publish(&mut writer, 20);
+    // The gate has seen both leave: nothing but the free one is in the way of the roster.
+    assert_eq!(table[crate::layout::ROSTER].load(Ordering::Relaxed) & 0xFFFF, 1);
+}
+
+#[test]
+fn a_late_eviction_does_not_hit_the_next_owner_of_the_row() {
+    let ring = Fixture::new(4);
+    let table = ring.table();
+    let mut writer = ring.writer();
+    let (first, _) = join(&ring, 0, true, None);
+    ring.publish(&mut writer, 4);
+    let blocker = ring.look(writer.next()).unwrap_err();
+    first.leave(table);
+    let (second, _) = join(&ring, 0, true, None);
+    assert!(!vacate(table, blocker.row, blocker.state, crate::layout::EVICTED));
+    assert!(!second.is_evicted(table));
+    let state = reader_table::row_words(table, 0)[crate::layout::ROW_STATE].load(Ordering::Relaxed);
+    assert!(vacate(table, 0, state, crate::layout::EVICTED));
+    assert!(second.is_evicted(table));
+}
+
+#[test]
+fn the_newest_message_is_copied_once() {
+    let ring = Fixture::new(4);
+    let mut writer = ring.writer();
+    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
+    ring.publish(&mut writer, 3);
+    let mut copies = 0;
+    let newest = reader.latest(&ring.words, ring.geometry.shape(), |body| {
+        copies += 1;
+        body[0].load(Ordering::Relaxed)
+    });
+    assert_eq!((newest, copies), (Ok(20), 1));
+}
+
+#[test]
+fn a_protected_reader_jumps_over_nothing_that_is_safe() {
+    for on_lag in [OnLag::Oldest, OnLag::Newest, OnLag::Stay] {
+        let ring = Fixture::new(8);
+        let mut writer = ring.writer();
+        ring.publish(&mut writer, 20);
+        let mut reader = ring.reader(Start::Sequence(3), on_lag);
+        reader.protect(14);
+        // Message 11 is gone; what lies between it and the promise may be jumped over, whatever the policy says about the rest.
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 3 is still there") };
+        assert!((12 - 3..=14 - 3).contains(&lost), "{on_lag:?}: {lost}");
+        // The promise covers what it has gone past since, as nobody has overwritten what lies behind that.
+        reader.seek(&ring.words, Start::Sequence(17));
+        reader.seek(&ring.words, Start::Sequence(15));
+        ring.publish(&mut writer, 5);
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 15 is still there") };
+        assert_eq!(lost, 17 - 15, "{on_lag:?}");
+        // But not what was never published: what it was to wait for, it has not gone past.
+        reader.seek(&ring.words, Start::Sequence(1000));
+        reader.seek(&ring.words, Start::Sequence(18));
+        ring.publish(&mut writer, 5);
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 18 is still there") };
+        assert!((22 - 18..=25 - 18).contains(&lost), "{on_lag:?}: {lost}");
+    }
+}

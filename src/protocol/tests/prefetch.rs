@@ -1,0 +1,246 @@
+//! What both sides do ahead of time, so that messages need not wait for it.
+
+use super::*;
+use crate::layout::WORD;
+use crate::tuning::prefetch::Ahead;
+
+/// A writer behind each of whose messages the table is looked at ahead of time, as producers do behind a batch.
+struct Looker<'a> {
+    ring: &'a Fixture,
+    writer: Writer,
+    /// How often a message had to wait for a look, and how often one came behind a message.
+    looks: [usize; 2],
+    /// Before which messages the latter did.
+    at: Vec<u64>,
+}
+
+impl Looker<'_> {
+    /// Publishes one message.
+    ///
+    /// # Errors
+    /// The slowest gating consumer, if there is no room.
+    fn publish(&mut self) -> Result<u64, Blocker> {
+        let Self { ring, writer, looks: [before, behind], at } = self;
+        let room = |next| {
+            *before += 1;
+            ring.look(next)
+        };
+        let sequence = writer.publish(&ring.words, ring.geometry.shape().mark, room, |_| Ok(()), || ())?;
+        writer.refresh_early(|next| {
+            *behind += 1;
+            at.push(next);
+            ring.look(next).ok()
+        });
+        Ok(sequence)
+    }
+}
+
+#[test]
+fn no_message_but_the_first_waits_for_a_look_at_the_table() {
+    for slots in [1, 2, 7, 64, 1000] {
+        let ring = Fixture::new(slots);
+        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+        for sequence in 0..5 * slots as u64 {
+            assert_eq!(looker.publish(), Ok(sequence));
+        }
+        assert_eq!(looker.looks[0], 1, "{slots} slots");
+        assert!((4..=6).contains(&looker.looks[1]), "{slots} slots, {} looks", looker.looks[1]);
+    }
+}
+
+#[test]
+fn who_gates_right_behind_the_producer_makes_no_message_wait_for_a_look() {
+    let ring = Fixture::new(64);
+    let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+    let (row, _) = join(&ring, 0, true, None);
+    for sequence in 0..500 {
+        assert_eq!(looker.publish(), Ok(sequence));
+        row.advance(ring.table(), sequence);
+    }
+    assert_eq!(looker.looks[0], 1);
+}
+
+#[test]
+fn a_gating_consumer_a_lap_behind_costs_no_look_with_each_message_and_is_not_overwritten() {
+    let ring = Fixture::new(64);
+    let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+    let (row, _) = join(&ring, 0, true, None);
+    for sequence in 0..64 {
+        assert_eq!(looker.publish(), Ok(sequence));
+    }
+    let blocker = looker.publish().unwrap_err();
+    assert_eq!((blocker.row, blocker.cursor), (row.index(), 0));
+    // The first message, one ahead of the limit, and the one that found no room.
+    assert_eq!(looker.looks, [2, 1]);
+    // It comes with the message that leaves a sixteenth of the ring.
+    assert_eq!(looker.at, [60]);
+    for sequence in 64..200 {
+        row.advance(ring.table(), sequence - 63);
+        assert_eq!(looker.publish(), Ok(sequence));
+        assert_eq!(looker.publish().map_err(|blocker| blocker.cursor), Err(sequence - 63));
+    }
+    assert_eq!(looker.looks[1], 1);
+}
+
+#[test]
+fn from_look_to_look_there_are_more_messages_than_a_sixteenth_of_the_ring() {
+    for lag in 1..64 {
+        let ring = Fixture::new(64);
+        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+        let (row, _) = join(&ring, 0, true, None);
+        for sequence in 0..1000_u64 {
+            row.advance(ring.table(), sequence.saturating_sub(lag));
+            assert_eq!(looker.publish(), Ok(sequence), "{lag} behind");
+        }
+        assert!(looker.at.windows(2).all(|looks| looks[1] - looks[0] > 64 / 16), "{lag} behind");
+    }
+}
+
+#[test]
+fn nothing_is_fetched_that_is_not_published() {
+    for payload_bytes in [8, 16, 48, 64, 256] {
+        let ring = Fixture::sized(payload_bytes, 1000);
+        let shape = ring.geometry.shape();
+        let mut writer = ring.writer();
+        for published in 1..=600 {
+            ring.publish(&mut writer, 1);
+            let mut ahead = Ahead::of(&ring.geometry);
+            let mut fetches = 0;
+            for sequence in 0..published {
+                ahead.look(&ring.words, &ring.geometry, sequence);
+                let fetched = ahead.fetched(Place::of(&ring.geometry, sequence).word(), shape);
+                fetches += usize::from(!fetched.is_empty());
+                assert!(fetched.end <= Place::of(&ring.geometry, published).word(), "{payload_bytes} bytes, {sequence} of {published}");
+            }
+            // 64 messages from look to look, and a kilobyte and a line further, which is 4 to 68 slots.
+            let possible = (65 + 4..).contains(&published);
+            assert!(possible || fetches == 0, "{payload_bytes} bytes, {published} published");
+            assert!(published < 65 + 68 || fetches > 0, "{payload_bytes} bytes, {published} published");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_fetched_ahead_in_small_rings_nor_of_large_messages() {
+    for (payload_bytes, reach) in [(8, 64 + 68), (48, 64 + 17), (64, 64 + 16), (256, 64 + 4)] {
+        for (slots, fetches) in [(1, false), (4 * reach - 1, false), (4 * reach, true)] {
+            let ring = Fixture::sized(payload_bytes, slots);
+            ring.publish(&mut ring.writer(), slots as u64);
+            let mut ahead = Ahead::of(&ring.geometry);
+            ahead.look(&ring.words, &ring.geometry, 0);
+            assert_eq!(ahead.distance() > 0, fetches, "{payload_bytes} bytes, {slots} slots");
+        }
+    }
+    let ring = Fixture::sized(257, 1000);
+    ring.publish(&mut ring.writer(), 1000);
+    let mut ahead = Ahead::of(&ring.geometry);
+    ahead.look(&ring.words, &ring.geometry, 0);
+    ahead.go_to(0);
+    ahead.look(&ring.words, &ring.geometry, 0);
+    assert_eq!(ahead.distance(), 0);
+}
+
+#[test]
+fn readers_look_and_fetch_whatever_they_are_asked_for() {
+    let ring = Fixture::new(1000);
+    ring.publish(&mut ring.writer(), 500);
+    let reader = |pace| Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
+    for pace in [Pace::Plain, Pace::InTurn] {
+        let mut reader = reader(pace);
+        assert_eq!(ring.recv(&mut reader), Ok(0));
+        assert_eq!(reader.fetches(), 0, "{pace:?}");
+    }
+    let mut one_by_one = reader(Pace::Ahead);
+    assert_eq!(ring.recv(&mut one_by_one), Ok(0));
+    assert_eq!(one_by_one.fetches(), 1024 / WORD);
+    // Near the end nothing is; and behind a jump back it is again, also if it goes less far than to the last look.
+    for sequence in 1..450 {
+        assert_eq!(ring.recv(&mut one_by_one), Ok(sequence * 10));
+    }
+    assert_eq!(one_by_one.fetches(), 0);
+    one_by_one.seek(&ring.words, Start::Sequence(300));
+    assert_eq!(ring.recv(&mut one_by_one), Ok(3000));
+    assert_eq!(one_by_one.fetches(), 1024 / WORD);
+    let mut run = reader(Pace::Ahead);
+    let take = |_: &mut (), body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
+    assert_eq!(run.read_run(&ring.words, ring.geometry.shape(), 0..100, &mut (), take, |_, _: u64, _| ()), 100);
+    assert_eq!(run.fetches(), 1024 / WORD);
+    assert_eq!(run.read_run(&ring.words, ring.geometry.shape(), 0..400, &mut (), take, |_, _: u64, _| ()), 400);
+    assert_eq!(run.fetches(), 0);
+}
+
+/// Only hints: what is received is the same, also around the ring's end, behind a loss and behind a jump backwards.
+#[test]
+fn who_fetches_ahead_receives_what_others_do() {
+    let ring = Fixture::new(700);
+    let mut writer = ring.writer();
+    let mut reader = Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, Pace::Ahead);
+    let mut receive = |messages: Range<u64>| {
+        for sequence in messages {
+            assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
+        }
+        reader.cursor()
+    };
+    ring.publish(&mut writer, 650);
+    assert_eq!(receive(0..500), 500);
+    ring.publish(&mut writer, 500);
+    assert_eq!(receive(500..1150), 1150);
+    assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
+    ring.publish(&mut writer, 1000);
+    let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("300 messages at least are gone") };
+    for sequence in (1150 + lost..2150).chain(1500..2150) {
+        if sequence == 1500 {
+            reader.seek(&ring.words, Start::Sequence(1500));
+        }
+        assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
+    }
+}
+
+#[test]
+fn nothing_that_is_due_is_missed_by_who_publishes_now_single_messages_and_now_batches() {
+    for slots in [1, 2, 7, 64] {
+        let ring = Fixture::sized(256, slots);
+        let mut writer = ring.writer().demoting(&ring.geometry);
+        let (row, _) = join(&ring, 0, true, None);
+        let shape = ring.geometry.shape();
+        let mut refused = 0;
+        let mut read = 0;
+        for step in 0..2000 {
+            let [due, look, demotion] = writer.dues();
+            assert!(due <= look && due <= demotion, "{due}, {look}, {demotion} before {}", writer.next());
+            let look = |next| ring.look(next).ok();
+            if step % 3 == 0 {
+                let mut batch = 0..1 + step % 4;
+                _ = writer.write_group(&ring.words, shape, |next| ring.look(next), &mut batch, |_, _| Ok(()));
+                writer.refresh_early(look);
+            } else {
+                match writer.publish(&ring.words, shape.mark, |next| ring.look(next), |_| Ok(()), || ()) {
+                    Ok(_) => writer.after_publish(&ring.words, shape, 256, look),
+                    Err(_) => refused += 1,
+                }
+            }
+            if step % (slots + 13) == 0 {
+                // Not always all: then the next look is due sooner.
+                read = read.max(writer.next() - (step as u64 * 5 / 2 % slots as u64).min(writer.next()));
+                row.advance(ring.table(), read);
+            }
+        }
+        assert!(refused > 0 && writer.next() > 10 * slots as u64, "{slots} slots, {refused} refused");
+        assert!(writer.dues()[2] > writer.next() / 2, "the clock is not looked at");
+    }
+}
+
+#[test]
+fn who_is_told_not_to_demote_does_not_look_at_the_clock() {
+    let ring = Fixture::sized(256, 64);
+    let mut writer = ring.writer().demoting(&ring.geometry);
+    ring.publish(&mut writer, 3);
+    assert_eq!(writer.dues()[2], 0);
+    writer.demote(&ring.geometry, false);
+    let [due, look, demotion] = writer.dues();
+    assert_eq!((due, demotion), (look, u64::MAX));
+    ring.publish(&mut writer, 300);
+    assert_eq!(writer.dues()[2], u64::MAX);
+    writer.demote(&ring.geometry, true);
+    assert_ne!(writer.dues()[2], 0);
+}

@@ -1,0 +1,199 @@
+//! Demoting messages that come one at a time: their lines are handed down to the cache that all cores share, so that who waits for them need not fetch
+//! them from the producer's core.
+//!
+//! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the producer more time than publishing does, so it is for
+//! who has that: behind a message of up to 4 KiB that came a while after the one before it. Of a burst one message or two are demoted, as the looks at the
+//! clock fall.
+
+use std::ops::Range;
+
+use crate::copy::{demote, demotes, ticks};
+use crate::layout::{Geometry, LINE, MARK_SHARED_UP_TO, Shape, WORD, payload_word};
+use crate::sync::AtomicU64;
+
+/// When the producer demotes what it has published. Nothing follows from it but speed.
+#[derive(Debug)]
+pub struct Demotion {
+    /// Behind the message before this sequence it is time to look at the clock; [`u64::MAX`] if it never is.
+    due: u64,
+    /// How many messages that is behind the last look.
+    interval: u64,
+    /// And how many it may be.
+    longest_interval: u64,
+    /// Before which sequence the last look was, ...
+    looked: u64,
+    /// ... and what the clock said.
+    since: u64,
+    /// Word of a slot at which the payload begins.
+    payload_word: usize,
+}
+
+/// Messages from one look at the clock to the next, at most, for who publishes without a pause: a look takes as long as one or two small ones.
+const LONGEST_INTERVAL: u64 = 64;
+/// In rings of slots between these bytes a look comes with each message: at full speed it takes no time there, and messages go faster by it.
+const LOOK_WITH_EACH: Range<usize> = MARK_SHARED_UP_TO + 1..4 << 10;
+/// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond has two to four.
+const TICKS: u64 = 300;
+/// So much further for each line of the message. That is more than the line takes at full speed, and more than demoting it does.
+const TICKS_A_LINE: u64 = 24;
+/// So many lines are demoted of any message that has them. Of a longer one half is, the second: the consumers are fetching the first already.
+const FEWEST_LINES: usize = 8;
+/// Of a message of more lines (4 KiB and its stamp and mark) none is: it would take the producer more time than it saves the consumers.
+const MOST_LINES: usize = 66;
+
+impl Demotion {
+    /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but publishing them takes an eighth longer by the mere question
+    /// whether it is time.
+    #[inline(always)]
+    pub const fn pays(shape: Shape) -> bool {
+        shape.stride > LINE
+    }
+
+    /// What pays on this processor, for a producer whose next message is `next`.
+    pub fn of(geometry: &Geometry, next: u64) -> Self {
+        let due = if demotes() && Self::pays(geometry.shape()) { next } else { u64::MAX };
+        let longest_interval = if LOOK_WITH_EACH.contains(&geometry.payload_bytes) { 1 } else { LONGEST_INTERVAL };
+        let payload_word = payload_word(geometry.kind, geometry.payload_bytes);
+        Self { due, interval: 1, longest_interval, looked: next, since: 0, payload_word }
+    }
+
+    /// Never anything.
+    pub fn never(geometry: &Geometry) -> Self {
+        Self { due: u64::MAX, ..Self::of(geometry, 0) }
+    }
+
+    /// Behind the message before this sequence it is time for [`Demotion::behind`].
+    #[inline(always)]
+    pub fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// Behind a message of so many bytes in `slot`, the one before `next`.
+    pub fn behind(&mut self, next: u64, slot: &[AtomicU64], payload_bytes: usize) {
+        let message = &slot[..self.payload_word + payload_bytes.div_ceil(WORD)];
+        if self.has_time(next, ticks(), message.len().div_ceil(LINE)) {
+            demote(worth_demoting(message));
+            self.since = ticks();
+        }
+    }
+
+    /// Whether the producer has time to demote a message of so many lines.
+    fn has_time(&mut self, next: u64, now: u64, lines: usize) -> bool {
+        let on_average = now.wrapping_sub(self.since) / (next - self.looked).max(1);
+        let has_time = lines <= MOST_LINES && on_average > TICKS + TICKS_A_LINE * lines as u64;
+        self.interval = if has_time { 1 } else { (2 * self.interval).min(self.longest_interval) };
+        (self.due, self.looked, self.since) = (next + self.interval, next, now);
+        has_time
+    }
+}
+
+/// The lines of a message that are.
+fn worth_demoting(message: &[AtomicU64]) -> &[AtomicU64] {
+    let lines = message.len().div_ceil(LINE);
+    let kept = lines - (lines / 2).max(FEWEST_LINES).min(lines);
+    &message[kept * LINE..]
+}
+
+#[cfg(all(test, not(loom)))]
+impl Demotion {
+    /// As on a processor that has the hint.
+    pub fn wherever(geometry: &Geometry, next: u64) -> Self {
+        Self { due: next, ..Self::of(geometry, next) }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::layout::{Kind, Sizes};
+    use crate::sync::zeroed;
+
+    fn geometry(kind: Kind, payload_bytes: usize) -> Geometry {
+        Geometry::plan(kind, Sizes { payload_bytes, payload_align: 8, slots: 8, readers: 1, producers: 1 }, 0).unwrap()
+    }
+
+    /// The messages, `ticks` from one to the next, behind which there was time. The clock stands at `now`.
+    fn with_time(demotion: &mut Demotion, now: &mut u64, messages: Range<u64>, ticks: u64, lines: usize) -> Vec<u64> {
+        messages
+            .filter(|message| {
+                *now = now.wrapping_add(ticks);
+                message + 1 >= demotion.due() && demotion.has_time(message + 1, *now, lines)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn who_publishes_now_and_then_has_time_behind_each_message() {
+        let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 256), 0), 0);
+        assert_eq!(with_time(&mut demotion, &mut now, 0..5, 10_000, 5), [0, 1, 2, 3, 4]);
+        assert_eq!(with_time(&mut demotion, &mut now, 5..500, 50, 5), Vec::<u64>::new());
+        let again = with_time(&mut demotion, &mut now, 500..600, 10_000, 5);
+        assert!(again[0] < 500 + LONGEST_INTERVAL, "again behind {}", again[0]);
+        assert_eq!(again, (again[0]..600).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn of_a_burst_of_messages_of_a_kilobyte_the_first_is_demoted() {
+        let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
+        for first in (0..200).step_by(20) {
+            now += 1_000_000;
+            assert_eq!(with_time(&mut demotion, &mut now, first..first + 20, 100, 18), [first]);
+        }
+    }
+
+    #[test]
+    fn how_far_apart_the_messages_are_on_average_counts_also_those_of_batches() {
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 0);
+        assert!(demotion.has_time(1, 10_000, 5));
+        // 32 messages at once, and one.
+        assert!(!demotion.has_time(34, 10_000 + 33 * 100, 5));
+        assert!(demotion.has_time(67, 13_300 + 33 * 1_000, 5));
+    }
+
+    #[test]
+    fn long_messages_take_more_time() {
+        for (lines, ticks) in [(1, 300), (8, 450), (MOST_LINES, 1800)] {
+            let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
+            assert_eq!(with_time(&mut demotion, &mut now, 0..100, ticks, lines), Vec::<u64>::new(), "{lines} lines");
+            assert_eq!(with_time(&mut demotion, &mut now, 100..101, 2 * ticks, lines), [100], "{lines} lines");
+        }
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0);
+        assert_eq!(with_time(&mut demotion, &mut 0, 0..100, 1 << 40, MOST_LINES + 1), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_clock_that_jumps_back_is_followed_soon() {
+        let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 7);
+        demotion.since = u64::MAX;
+        assert!(with_time(&mut demotion, &mut 0, 7..100, 50, 5).len() <= 1);
+    }
+
+    /// The lines of the slot that are worth demoting behind a message.
+    fn demoted(kind: Kind, slot_bytes: usize, message_bytes: usize) -> Range<usize> {
+        let geometry = geometry(kind, slot_bytes);
+        let words = Demotion::of(&geometry, 0).payload_word + message_bytes.div_ceil(WORD);
+        let slot = zeroed(geometry.stride);
+        let lines = worth_demoting(&slot[..words]);
+        let first = (lines.as_ptr().addr() - slot.as_ptr().addr()) / (LINE * WORD);
+        first..first + lines.len().div_ceil(LINE)
+    }
+
+    #[test]
+    fn the_last_lines_of_a_message_are_demoted_however_large_its_slot_is() {
+        assert_eq!(demoted(Kind::Fixed, 64, 64), 0..2);
+        assert_eq!(demoted(Kind::Fixed, 256, 256), 0..5);
+        assert_eq!(demoted(Kind::Fixed, 1 << 10, 1 << 10), 9..18);
+        assert_eq!(demoted(Kind::Fixed, 4 << 10, 4 << 10), 33..66);
+        // Two lines of a large slot are the stamp's and the mark's.
+        assert_eq!(demoted(Kind::Variable, 1 << 20, 0), 0..2);
+        assert_eq!(demoted(Kind::Variable, 1 << 20, 100), 0..4);
+        assert_eq!(demoted(Kind::Variable, 1 << 20, 4 << 10), 33..66);
+    }
+
+    #[test]
+    fn short_messages_are_not_worth_the_question() {
+        let pays = |payload_bytes| Demotion::pays(geometry(Kind::Fixed, payload_bytes).shape());
+        assert_eq!([8, 48, 56, 64, 256].map(pays), [false, false, false, true, true]);
+        assert_eq!(Demotion::of(&geometry(Kind::Fixed, 48), 0).due(), u64::MAX);
+    }
+}
