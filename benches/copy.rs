@@ -1,5 +1,5 @@
-//! Bulk copies beside libc's `memcpy`: a message into the ring and out of it, against the same bytes copied between
-//! plain buffers of the same number and size.
+//! Bulk copies beside libc's `memcpy`: a message into the ring and out of it, against the same
+//! bytes copied between plain buffers of the same number and size.
 
 use std::hint::black_box;
 
@@ -25,7 +25,12 @@ fn copies(c: &mut Criterion) {
         });
 
         let name = format!("bench-copy-{}", std::process::id());
-        let ring = Ring::<[u8]>::builder(&name).slots(SLOTS).slot_bytes(bytes).prefault(true).create().expect("a ring");
+        let ring = Ring::<[u8]>::builder(&name)
+            .slots(SLOTS)
+            .slot_bytes(bytes)
+            .prefault(true)
+            .create()
+            .expect("a ring");
         let mut producer = ring.producer().expect("a producer");
         group.bench_function(BenchmarkId::from_parameter("publish"), |b| {
             b.iter(|| producer.publish(black_box(&source)).expect("it fits"));

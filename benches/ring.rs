@@ -1,7 +1,8 @@
 //! The cost of one message on one core, beside the yardstick: a sequentially consistent fence.
 //!
-//! `publish` writes to a ring that nobody reads; `receive` reads from a ring that was filled before, so that no
-//! empty poll is timed. `seqring bench throughput` measures the same and alternates with the fence, for ratios.
+//! `publish` writes to a ring that nobody reads; `receive` reads from a ring that was filled
+//! before, so that no empty poll is timed. `seqring bench throughput` measures the same and
+//! alternates with the fence, for ratios.
 
 use std::hint::black_box;
 use std::sync::atomic::{Ordering, fence};
@@ -14,7 +15,11 @@ use seqring::{Producer, Ring, Start};
 const SLOTS: usize = 1024;
 
 fn ring<T: Pod>(purpose: &str) -> (Ring<T>, Producer<T>) {
-    let ring = Ring::builder(&format!("bench-{purpose}-{}", std::process::id())).slots(SLOTS).prefault(true).create().expect("a ring");
+    let ring = Ring::builder(&format!("bench-{purpose}-{}", std::process::id()))
+        .slots(SLOTS)
+        .prefault(true)
+        .create()
+        .expect("a ring");
     let producer = ring.producer().expect("a producer");
     (ring, producer)
 }
@@ -44,12 +49,15 @@ where
         });
     });
     let consumers: Vec<_> = (0..1000).map(|_| ring.consumer().attach()).collect();
-    group.bench_function(BenchmarkId::from_parameter(format!("{}B, 1000 idle consumers", 8 * WORDS)), |b| {
-        b.iter(|| {
-            message[0] += 1;
-            producer.publish(black_box(&message))
-        });
-    });
+    group.bench_function(
+        BenchmarkId::from_parameter(format!("{}B, 1000 idle consumers", 8 * WORDS)),
+        |b| {
+            b.iter(|| {
+                message[0] += 1;
+                producer.publish(black_box(&message))
+            });
+        },
+    );
     drop(consumers);
     group.finish();
 }

@@ -19,13 +19,17 @@ use crate::protocol::TryRecvError;
 use crate::segment::Segment;
 use crate::wait::{Settled, WakeReason};
 
-/// A consumer whose tasks wait without blocking their thread, in any runtime; made by [`Consumer::into_async`].
+/// A consumer whose tasks wait without blocking their thread, in any runtime; made by
+/// [`Consumer::into_async`].
 ///
-/// One thread of the process sleeps for all of them, by the rings' futex words. A task that begins to wait looks on for 20 microseconds before it gives
-/// its thread back. From then on nothing polls: it is looked after about a dozen times a second, to see whether its producer lives. (A free consumer of
-/// a ring that was opened read-only cannot be woken, and is looked after every millisecond: register it, or open the ring for writing.)
+/// One thread of the process sleeps for all of them, by the rings' futex words. A task that begins
+/// to wait looks on for 20 microseconds before it gives its thread back. From then on nothing
+/// polls: it is looked after about a dozen times a second, to see whether its producer lives. (A
+/// free consumer of a ring that was opened read-only cannot be woken, and is looked after every
+/// millisecond: register it, or open the ring for writing.)
 ///
-/// It is a [`Stream`] of messages and losses, which ends when the ring is closed, for whatever reason.
+/// It is a [`Stream`] of messages and losses, which ends when the ring is closed, for whatever
+/// reason.
 ///
 /// ```
 /// # let name = format!("doc-async-{}", std::process::id());
@@ -81,7 +85,8 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
         Ok(Self { consumer, bell, settled: Settled::default(), known: Known(None) })
     }
 
-    /// Receives the next message, waiting for it. Dropping the future loses nothing: a message that it has not returned is there for the next.
+    /// Receives the next message, waiting for it. Dropping the future loses nothing: a message that
+    /// it has not returned is there for the next.
     ///
     /// # Errors
     /// As [`Consumer::recv`].
@@ -95,7 +100,9 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
             match self.consumer.try_recv() {
                 Ok(message) => return Poll::Ready(Ok(message)),
                 Err(TryRecvError::Lagged(n)) => return Poll::Ready(Err(RecvError::Lagged(n))),
-                Err(TryRecvError::Closed(reason)) => return Poll::Ready(Err(RecvError::Closed(reason))),
+                Err(TryRecvError::Closed(reason)) => {
+                    return Poll::Ready(Err(RecvError::Closed(reason)));
+                }
                 Err(TryRecvError::Empty) => {}
             }
             let (expected, relies) = self.consumer.prepare_to_sleep();
@@ -112,15 +119,23 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
                 Some(Err(reason)) => return Poll::Ready(Err(RecvError::Closed(reason))),
                 None => {}
             }
-            // The page is this consumer's alone, and stays where it is as long as the reactor knows of it.
+            // The page is this consumer's alone, and stays where it is as long as the reactor knows
+            // of it.
             let key = Arc::as_ptr(&self.bell).addr();
             self.known.0 = Some(key);
-            Reactor::get().register(Interest { key, page: self.bell.clone(), expected, relies, waker: context.waker().clone() });
+            Reactor::get().register(Interest {
+                key,
+                page: self.bell.clone(),
+                expected,
+                relies,
+                waker: context.waker().clone(),
+            });
             return Poll::Pending;
         }
     }
 
-    /// The consumer, for everything that does not wait. It must stay the same one: another in its place would be woken by the bell of the first.
+    /// The consumer, for everything that does not wait. It must stay the same one: another in its
+    /// place would be woken by the bell of the first.
     pub fn get_mut(&mut self) -> &mut Consumer<M, R> {
         &mut self.consumer
     }
@@ -156,7 +171,8 @@ mod tests {
     use super::*;
     use crate::Ring;
 
-    /// Nothing else shows that it does: a task whose bell does not ring is looked after all the same, a little later.
+    /// Nothing else shows that it does: a task whose bell does not ring is looked after all the
+    /// same, a little later.
     #[test]
     fn a_task_that_begins_to_wait_lets_its_bit_settle() {
         let name = format!("async-settles-{}", std::process::id());

@@ -25,27 +25,32 @@ use crate::shared::Shared;
 use crate::sync::AtomicU64;
 use crate::wait::{Access, Bell, Canceller, LOOKS, Timeout, Waiter, WakeReason, look};
 
-/// Receives every message of a ring, in order, as fast as it can; what it is too slow for is counted exactly.
+/// Receives every message of a ring, in order, as fast as it can; what it is too slow for is
+/// counted exactly.
 ///
-/// A free consumer (`Consumer<M>`) only loads from the segment, except that one of a ring that was opened for writing says so when it
-/// goes to sleep. It cannot slow the producer or other consumers down, there may be any number of them, and each may be killed at any time without anybody
+/// A free consumer (`Consumer<M>`) only loads from the segment, except that one of a ring that was
+/// opened for writing says so when it goes to sleep. It cannot slow the producer or other consumers
+/// down, there may be any number of them, and each may be killed at any time without anybody
 /// noticing. For one message to each of several workers, this is the wrong type.
 ///
-/// A registered one (`Consumer<M, Registered>`, see [`ConsumerBuilder::name`]) also writes to the ring's reader table, and to nothing else: how far it is,
-/// and that it sleeps. One that gates makes the producer wait for it; when it is killed, the producer finds that out and goes on.
+/// A registered one (`Consumer<M, Registered>`, see [`ConsumerBuilder::name`]) also writes to the
+/// ring's reader table, and to nothing else: how far it is, and that it sleeps. One that gates
+/// makes the producer wait for it; when it is killed, the producer finds that out and goes on.
 ///
 /// # Waiting
-/// The blocking receives wait as [`WaitStrategy`] says. By default they spin for a moment and then sleep until the producer wakes them; see
-/// [`ConsumerBuilder::wait`] for who can be woken, and [`Consumer::canceller`] for how to end a wait.
+/// The blocking receives wait as [`WaitStrategy`] says. By default they spin for a moment and then
+/// sleep until the producer wakes them; see [`ConsumerBuilder::wait`] for who can be woken, and
+/// [`Consumer::canceller`] for how to end a wait.
 ///
 /// # Lagging
-/// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once, with the exact number of
-/// messages that this consumer will never see, and goes on as [`OnLag`] says ([`OnLag::Stay`] repeats it until a seek).
-/// [`Consumer::try_latest`] alone counts them as skipped instead, like all that it jumps over.
+/// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once,
+/// with the exact number of messages that this consumer will never see, and goes on as [`OnLag`]
+/// says ([`OnLag::Stay`] repeats it until a seek). [`Consumer::try_latest`] alone counts them as
+/// skipped instead, like all that it jumps over.
 ///
 /// # Closing
-/// All published messages are delivered before `Closed`. A producer that died is noticed by the blocking receives
-/// within a tenth of a second.
+/// All published messages are delivered before `Closed`. A producer that died is noticed by the
+/// blocking receives within a tenth of a second.
 pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     reader: CachePadded<Reader>,
     registration: R,
@@ -56,20 +61,24 @@ pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     _message: PhantomData<fn(&M)>,
 }
 
-// Not `M::take` and not `&mut take`: the compiler puts what calls those into a unit of its choice, perhaps out of reach, and then the message is
-// returned through memory (see `try_recv`). Closures are compiled where they stand.
+// Not `M::take` and not `&mut take`: the compiler puts what calls those into a unit of its choice,
+// perhaps out of reach, and then the message is returned through memory (see `try_recv`). Closures
+// are compiled where they stand.
 #[allow(clippy::redundant_closure)]
 impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
-    /// Receives the next message if it is there. Never waits and never enters the kernel; therefore it cannot tell a
-    /// dead producer from a silent one (see [`Ring::is_producer_alive`](crate::Ring::is_producer_alive)).
+    /// Receives the next message if it is there. Never waits and never enters the kernel; therefore
+    /// it cannot tell a dead producer from a silent one (see
+    /// [`Ring::is_producer_alive`](crate::Ring::is_producer_alive)).
     ///
-    /// A thread that polls one consumer does best with [`std::hint::spin_loop`] behind each `Empty`: who looks again at once takes the line from
-    /// the producer's core just when that is about to write it. [`Consumer::recv`] does so.
+    /// A thread that polls one consumer does best with [`std::hint::spin_loop`] behind each
+    /// `Empty`: who looks again at once takes the line from the producer's core just when that
+    /// is about to write it. [`Consumer::recv`] does so.
     ///
     /// # Errors
     /// [`TryRecvError::Empty`], [`TryRecvError::Lagged`] or [`TryRecvError::Closed`].
-    // Inlined whatever the compiler thinks: a message that is returned through memory is stored by words and loaded by vectors, which
-    // costs four times the receive itself (48 bytes: 6.9 ns instead of 1.4).
+    // Inlined whatever the compiler thinks: a message that is returned through memory is stored by
+    // words and loaded by vectors, which costs four times the receive itself (48 bytes: 6.9 ns
+    // instead of 1.4).
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<M::Owned, TryRecvError> {
         self.try_take(|body, geometry| M::take(body, geometry)).map(M::accept)
@@ -81,7 +90,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvError`].
     #[inline(always)]
     pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
-        self.blocking(Timeout::Never, |body, geometry| M::take(body, geometry)).map(M::accept).map_err(without_timeout)
+        self.blocking(Timeout::Never, |body, geometry| M::take(body, geometry))
+            .map(M::accept)
+            .map_err(without_timeout)
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, for at most `timeout`.
@@ -90,7 +101,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Timeout::After(timeout), |body, geometry| M::take(body, geometry)).map(M::accept)
+        self.blocking(Timeout::After(timeout), |body, geometry| M::take(body, geometry))
+            .map(M::accept)
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, until `deadline`.
@@ -99,10 +111,12 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Timeout::At(deadline), |body, geometry| M::take(body, geometry)).map(M::accept)
+        self.blocking(Timeout::At(deadline), |body, geometry| M::take(body, geometry))
+            .map(M::accept)
     }
 
-    /// A handle that ends the blocking calls of this consumer from another thread. Make it before the call that it is to end.
+    /// A handle that ends the blocking calls of this consumer from another thread. Make it before
+    /// the call that it is to end.
     ///
     /// ```
     /// # let name = format!("doc-cancel-{}", std::process::id());
@@ -120,14 +134,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.waiter.canceller()
     }
 
-    /// Waits for the next message and appends it, and what else is there already, to `messages`: at most `max`, and at most as many as the ring
-    /// has slots. Returns how many. With `max` 0 it returns 0 at once.
+    /// Waits for the next message and appends it, and what else is there already, to `messages`: at
+    /// most `max`, and at most as many as the ring has slots. Returns how many. With `max` 0 it
+    /// returns 0 at once.
     ///
     /// # Errors
-    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is reported by the
-    /// next call.
+    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is
+    /// reported by the next call.
     #[inline]
-    pub fn recv_batch(&mut self, messages: &mut Vec<M::Owned>, max: usize) -> Result<usize, RecvError> {
+    pub fn recv_batch(
+        &mut self,
+        messages: &mut Vec<M::Owned>,
+        max: usize,
+    ) -> Result<usize, RecvError> {
         if max == 0 {
             return Ok(0);
         }
@@ -140,7 +159,11 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// # Errors
     /// As [`Consumer::try_recv`], and only if nothing was received.
     #[inline]
-    pub fn try_recv_batch(&mut self, messages: &mut Vec<M::Owned>, max: usize) -> Result<usize, TryRecvError> {
+    pub fn try_recv_batch(
+        &mut self,
+        messages: &mut Vec<M::Owned>,
+        max: usize,
+    ) -> Result<usize, TryRecvError> {
         if max == 0 {
             return Ok(0);
         }
@@ -148,12 +171,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(self.append(messages, max))
     }
 
-    /// Waits for the next message and hands it, and what else is there already, to `each`, one after the other: at most `max`, and at most as many as the
-    /// ring has slots. Returns how many.
-    /// With `max` 0 it returns 0 at once.
+    /// Waits for the next message and hands it, and what else is there already, to `each`, one
+    /// after the other: at most `max`, and at most as many as the ring has slots. Returns how
+    /// many. With `max` 0 it returns 0 at once.
     ///
-    /// As [`Consumer::recv_batch`] without the vector: messages are looked at where they land, and byte messages all land in the same memory, which the
-    /// consumer keeps. If `each` panics, its message counts as received.
+    /// As [`Consumer::recv_batch`] without the vector: messages are looked at where they land, and
+    /// byte messages all land in the same memory, which the consumer keeps. If `each` panics,
+    /// its message counts as received.
     ///
     /// ```
     /// # let name = format!("doc-each-{}", std::process::id());
@@ -168,15 +192,16 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// ```
     ///
     /// # Errors
-    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is reported by the
-    /// next call.
+    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is
+    /// reported by the next call.
     #[inline(always)]
     pub fn recv_each(&mut self, max: usize, each: impl FnMut(&M)) -> Result<usize, RecvError> {
         if max == 0 {
             return Ok(0);
         }
         let mut landing = M::landing(&mut self.spare);
-        let first = self.blocking(Timeout::Never, |body, geometry| M::take_to(&mut landing, body, geometry));
+        let first = self
+            .blocking(Timeout::Never, |body, geometry| M::take_to(&mut landing, body, geometry));
         self.hand_out(first, landing, max, each).map_err(without_timeout)
     }
 
@@ -185,7 +210,11 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// # Errors
     /// As [`Consumer::try_recv`], and only if nothing was received.
     #[inline(always)]
-    pub fn try_recv_each(&mut self, max: usize, each: impl FnMut(&M)) -> Result<usize, TryRecvError> {
+    pub fn try_recv_each(
+        &mut self,
+        max: usize,
+        each: impl FnMut(&M),
+    ) -> Result<usize, TryRecvError> {
         if max == 0 {
             return Ok(0);
         }
@@ -194,8 +223,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.hand_out(first, landing, max, each)
     }
 
-    /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason ([`Consumer::try_recv`] or
-    /// [`Consumer::recv`] tells it afterwards). Losses are items.
+    /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason
+    /// ([`Consumer::try_recv`] or [`Consumer::recv`] tells it afterwards). Losses are items.
     ///
     /// ```
     /// # let name = format!("doc-iter-{}", std::process::id());
@@ -212,11 +241,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Iter { consumer: self }
     }
 
-    /// Jumps to the newest message and receives it; those in between are counted as skipped. If there is none that is
-    /// newer than what has been received, it does what [`Consumer::try_recv`] does.
+    /// Jumps to the newest message and receives it; those in between are counted as skipped. If
+    /// there is none that is newer than what has been received, it does what
+    /// [`Consumer::try_recv`] does.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the call.
+    /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the
+    /// call.
     pub fn try_latest(&mut self) -> Result<M::Owned, TryRecvError> {
         self.take_latest(|body, geometry| M::take(body, geometry)).map(M::accept)
     }
@@ -232,7 +263,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.reader.cursor()
     }
 
-    /// Messages published but not received yet. May be more than there are slots: then some are lost already.
+    /// Messages published but not received yet. May be more than there are slots: then some are
+    /// lost already.
     pub fn lag(&self) -> u64 {
         self.reader.lag(self.shared.words())
     }
@@ -242,18 +274,21 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.reader.received()
     }
 
-    /// Messages lost since this consumer was attached, because it was too slow: the sum of all reported losses,
-    /// except under [`OnLag::Stay`], which reports without moving and counts nothing.
+    /// Messages lost since this consumer was attached, because it was too slow: the sum of all
+    /// reported losses, except under [`OnLag::Stay`], which reports without moving and counts
+    /// nothing.
     ///
     /// Without [`Consumer::seek`], start + received + lost + skipped = cursor at all times.
     pub fn lost(&self) -> u64 {
         self.reader.lost()
     }
 
-    /// Sequences that never were messages, since this consumer was attached: claims of producers that died over them, in a ring of several
-    /// producers. Waiting receives go over those of the dead by themselves; [`Consumer::try_recv`] once a living producer has come by.
+    /// Sequences that never were messages, since this consumer was attached: claims of producers
+    /// that died over them, in a ring of several producers. Waiting receives go over those of
+    /// the dead by themselves; [`Consumer::try_recv`] once a living producer has come by.
     ///
-    /// Without [`Consumer::seek`], start + received + lost + skipped + tombstones = cursor at all times.
+    /// Without [`Consumer::seek`], start + received + lost + skipped + tombstones = cursor at all
+    /// times.
     pub fn tombstones(&self) -> u64 {
         self.reader.tombstones()
     }
@@ -263,7 +298,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.reader.skipped()
     }
 
-    /// Appends what is there behind the first message of a batch of at most `max`. Returns how many the batch has.
+    /// Appends what is there behind the first message of a batch of at most `max`. Returns how many
+    /// the batch has.
     #[inline(always)]
     fn append(&mut self, messages: &mut Vec<M::Owned>, max: usize) -> usize {
         let (first, pace) = (self.reader.cursor() - 1, self.registration.pace());
@@ -292,13 +328,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         received
     }
 
-    /// Hands the first message of a batch of at most `max`, which is in `landing` if it could be had, and what is there behind it, to `each`. Returns
-    /// how many the batch has.
+    /// Hands the first message of a batch of at most `max`, which is in `landing` if it could be
+    /// had, and what is there behind it, to `each`. Returns how many the batch has.
     ///
     /// # Errors
     /// That of the first message.
     #[inline(always)]
-    fn hand_out<E>(&mut self, first: Result<(), E>, landing: M::Reused, max: usize, mut each: impl FnMut(&M)) -> Result<usize, E> {
+    fn hand_out<E>(
+        &mut self,
+        first: Result<(), E>,
+        landing: M::Reused,
+        max: usize,
+        mut each: impl FnMut(&M),
+    ) -> Result<usize, E> {
         if let Err(error) = first {
             M::done(landing, &mut self.spare);
             return Err(error);
@@ -326,7 +368,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(received)
     }
 
-    /// Tells about progress within a batch that began with `first`, if the producer may wait for it.
+    /// Tells about progress within a batch that began with `first`, if the producer may wait for
+    /// it.
     #[inline(always)]
     fn tell_within_batch(&mut self, first: u64) {
         if self.registration.pace() < usize::MAX {
@@ -355,7 +398,10 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     #[inline(always)]
-    fn try_take<T>(&mut self, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, TryRecvError> {
+    fn try_take<T>(
+        &mut self,
+        mut take: impl FnMut(&[AtomicU64], &Geometry) -> T,
+    ) -> Result<T, TryRecvError> {
         self.apply_command()?;
         let geometry = &self.shared.header.geometry;
         let words = self.shared.words();
@@ -373,10 +419,15 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    fn take_latest<T>(&mut self, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, TryRecvError> {
+    fn take_latest<T>(
+        &mut self,
+        mut take: impl FnMut(&[AtomicU64], &Geometry) -> T,
+    ) -> Result<T, TryRecvError> {
         self.apply_command()?;
         let geometry = &self.shared.header.geometry;
-        let newest = self.reader.latest(self.shared.words(), M::shape(geometry), |body| take(body, geometry));
+        let newest = self
+            .reader
+            .latest(self.shared.words(), M::shape(geometry), |body| take(body, geometry));
         self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
         newest
     }
@@ -384,7 +435,11 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Does what the producer wants of a registered consumer.
     #[inline(always)]
     fn apply_command(&mut self) -> Result<(), TryRecvError> {
-        if self.registration.has_command() { self.registration.apply_command(&mut self.reader) } else { Ok(()) }
+        if self.registration.has_command() {
+            self.registration.apply_command(&mut self.reader)
+        } else {
+            Ok(())
+        }
     }
 
     /// Tells the reader table about all progress; what comes before `done` has been dealt with.
@@ -394,14 +449,22 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     #[inline(always)]
-    fn blocking<T>(&mut self, mut patience: Timeout, mut take: impl FnMut(&[AtomicU64], &Geometry) -> T) -> Result<T, RecvTimeoutError> {
+    fn blocking<T>(
+        &mut self,
+        mut patience: Timeout,
+        mut take: impl FnMut(&[AtomicU64], &Geometry) -> T,
+    ) -> Result<T, RecvTimeoutError> {
         loop {
             if self.reader.must_wait(self.shared.words()) {
-                // A producer that waits for this consumer must see how far it is before the two wait for each other.
+                // A producer that waits for this consumer must see how far it is before the two
+                // wait for each other.
                 self.tell(self.reader.cursor());
                 patience = patience.begun();
-                // The first looks come before the wait, not in it: what a wait does behind its last look would make the message 6 ns older.
-                if look(LOOKS, || self.reader.must_wait(self.shared.words())) && self.wait(patience)? == Wanted::GoOver {
+                // The first looks come before the wait, not in it: what a wait does behind its last
+                // look would make the message 6 ns older.
+                if look(LOOKS, || self.reader.must_wait(self.shared.words()))
+                    && self.wait(patience)? == Wanted::GoOver
+                {
                     // The message behind may be there, also if there is no time left.
                     self.skip_tombstone();
                 }
@@ -410,8 +473,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
                 Ok(taken) => return Ok(taken),
                 Err(TryRecvError::Lagged(n)) => return Err(RecvTimeoutError::Lagged(n)),
                 Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
-                // There was a tombstone, or the producer has wanted something that came to nothing: the wait goes on. Or memory is corrupt,
-                // which must not keep anybody beyond a timeout.
+                // There was a tombstone, or the producer has wanted something that came to nothing:
+                // the wait goes on. Or memory is corrupt, which must not keep
+                // anybody beyond a timeout.
                 Err(TryRecvError::Empty) => patience = go_on(patience)?,
             }
         }
@@ -440,11 +504,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         woken
     }
 
-    /// What a wait that ended with `roused` has come to, if there is no more to wait for: what is to be done, or why no message will come.
+    /// What a wait that ended with `roused` has come to, if there is no more to wait for: what is
+    /// to be done, or why no message will come.
     pub(crate) fn outcome(&self, roused: WakeReason) -> Option<Result<Wanted, CloseReason>> {
         // Nobody rings for a death.
         let died = !matches!(roused, WakeReason::Ready) && !self.shared.is_producer_alive();
-        // Looked at behind the question for the producer: its last message may have come before its death.
+        // Looked at behind the question for the producer: its last message may have come before its
+        // death.
         if self.has_next() {
             return Some(Ok(Wanted::Receive));
         }
@@ -452,7 +518,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Some(Ok(Wanted::GoOver));
         }
         let ended = self.reader.ended(self.shared.words());
-        // Behind the look at the end, which shows what was wanted before it: who was evicted, and then the ring closed, learns of the first.
+        // Behind the look at the end, which shows what was wanted before it: who was evicted, and
+        // then the ring closed, learns of the first.
         if self.registration.has_command() {
             // What is wanted is the business of the receive that follows.
             return Some(Ok(Wanted::Receive));
@@ -471,7 +538,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         !self.reader.must_wait(self.shared.words())
     }
 
-    /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`], and over those like it that follow.
+    /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`],
+    /// and over those like it that follow.
     pub(crate) fn skip_tombstone(&mut self) {
         for _ in 0..self.shared.header.geometry.producers {
             self.reader.skip_tombstone();
@@ -488,17 +556,20 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 
     /// Whether the next sequence was claimed by a producer that died over it. Asks the kernel.
     fn is_at_orphan(&self) -> bool {
-        self.reader.is_at_orphan(self.shared.words(), |row| self.shared.is_shared_producer_alive(row))
+        self.reader
+            .is_at_orphan(self.shared.words(), |row| self.shared.is_shared_producer_alive(row))
     }
 
     /// Whether there is something that a waiting consumer must see to.
     pub(crate) fn has_news(&self) -> bool {
         let words = self.shared.words();
-        !self.reader.must_wait(words) || self.reader.ended(words).is_some() || self.registration.has_command()
+        !self.reader.must_wait(words)
+            || self.reader.ended(words).is_some()
+            || self.registration.has_command()
     }
 
-    /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody rings, once that has [settled](crate::wait::Settled).
-    /// It must look once more.
+    /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody
+    /// rings, once that has [settled](crate::wait::Settled). It must look once more.
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
         self.bell().map_or_else(|| (load_key(self.shared.bell()), false), |bell| bell.prepare())
@@ -509,8 +580,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         &self.shared
     }
 
-    /// What it sleeps by. Nothing, and so it naps, if it was inherited by a fork: a bit that is raised in a private page reaches nobody, and the kernel
-    /// makes a page private that a futex is on, so that we would see no more of the reader table.
+    /// What it sleeps by. Nothing, and so it naps, if it was inherited by a fork: a bit that is
+    /// raised in a private page reaches nobody, and the kernel makes a page private that a
+    /// futex is on, so that we would see no more of the reader table.
     pub(crate) fn bell(&self) -> Option<Bell<'_>> {
         let shared = &*self.shared;
         if shared.is_inherited() {
@@ -526,8 +598,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 }
 
 impl<M: Message + ?Sized> Consumer<M, Registered> {
-    /// Says that all messages received so far have been dealt with: a consumer of the same name that is attached with
-    /// [`RegisteredBuilder::resume`] after this one has ended, or was killed, goes on behind them.
+    /// Says that all messages received so far have been dealt with: a consumer of the same name
+    /// that is attached with [`RegisteredBuilder::resume`] after this one has ended, or was
+    /// killed, goes on behind them.
     ///
     /// # Errors
     /// Those of the checkpoint file, if there is one.
@@ -542,7 +615,8 @@ impl<M: Message + ?Sized> Consumer<M, Registered> {
 }
 
 impl<R: Registration> Consumer<[u8], R> {
-    /// As [`Consumer::try_recv`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    /// As [`Consumer::try_recv`], into a vector that is used again and again: its content is
+    /// replaced, its capacity kept.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]; the content of the vector is unspecified then.
@@ -551,25 +625,33 @@ impl<R: Registration> Consumer<[u8], R> {
         self.try_take(|body, geometry| take_bytes(body, geometry, message))
     }
 
-    /// As [`Consumer::recv`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    /// As [`Consumer::recv`], into a vector that is used again and again: its content is replaced,
+    /// its capacity kept.
     ///
     /// # Errors
     /// As [`Consumer::recv`]; the content of the vector is unspecified then.
     #[inline]
     pub fn recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
-        self.blocking(Timeout::Never, |body, geometry| take_bytes(body, geometry, message)).map_err(without_timeout)
+        self.blocking(Timeout::Never, |body, geometry| take_bytes(body, geometry, message))
+            .map_err(without_timeout)
     }
 
-    /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is
+    /// replaced, its capacity kept.
     ///
     /// # Errors
     /// As [`Consumer::recv_timeout`]; the content of the vector is unspecified then.
     #[inline]
-    pub fn recv_timeout_into(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<(), RecvTimeoutError> {
+    pub fn recv_timeout_into(
+        &mut self,
+        message: &mut Vec<u8>,
+        timeout: Duration,
+    ) -> Result<(), RecvTimeoutError> {
         self.blocking(Timeout::After(timeout), |body, geometry| take_bytes(body, geometry, message))
     }
 
-    /// As [`Consumer::try_latest`], into a vector that is used again and again: its content is replaced, its capacity kept.
+    /// As [`Consumer::try_latest`], into a vector that is used again and again: its content is
+    /// replaced, its capacity kept.
     ///
     /// # Errors
     /// As [`Consumer::try_latest`]; the content of the vector is unspecified then.
@@ -623,7 +705,10 @@ impl<'a, M: Message + ?Sized, R: Registration> IntoIterator for &'a mut Consumer
 
 impl<M: Message + ?Sized, R: Registration + fmt::Debug> fmt::Debug for Consumer<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("reader", &self.reader).field("registration", &self.registration).finish_non_exhaustive()
+        f.debug_struct("Consumer")
+            .field("reader", &self.reader)
+            .field("registration", &self.registration)
+            .finish_non_exhaustive()
     }
 }
 

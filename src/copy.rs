@@ -1,16 +1,18 @@
 //! Race-free copies between a segment and private memory.
 //!
-//! A payload may be overwritten while a consumer copies it; the slot's stamp tells afterwards. For that the
-//! copy must not be a data race, so the shared side is only touched by
+//! A payload may be overwritten while a consumer copies it; the slot's stamp tells afterwards. For
+//! that the copy must not be a data race, so the shared side is only touched by
 //!
-//! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]); two stores at once, where an instruction does that, or
-//! * inline assembly, for large ones ([`Granularity::Bulk`]). Rust's memory model has no bulk atomic copy yet
-//!   (RFC 3301 proposes `AtomicPerByte`); until it has, an assembly block that reads or writes each byte is
-//!   taken as a refinement of "relaxed byte-wise atomic accesses in an unspecified order", which the language's
-//!   rules for inline assembly allow: the compiler must treat the block as any code with that effect.
+//! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]);
+//!   two stores at once, where an instruction does that, or
+//! * inline assembly, for large ones ([`Granularity::Bulk`]). Rust's memory model has no bulk
+//!   atomic copy yet (RFC 3301 proposes `AtomicPerByte`); until it has, an assembly block that
+//!   reads or writes each byte is taken as a refinement of "relaxed byte-wise atomic accesses in an
+//!   unspecified order", which the language's rules for inline assembly allow: the compiler must
+//!   treat the block as any code with that effect.
 //!
-//! A ring uses one granularity for its whole life, on both sides, so that no byte is ever accessed in two sizes; an instruction that stores two words
-//! counts as two stores here.
+//! A ring uses one granularity for its whole life, on both sides, so that no byte is ever accessed
+//! in two sizes; an instruction that stores two words counts as two stores here.
 
 use core::mem::MaybeUninit;
 
@@ -27,14 +29,20 @@ mod bulk;
 #[path = "copy/x86_64.rs"]
 mod bulk;
 
-/// Where there is no assembly, no ring has bulk granularity (`Granularity::of`), and these are never called.
+/// Where there is no assembly, no ring has bulk granularity (`Granularity::of`), and these are
+/// never called.
 #[cfg(any(loom, miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod bulk {
     pub(super) unsafe fn store(_destination: *mut u8, _source: *const u8, _bytes: usize) {
         unreachable!("bulk copies do not exist on this target")
     }
 
-    pub(super) unsafe fn load(_destination: *mut u8, _source: *const u8, _bytes: usize, _reach: super::Reach) {
+    pub(super) unsafe fn load(
+        _destination: *mut u8,
+        _source: *const u8,
+        _bytes: usize,
+        _reach: super::Reach,
+    ) {
         unreachable!("bulk copies do not exist on this target")
     }
 
@@ -67,7 +75,10 @@ use bulk::store_pair;
 #[cfg(not(all(not(loom), not(miri), target_arch = "x86_64")))]
 fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
     for (word, chunk) in pair.iter().zip(source.chunks_exact(WORD)) {
-        word.store(u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")), Ordering::Relaxed);
+        word.store(
+            u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -83,41 +94,53 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
     assert!(source.len().div_ceil(WORD) <= shared.len(), "the payload is larger than its slot");
     match granularity {
         Granularity::Words => {
-            // Stores are what bounds the rate of small messages. Not of longer ones, whose slots straddle lines, as would some of the pairs.
-            let paired = if source.len() <= (LINE - 1) * WORD { source.len() / PAIR * PAIR } else { 0 };
+            // Stores are what bounds the rate of small messages. Not of longer ones, whose slots
+            // straddle lines, as would some of the pairs.
+            let paired =
+                if source.len() <= (LINE - 1) * WORD { source.len() / PAIR * PAIR } else { 0 };
             let (pairs, words) = source.split_at(paired);
             let (shared_pairs, shared) = shared.split_at(pairs.len() / WORD);
             for (to, pair) in shared_pairs.chunks_exact(2).zip(pairs.chunks_exact(PAIR)) {
-                store_pair(to.try_into().expect("chunks have 2 words"), pair.try_into().expect("chunks have 16 bytes"));
+                store_pair(
+                    to.try_into().expect("chunks have 2 words"),
+                    pair.try_into().expect("chunks have 16 bytes"),
+                );
             }
             let mut chunks = words.chunks_exact(WORD);
             // Cut to size first: of a length that the compiler knows, nothing is left to check.
             for (word, chunk) in shared[..words.len() / WORD].iter().zip(&mut chunks) {
-                word.store(u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")), Ordering::Relaxed);
+                word.store(
+                    u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")),
+                    Ordering::Relaxed,
+                );
             }
             let rest = chunks.remainder();
             if !rest.is_empty() {
-                shared[words.len() / WORD].store(u64::from_ne_bytes(partial_word(rest)), Ordering::Relaxed);
+                shared[words.len() / WORD]
+                    .store(u64::from_ne_bytes(partial_word(rest)), Ordering::Relaxed);
             }
         }
         Granularity::Bulk => {
             let destination = shared.as_ptr().cast::<u8>().cast_mut();
-            // SAFETY: `source` is readable for its length; `shared` is at least as long (asserted) and writable
-            // through a shared reference, because its words are atomics. They cannot overlap: `source` is
-            // borrowed private memory. Concurrent accesses to the shared bytes are bulk copies as well (one
-            // granularity per ring), which count as relaxed byte-wise atomics: no data race.
+            // SAFETY: `source` is readable for its length; `shared` is at least as long (asserted)
+            // and writable through a shared reference, because its words are atomics.
+            // They cannot overlap: `source` is borrowed private memory. Concurrent
+            // accesses to the shared bytes are bulk copies as well (one granularity per
+            // ring), which count as relaxed byte-wise atomics: no data race.
             unsafe { bulk::store(destination, source.as_ptr(), source.len()) }
         }
     }
 }
 
-/// Asks for `shared` to be brought into this core's cache for writing, all its lines at once. Only a hint.
+/// Asks for `shared` to be brought into this core's cache for writing, all its lines at once. Only
+/// a hint.
 #[inline(always)]
 pub fn fetch_for_writing(shared: &[AtomicU64]) {
     bulk::fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
 }
 
-/// Asks for `lines` lines from `distance` words behind the start of `slot` on, wherever that is. Only a hint.
+/// Asks for `lines` lines from `distance` words behind the start of `slot` on, wherever that is.
+/// Only a hint.
 #[inline(always)]
 pub fn fetch_for_reading(slot: &[AtomicU64], distance: usize, lines: usize) {
     bulk::fetch_for_reading(slot.as_ptr().wrapping_add(distance).cast::<u8>(), lines);
@@ -134,7 +157,8 @@ pub fn demotes() -> bool {
     bulk::demotes()
 }
 
-/// Asks for the lines of `shared` to be moved from this core's caches to the one that all cores share. Only a hint.
+/// Asks for the lines of `shared` to be moved from this core's caches to the one that all cores
+/// share. Only a hint.
 pub fn demote(shared: &[AtomicU64]) {
     let start = shared.as_ptr().cast::<u8>();
     let into_line = start.addr() % (LINE * WORD);
@@ -167,8 +191,8 @@ impl Pace {
     }
 }
 
-/// Keeps the processor from loading what comes behind before all that comes ahead has been loaded, where we have measured that it helps. No part of any
-/// protocol.
+/// Keeps the processor from loading what comes behind before all that comes ahead has been loaded,
+/// where we have measured that it helps. No part of any protocol.
 #[inline(always)]
 pub fn wait_for_loads() {
     bulk::wait_for_loads();
@@ -192,7 +216,12 @@ pub enum Reach {
 
 /// Fills `destination` from the start of `shared`.
 #[inline(always)]
-fn load(granularity: Granularity, reach: Reach, shared: &[AtomicU64], destination: &mut [MaybeUninit<u8>]) {
+fn load(
+    granularity: Granularity,
+    reach: Reach,
+    shared: &[AtomicU64],
+    destination: &mut [MaybeUninit<u8>],
+) {
     assert!(destination.len() <= shared.len() * WORD, "the slot is smaller than its payload");
     match granularity {
         Granularity::Words => {
@@ -209,11 +238,14 @@ fn load(granularity: Granularity, reach: Reach, shared: &[AtomicU64], destinatio
         }
         Granularity::Bulk => {
             let source = shared.as_ptr().cast::<u8>();
-            // SAFETY: `destination` is exclusive private memory of its length, `shared` is at least as long
-            // (asserted) and readable. Concurrent accesses to the shared bytes are bulk copies as well (one
-            // granularity per ring), which count as relaxed byte-wise atomics: no data race. Loads on a read-only
-            // mapping are plain loads here.
-            unsafe { bulk::load(destination.as_mut_ptr().cast::<u8>(), source, destination.len(), reach) }
+            // SAFETY: `destination` is exclusive private memory of its length, `shared` is at least
+            // as long (asserted) and readable. Concurrent accesses to the shared bytes
+            // are bulk copies as well (one granularity per ring), which count as
+            // relaxed byte-wise atomics: no data race. Loads on a read-only mapping are
+            // plain loads here.
+            unsafe {
+                bulk::load(destination.as_mut_ptr().cast::<u8>(), source, destination.len(), reach)
+            }
         }
     }
 }
@@ -235,7 +267,9 @@ fn copy_init(destination: &mut [MaybeUninit<u8>], bytes: &[u8]) {
 pub fn load_value<T: Pod>(granularity: Granularity, shared: &[AtomicU64], value: &mut T) {
     let bytes = bytemuck::bytes_of_mut(value);
     // SAFETY: the same bytes; `load` only writes, and nothing but bytes that are initialised.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), bytes.len()) };
+    let bytes = unsafe {
+        core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), bytes.len())
+    };
     load(granularity, Reach::Beyond, shared, bytes);
 }
 
@@ -252,8 +286,8 @@ impl<T: Pod> Landing<T> {
     pub fn load(granularity: Granularity, shared: &[AtomicU64]) -> Self {
         let mut landing = MaybeUninit::<T>::uninit();
         let start = landing.as_mut_ptr().cast::<MaybeUninit<u8>>();
-        // SAFETY: `start` points to the `size_of::<T>()` bytes of `landing`, which lives through the borrow;
-        // `MaybeUninit<u8>` has no invalid values and alignment 1.
+        // SAFETY: `start` points to the `size_of::<T>()` bytes of `landing`, which lives through
+        // the borrow; `MaybeUninit<u8>` has no invalid values and alignment 1.
         let bytes = unsafe { core::slice::from_raw_parts_mut(start, size_of::<T>()) };
         load(granularity, Reach::Beyond, shared, bytes);
         Self(landing)
@@ -262,7 +296,8 @@ impl<T: Pod> Landing<T> {
     /// The value, once the stamp has vouched for it.
     #[inline(always)]
     pub fn accept(self) -> T {
-        // SAFETY: `load`, the only constructor, has written every byte, and every bit pattern is a valid `T`.
+        // SAFETY: `load`, the only constructor, has written every byte, and every bit pattern is a
+        // valid `T`.
         unsafe { self.0.assume_init() }
     }
 }
@@ -272,19 +307,26 @@ impl<T: Pod> Landing<T> {
 /// # Panics
 /// If `shared` is smaller than `bytes`.
 #[inline(always)]
-pub fn load_vec(granularity: Granularity, reach: Reach, shared: &[AtomicU64], bytes: usize, destination: &mut Vec<u8>) {
+pub fn load_vec(
+    granularity: Granularity,
+    reach: Reach,
+    shared: &[AtomicU64],
+    bytes: usize,
+    destination: &mut Vec<u8>,
+) {
     destination.clear();
     destination.reserve(bytes);
     load(granularity, reach, shared, &mut destination.spare_capacity_mut()[..bytes]);
-    // SAFETY: the capacity is at least `bytes` (reserved above on an empty vector), and `load` has written all of
-    // the first `bytes` bytes.
+    // SAFETY: the capacity is at least `bytes` (reserved above on an empty vector), and `load` has
+    // written all of the first `bytes` bytes.
     unsafe { destination.set_len(bytes) }
 }
 
 /// Writes a payload piece by piece, straight into its slot.
 ///
-/// Shared memory cannot be handed out as `&mut [u8]` while consumers may read it; this is the sound way to build
-/// a message in place. Given to the closure of [`Producer::publish_with`](crate::Producer::publish_with).
+/// Shared memory cannot be handed out as `&mut [u8]` while consumers may read it; this is the sound
+/// way to build a message in place. Given to the closure of
+/// [`Producer::publish_with`](crate::Producer::publish_with).
 #[derive(Debug)]
 pub struct SlotWriter<'a> {
     shared: &'a [AtomicU64],
@@ -308,7 +350,10 @@ impl<'a> SlotWriter<'a> {
     /// [`TooLarge`] if the message would exceed the slot; nothing is appended then.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
         if bytes.len() > self.remaining() {
-            return Err(TooLarge { bytes: self.written.saturating_add(bytes.len()), slot_bytes: self.capacity });
+            return Err(TooLarge {
+                bytes: self.written.saturating_add(bytes.len()),
+                slot_bytes: self.capacity,
+            });
         }
         match self.granularity {
             Granularity::Words => self.write_words(bytes),
@@ -393,7 +438,9 @@ mod tests {
     #[test]
     fn copies_of_every_length_arrive_and_touch_nothing_else() {
         for granularity in granularities() {
-            let thresholds = [2, 4, 8, 16, 32].into_iter().flat_map(|kib: usize| [(kib << 10) - 1, kib << 10, (kib << 10) + 1]);
+            let thresholds = [2, 4, 8, 16, 32]
+                .into_iter()
+                .flat_map(|kib: usize| [(kib << 10) - 1, kib << 10, (kib << 10) + 1]);
             for bytes in (0..700).chain(thresholds).chain([70_001]) {
                 let shared = zeroed(bytes.div_ceil(WORD) + 16);
                 let source = pattern(bytes);
@@ -413,7 +460,9 @@ mod tests {
 
     #[test]
     fn unaligned_sources_and_destinations_are_fine() {
-        for (granularity, bytes) in granularities().flat_map(|granularity| [600, 2200, 5000].map(|bytes| (granularity, bytes))) {
+        for (granularity, bytes) in granularities()
+            .flat_map(|granularity| [600, 2200, 5000].map(|bytes| (granularity, bytes)))
+        {
             let source = pattern(bytes);
             for offset in 0..64 {
                 let shared = zeroed(bytes.div_ceil(WORD) + 8);
@@ -424,7 +473,11 @@ mod tests {
                 let got: Vec<u8> = space.iter().map(|b| unsafe { b.assume_init() }).collect();
                 assert_eq!(got[offset..bytes], source[offset..]);
                 assert!(got[..offset].iter().chain(&got[bytes..]).all(|b| *b == 0xEE));
-                assert!(shared[(bytes - offset).div_ceil(WORD)..].iter().all(|w| w.load(Ordering::Relaxed) == 0));
+                assert!(
+                    shared[(bytes - offset).div_ceil(WORD)..]
+                        .iter()
+                        .all(|w| w.load(Ordering::Relaxed) == 0)
+                );
             }
         }
     }

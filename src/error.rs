@@ -187,14 +187,23 @@ impl Error {
     pub(crate) fn refused(name: &str, refused: Refused) -> Self {
         match refused {
             Refused::NoMagic(0) => Self::not_ready(name),
-            Refused::NoMagic(magic) => Self::invalid_segment(name, format!("it does not begin with \"SEQRING1\" but with {magic:#018x}")),
+            Refused::NoMagic(magic) => Self::invalid_segment(
+                name,
+                format!("it does not begin with \"SEQRING1\" but with {magic:#018x}"),
+            ),
             Refused::Version(found) => Self::Version { name: name.into(), found },
-            Refused::Field(OutOfRange { what, value, why }) => Self::invalid_segment(name, format!("its {what} is {value}: {why}")),
+            Refused::Field(OutOfRange { what, value, why }) => {
+                Self::invalid_segment(name, format!("its {what} is {value}: {why}"))
+            }
         }
     }
 
     pub(crate) fn type_mismatch(name: &str, expected: &Format, found: &Format) -> Self {
-        Self::TypeMismatch { name: name.into(), expected: expected.to_string(), found: found.to_string() }
+        Self::TypeMismatch {
+            name: name.into(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
     }
 }
 
@@ -215,7 +224,10 @@ impl fmt::Display for Error {
                 )
             }
             Self::InUse { name, producer_pid: 0 } => {
-                write!(f, "ring {name:?} is in use by a live owner: end that process first, or choose another name")
+                write!(
+                    f,
+                    "ring {name:?} is in use by a live owner: end that process first, or choose another name"
+                )
             }
             Self::InUse { name, producer_pid } => {
                 write!(
@@ -224,7 +236,10 @@ impl fmt::Display for Error {
                 )
             }
             Self::ProducerExists { name, producer_pid: 0 } => {
-                write!(f, "ring {name:?} has a live producer already, or is being replaced: try again, or end whoever uses it")
+                write!(
+                    f,
+                    "ring {name:?} has a live producer already, or is being replaced: try again, or end whoever uses it"
+                )
             }
             Self::ProducerExists { name, producer_pid } => {
                 write!(
@@ -233,7 +248,10 @@ impl fmt::Display for Error {
                 )
             }
             Self::Superseded { name } => {
-                write!(f, "ring {name:?} was replaced by another of the same name since it was opened: open it again")
+                write!(
+                    f,
+                    "ring {name:?} was replaced by another of the same name since it was opened: open it again"
+                )
             }
             Self::NotReady { name } => write!(
                 f,
@@ -259,9 +277,14 @@ impl fmt::Display for Error {
                 )
             }
             Self::NameCollision { name, found } => {
-                write!(f, "the file for ring {name:?} is taken by ring {found:?}, whose name has the same hash: choose another name")
+                write!(
+                    f,
+                    "the file for ring {name:?} is taken by ring {found:?}, whose name has the same hash: choose another name"
+                )
             }
-            Self::InvalidArgument { name, what, value, why } => write!(f, "ring {name:?} cannot have {what} = {value}: {why}"),
+            Self::InvalidArgument { name, what, value, why } => {
+                write!(f, "ring {name:?} cannot have {what} = {value}: {why}")
+            }
             Self::NoSpace { name, needed, free } => {
                 write!(f, "ring {name:?} takes {needed} bytes of /dev/shm")?;
                 if let Some(free) = free {
@@ -288,10 +311,16 @@ impl fmt::Display for Error {
                 "all {readers} rows of the reader table of ring {name:?} are taken: attach as a free consumer (without a name), or create the ring with more .max_registered(..)"
             ),
             Self::ProducerKind { name, producers: 1 } => {
-                write!(f, "ring {name:?} was created for one producer: use Ring::producer, or create it with .max_producers(n) for several")
+                write!(
+                    f,
+                    "ring {name:?} was created for one producer: use Ring::producer, or create it with .max_producers(n) for several"
+                )
             }
             Self::ProducerKind { name, producers } => {
-                write!(f, "ring {name:?} was created for {producers} producers at a time: use Ring::shared_producer")
+                write!(
+                    f,
+                    "ring {name:?} was created for {producers} producers at a time: use Ring::shared_producer"
+                )
             }
             Self::TooManyProducers { name, producers } => {
                 write!(
@@ -299,11 +328,19 @@ impl fmt::Display for Error {
                     "ring {name:?} has {producers} live producers, as many as it was created for: end one, or create it with more .max_producers(..)"
                 )
             }
-            Self::ReadOnly { name } => write!(f, "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"),
+            Self::ReadOnly { name } => write!(
+                f,
+                "ring {name:?} was opened read-only and cannot have a producer: open it with Ring::open"
+            ),
             Self::Forked { name } => {
-                write!(f, "ring {name:?} was opened before a fork and belongs to the parent process: open it again in this one")
+                write!(
+                    f,
+                    "ring {name:?} was opened before a fork and belongs to the parent process: open it again in this one"
+                )
             }
-            Self::Io { name, doing, source } => write!(f, "could not {doing} of ring {name:?}: {source}"),
+            Self::Io { name, doing, source } => {
+                write!(f, "could not {doing} of ring {name:?}: {source}")
+            }
         }
     }
 }

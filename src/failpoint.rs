@@ -1,11 +1,14 @@
-//! Places to die at: one behind each step that a role takes in shared memory, or by a lock, a file or a name.
+//! Places to die at: one behind each step that a role takes in shared memory, or by a lock, a file
+//! or a name.
 //!
-//! [`hit`] is nothing in an ordinary build. With the feature `failpoints`, a process that was started with
-//! `SEQRING_FAILPOINT=publish.mark`, or `publish.mark:3`, kills itself (SIGKILL) at the first, or third, time that it comes to
-//! that step. Under loom, a model kills a role there, by unwinding out of it: see `kill_at`.
+//! [`hit`] is nothing in an ordinary build. With the feature `failpoints`, a process that was
+//! started with `SEQRING_FAILPOINT=publish.mark`, or `publish.mark:3`, kills itself (SIGKILL) at
+//! the first, or third, time that it comes to that step. Under loom, a model kills a role there, by
+//! unwinding out of it: see `kill_at`.
 //!
-//! `docs/failpoints.md` says of each step what the survivors see; `tests/failpoints.rs` kills real processes at all of them.
-//! A new step is a line here, a call of [`hit`] behind what it names, a line there, and, if its role is new, a scenario in the test.
+//! `docs/failpoints.md` says of each step what the survivors see; `tests/failpoints.rs` kills real
+//! processes at all of them. A new step is a line here, a call of [`hit`] behind what it names, a
+//! line there, and, if its role is new, a scenario in the test.
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident $name:literal)*) => {
@@ -165,7 +168,11 @@ mod process {
             }
         });
         match armed {
-            Some((fatal, times)) if *fatal == step && times.fetch_sub(1, Ordering::Relaxed) == 1 => die(),
+            Some((fatal, times))
+                if *fatal == step && times.fetch_sub(1, Ordering::Relaxed) == 1 =>
+            {
+                die()
+            }
             _ => {}
         }
     }
@@ -182,16 +189,22 @@ mod process {
         let step = Step::ALL.iter().copied().find(|step| step.name() == name);
         match (step, times.parse()) {
             (Some(step), Ok(times @ 1..)) => Ok((step, times)),
-            (Some(_), _) => Err(format!("{VARIABLE}={text}: {times:?} is not a number of times: give one from 1 on, as in {name}:3")),
+            (Some(_), _) => Err(format!(
+                "{VARIABLE}={text}: {times:?} is not a number of times: give one from 1 on, as in {name}:3"
+            )),
             (None, _) => {
                 let names: Vec<&str> = Step::ALL.iter().map(|step| step.name()).collect();
-                Err(format!("{VARIABLE}={text}: there is no step {name:?}; there are: {}", names.join(", ")))
+                Err(format!(
+                    "{VARIABLE}={text}: there is no step {name:?}; there are: {}",
+                    names.join(", ")
+                ))
             }
         }
     }
 }
 
-/// Whether the calling thread of a model is dying: what a real process does not do when it is killed, it must not do then either.
+/// Whether the calling thread of a model is dying: what a real process does not do when it is
+/// killed, it must not do then either.
 #[cfg(not(loom))]
 #[inline(always)]
 pub fn is_dying() -> bool {
@@ -238,7 +251,8 @@ mod model {
         });
     }
 
-    /// Runs `role`, which dies when it takes `step` for the `times`th time. What a real process leaves behind, it leaves.
+    /// Runs `role`, which dies when it takes `step` for the `times`th time. What a real process
+    /// leaves behind, it leaves.
     ///
     /// # Panics
     /// If it lives on: a model of its death would prove nothing.
@@ -272,7 +286,8 @@ mod tests {
     #[test]
     fn the_document_has_all_steps_in_order() {
         let text = include_str!("../docs/failpoints.md");
-        let documented: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let documented: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
         let steps: Vec<&str> = Step::ALL.iter().map(|step| step.name()).collect();
         assert_eq!(documented, steps);
     }

@@ -8,12 +8,14 @@ use crate::protocol;
 use crate::ring::Ring;
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// The registered consumers, in the order of their rows. What a row says changes while it is read; each field is from some
-    /// moment of its own.
+    /// The registered consumers, in the order of their rows. What a row says changes while it is
+    /// read; each field is from some moment of its own.
     pub fn consumers(&self) -> Vec<ConsumerInfo> {
         let head = self.head();
         let table = self.shared.table();
-        let taken = (0..self.geometry().readers).map(|row| (row, protocol::describe(table, row))).filter(|(_, row)| row.state != FREE);
+        let taken = (0..self.geometry().readers)
+            .map(|row| (row, protocol::describe(table, row)))
+            .filter(|(_, row)| row.state != FREE);
         let info = |(row, found): (usize, protocol::Description)| ConsumerInfo {
             row,
             name: found.name,

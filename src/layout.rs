@@ -1,11 +1,12 @@
 //! The memory of a segment, as word indices: the ABI.
 //!
-//! A segment is an array of 64-bit words. This room maps (field, slot, word) to an index with checked
-//! arithmetic and knows nothing about where the words live. `docs/layout.md` holds the byte-accurate table,
-//! which a test compares with the constants below.
+//! A segment is an array of 64-bit words. This room maps (field, slot, word) to an index with
+//! checked arithmetic and knows nothing about where the words live. `docs/layout.md` holds the
+//! byte-accurate table, which a test compares with the constants below.
 //!
-//! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything that changes stands on
-//! lines of its own, 128 bytes apart, because adjacent-line prefetchers pull lines in pairs.
+//! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything
+//! that changes stands on lines of its own, 128 bytes apart, because adjacent-line prefetchers pull
+//! lines in pairs.
 
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -14,7 +15,8 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub const WORD: usize = 8;
 /// Words of a cache line (64 bytes on x86-64 and most of aarch64).
 pub const LINE: usize = 8;
-/// Words of a page: slots start on a page of their own, so that they can be mapped apart from the rest.
+/// Words of a page: slots start on a page of their own, so that they can be mapped apart from the
+/// rest.
 pub const PAGE: usize = 512;
 
 /// "SEQRING1" as the bytes of a native word. Written last: a segment without it is not finished.
@@ -51,38 +53,44 @@ pub const META_BYTES: usize = 14;
 pub const CREATED: usize = 15;
 /// Number of rows of the reader table, at least 1.
 pub const READERS: usize = 16;
-/// Word index of the reader table, on a page of its own: it is all that registered consumers can write.
+/// Word index of the reader table, on a page of its own: it is all that registered consumers can
+/// write.
 pub const TABLE_WORD: usize = 17;
 /// Number of producers that the ring may have at a time: 1, or the number of producer rows.
 pub const PRODUCERS: usize = 18;
 
-/// 1 if consumers may sleep until the producer wakes them, 0 if producers do not look whether one does.
+/// 1 if consumers may sleep until the producer wakes them, 0 if producers do not look whether one
+/// does.
 pub const PARKABLE: usize = 19;
 
-/// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]; written by the producer and by who replaces the segment.
+/// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]; written by the producer and by who replaces
+/// the segment.
 pub const STATE: usize = 32;
 /// Number of producers this segment has had; each takeover adds one.
 pub const EPOCH: usize = 33;
 /// Process id of the producer; for display only.
 pub const PRODUCER_PID: usize = 34;
 
-/// Number of messages published so far: the sequence of the next one. Alone on its line. In rings of several producers, the number
-/// of sequences claimed.
+/// Number of messages published so far: the sequence of the next one. Alone on its line. In rings
+/// of several producers, the number of sequences claimed.
 pub const HEAD: usize = 48;
 
 /// First word of the texts (name, type name, metadata, each padded to whole words). The words in
 /// between are reserved and zero.
 pub const TEXT_WORD: usize = 128;
 
-/// Word of the reader table: the bell by which consumers sleep that wait for a message (see `protocol::wake`).
+/// Word of the reader table: the bell by which consumers sleep that wait for a message (see
+/// `protocol::wake`).
 pub const BELL: usize = 0;
 /// Word of the reader table: the bell by which producers sleep that wait for room.
 pub const ROOM: usize = 16;
-/// Word of the reader table: how many rows, counted from the first, may be taken (low 16 bits), and above that how often one was.
+/// Word of the reader table: how many rows, counted from the first, may be taken (low 16 bits), and
+/// above that how often one was.
 pub const ROSTER: usize = 32;
 /// First word of row 0 of the reader table. The words in between are reserved and zero.
 pub const ROWS: usize = 64;
-/// Words of a row: a pair of lines for what the consumer writes on every message, and a pair for the rest.
+/// Words of a row: a pair of lines for what the consumer writes on every message, and a pair for
+/// the rest.
 pub const ROW: usize = 32;
 /// A reader table has at most this many rows.
 pub const MAX_READERS: usize = 4096;
@@ -95,35 +103,42 @@ pub const ROW_RECEIVED: usize = 1;
 pub const ROW_LOST: usize = 2;
 /// Word of a row: the longest lag that the consumer has seen, in messages; it looks once a lap.
 pub const ROW_LONGEST_LAG: usize = 3;
-/// Word of a row: one more than the sequence at which a successor of the same name goes on; 0 if the consumer cannot be resumed.
+/// Word of a row: one more than the sequence at which a successor of the same name goes on; 0 if
+/// the consumer cannot be resumed.
 pub const ROW_CHECKPOINT: usize = 4;
 /// Word of a row: how often the consumer has slept.
 pub const ROW_SLEEPS: usize = 5;
 /// Word of a row: process id of the consumer; for display only.
 pub const ROW_PID: usize = 6;
-/// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits, above them how often the row was taken.
+/// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits, above them how
+/// often the row was taken.
 pub const ROW_STATE: usize = 16;
-/// Word of a row, counted up by the producer: the consumer must look at its state and at [`ROW_SKIP_TO`].
+/// Word of a row, counted up by the producer: the consumer must look at its state and at
+/// [`ROW_SKIP_TO`].
 pub const ROW_COMMANDS: usize = 17;
-/// Word of a row, written by the producer: the consumer must go on at this sequence, if it is behind it.
+/// Word of a row, written by the producer: the consumer must go on at this sequence, if it is
+/// behind it.
 pub const ROW_SKIP_TO: usize = 18;
 /// Word of a row: bytes of the consumer's name.
 pub const ROW_NAME_BYTES: usize = 19;
 /// First word of a row's name.
 pub const ROW_NAME: usize = 20;
-/// Word of a row, written by the producer: how often it has waited for this consumer. Not on the line of the orders, at which the
-/// consumer looks with every message.
+/// Word of a row, written by the producer: how often it has waited for this consumer. Not on the
+/// line of the orders, at which the consumer looks with every message.
 pub const ROW_WAITS: usize = 30;
-/// Word of a row, written by the producer: how long it has waited for this consumer, in nanoseconds.
+/// Word of a row, written by the producer: how long it has waited for this consumer, in
+/// nanoseconds.
 pub const ROW_WAITED: usize = 31;
 /// A consumer's name is at most this long, in bytes.
 pub const MAX_READER_NAME_BYTES: usize = (ROW_WAITS - ROW_NAME) * WORD;
 
-/// Words of a producer row: a pair of lines. The rows stand behind the reader rows, in rings of several producers.
+/// Words of a producer row: a pair of lines. The rows stand behind the reader rows, in rings of
+/// several producers.
 pub const PRODUCER_ROW: usize = 16;
 /// A ring has at most this many producers at a time.
 pub const MAX_PRODUCERS: usize = 256;
-/// Word of a producer row: one more than the sequence that its producer is about to claim, or has claimed and not finished; 0 for none.
+/// Word of a producer row: one more than the sequence that its producer is about to claim, or has
+/// claimed and not finished; 0 for none.
 pub const ROW_ANNOUNCE: usize = 0;
 /// Word of a producer row: process id of the producer; for display only.
 pub const ROW_PRODUCER_PID: usize = 1;
@@ -139,7 +154,8 @@ pub const EVICTED: u64 = 3;
 
 /// Word of a slot that holds its stamp (see `slot`).
 pub const SLOT_STAMP: usize = 0;
-/// Word of a slot that holds the message's length, in rings of variable messages whose mark shares its stamp's line.
+/// Word of a slot that holds the message's length, in rings of variable messages whose mark shares
+/// its stamp's line.
 pub const SLOT_LENGTH: usize = 1;
 /// Word of a slot that holds its mark, if that has a line of its own.
 pub const SLOT_MARK: usize = LINE;
@@ -160,7 +176,8 @@ pub const CLOSED: u64 = 2;
 /// Another segment has taken this one's name.
 pub const SUPERSEDED: u64 = 3;
 
-/// Sequences, and with them heads, stay below this: stamps are four times a sequence and must not overflow.
+/// Sequences, and with them heads, stay below this: stamps are four times a sequence and must not
+/// overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 /// No segment is larger, so that no sum of sizes can overflow.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 46;
@@ -182,8 +199,8 @@ pub enum Kind {
     Variable = 2,
 }
 
-/// How payload bytes are accessed, the same for all users during the whole life of a ring: the memory model
-/// does not define accesses of different sizes to the same bytes.
+/// How payload bytes are accessed, the same for all users during the whole life of a ring: the
+/// memory model does not define accesses of different sizes to the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
     /// Relaxed atomic 64-bit words.
@@ -195,7 +212,9 @@ pub enum Granularity {
 impl Granularity {
     /// The granularity of a ring whose largest payload has `bytes` bytes.
     pub const fn of(bytes: usize) -> Self {
-        if cfg!(all(not(loom), not(miri), any(target_arch = "x86_64", target_arch = "aarch64"))) && bytes > WORDS_UP_TO {
+        if cfg!(all(not(loom), not(miri), any(target_arch = "x86_64", target_arch = "aarch64")))
+            && bytes > WORDS_UP_TO
+        {
             Self::Bulk
         } else {
             Self::Words
@@ -203,7 +222,8 @@ impl Granularity {
     }
 }
 
-/// Payloads up to this many bytes have their mark in the stamp (see `slot`), larger ones on a line of its own.
+/// Payloads up to this many bytes have their mark in the stamp (see `slot`), larger ones on a line
+/// of its own.
 pub const MARK_SHARED_UP_TO: usize = 256;
 
 /// Word of a slot that holds its mark.
@@ -220,8 +240,8 @@ pub const fn length_word(payload_bytes: usize) -> usize {
 
 /// Words from the start of a slot to its payload.
 ///
-/// Small payloads follow the stamp (and the length) directly, to share their line; bulk payloads start on the
-/// next line, where copies are aligned, or behind that of the mark.
+/// Small payloads follow the stamp (and the length) directly, to share their line; bulk payloads
+/// start on the next line, where copies are aligned, or behind that of the mark.
 pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
     match (Granularity::of(payload_bytes), kind) {
         _ if payload_bytes > MARK_SHARED_UP_TO => 2 * LINE,
@@ -231,8 +251,9 @@ pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
     }
 }
 
-/// Words from one slot to the next, if there is such a number: a power of two up to a line, so that no slot that fits into a line straddles two; for
-/// payloads that are copied by words, no more than they need, as each line costs both sides the way from core to core; else whole lines.
+/// Words from one slot to the next, if there is such a number: a power of two up to a line, so that
+/// no slot that fits into a line straddles two; for payloads that are copied by words, no more than
+/// they need, as each line costs both sides the way from core to core; else whole lines.
 const fn stride(kind: Kind, payload_bytes: usize) -> Option<usize> {
     let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
     if words <= LINE {
@@ -259,7 +280,10 @@ impl Shape {
     /// # Panics
     /// If no memory could hold one.
     pub const fn fixed(payload_bytes: usize) -> Self {
-        Self { mark: mark_word(payload_bytes), stride: stride(Kind::Fixed, payload_bytes).expect("a type is smaller than memory") }
+        Self {
+            mark: mark_word(payload_bytes),
+            stride: stride(Kind::Fixed, payload_bytes).expect("a type is smaller than memory"),
+        }
     }
 
     /// Whether the payloads are copied by words, as small ones are.
@@ -281,7 +305,8 @@ impl Shape {
     }
 }
 
-/// Where the slots are and what they hold. Every function of the protocols works from a local, validated copy.
+/// Where the slots are and what they hold. Every function of the protocols works from a local,
+/// validated copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// What a slot holds.
@@ -353,22 +378,42 @@ impl Geometry {
             );
         }
         if readers == 0 || readers > MAX_READERS {
-            return out_of_range("readers", readers as u64, "a ring has room for 1 to 4096 registered consumers");
+            return out_of_range(
+                "readers",
+                readers as u64,
+                "a ring has room for 1 to 4096 registered consumers",
+            );
         }
         if producers == 0 || producers > MAX_PRODUCERS {
-            return out_of_range("producers", producers as u64, "a ring has 1 to 256 producers at a time");
+            return out_of_range(
+                "producers",
+                producers as u64,
+                "a ring has 1 to 256 producers at a time",
+            );
         }
         let too_large = OutOfRange {
             what: "slots x slot_bytes",
             value: (slots as u64).saturating_mul(payload_bytes as u64),
             why: "a segment is at most 2^46 bytes",
         };
-        let table_word = (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
+        let table_word =
+            (TEXT_WORD + text_words).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
         // A sole producer has no row.
         let rows = readers * ROW + if producers == 1 { 0 } else { producers * PRODUCER_ROW };
-        let slots_word = (table_word + ROWS + rows).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
+        let slots_word =
+            (table_word + ROWS + rows).checked_next_multiple_of(PAGE).ok_or(too_large.clone())?;
         let stride = stride(kind, payload_bytes).ok_or(too_large.clone())?;
-        let geometry = Self { kind, payload_bytes, payload_align, slots, stride, slots_word, readers, producers, table_word };
+        let geometry = Self {
+            kind,
+            payload_bytes,
+            payload_align,
+            slots,
+            stride,
+            slots_word,
+            readers,
+            producers,
+            table_word,
+        };
         match geometry.segment_bytes() {
             Some(bytes) if bytes <= MAX_SEGMENT_BYTES => Ok(geometry),
             _ => Err(too_large),
@@ -423,7 +468,12 @@ pub struct Place {
 impl Place {
     /// The place of `sequence`.
     pub fn of(geometry: &Geometry, sequence: u64) -> Self {
-        Self { at: geometry.slot_word(sequence), stride: geometry.stride, first: geometry.slots_word, end: geometry.end_word() }
+        Self {
+            at: geometry.slot_word(sequence),
+            stride: geometry.stride,
+            first: geometry.slots_word,
+            end: geometry.end_word(),
+        }
     }
 
     /// The words of the slot.
@@ -444,7 +494,8 @@ impl Place {
         self.at = self.following();
     }
 
-    /// Moves by a `zero` that [`crate::protocol::slot::read_in_turn`] has returned. Where a lap ends behind it that comes to nothing, as the processor guesses that, too.
+    /// Moves by a `zero` that [`crate::protocol::slot::read_in_turn`] has returned. Where a lap
+    /// ends behind it that comes to nothing, as the processor guesses that, too.
     #[inline(always)]
     pub fn move_by(&mut self, zero: usize) {
         self.at += zero;
@@ -571,8 +622,8 @@ impl Header {
                 word += 1;
             }
         }
-        // Release: pairs with the acquire fence in `read`. Who sees the magic word sees all of the above; without
-        // it, an opener could validate a header of zeros or half a name.
+        // Release: pairs with the acquire fence in `read`. Who sees the magic word sees all of the
+        // above; without it, an opener could validate a header of zeros or half a name.
         words[MAGIC].store(MAGIC_VALUE, Ordering::Release);
         hit(Step::CreateMagic);
     }
@@ -580,8 +631,8 @@ impl Header {
     /// Copies the header out of `words` and validates the copy; nothing is read twice.
     ///
     /// # Errors
-    /// [`Refused`], with the first thing found wrong. No value is used before it has been checked, so that
-    /// hostile memory yields an error and nothing else.
+    /// [`Refused`], with the first thing found wrong. No value is used before it has been checked,
+    /// so that hostile memory yields an error and nothing else.
     pub fn read(words: &[AtomicU64]) -> Result<Self, Refused> {
         let available = words.len() as u64 * WORD as u64;
         if words.len() < TEXT_WORD {
@@ -592,7 +643,8 @@ impl Header {
                  the file is truncated or not a seqring segment",
             )?);
         }
-        // Relaxed and a fence, not load(Acquire): on a read-only mapping only relaxed loads are defined.
+        // Relaxed and a fence, not load(Acquire): on a read-only mapping only relaxed loads are
+        // defined.
         let magic = words[MAGIC].load(Ordering::Relaxed);
         if magic != MAGIC_VALUE {
             return Err(Refused::NoMagic(magic));
@@ -619,8 +671,8 @@ impl Header {
             2 => Kind::Variable,
             other => return Ok(out_of_range("kind", other, "known kinds are 1 and 2")?),
         };
-        // Everything is below the size of the segment, hence below 2^46: no sum or product of two overflows 128
-        // bits, and `plan` checks those that must stay below 64.
+        // Everything is below the size of the segment, hence below 2^46: no sum or product of two
+        // overflows 128 bits, and `plan` checks those that must stay below 64.
         let small = |what: &'static str, word: usize, max: u64| match field(word) {
             value if value <= max => Ok(value as usize),
             value => out_of_range(what, value, "it is larger than the segment or its limit"),
@@ -637,9 +689,14 @@ impl Header {
         let geometry = Geometry::plan(kind, sizes, text_words(name_bytes, type_bytes, meta_bytes))?;
         // Against the file itself, not against the header's word, which may have changed since.
         if geometry.segment_bytes() != Some(available) {
-            return Ok(out_of_range("segment size", segment_bytes, "it contradicts the other fields of the header")?);
+            return Ok(out_of_range(
+                "segment size",
+                segment_bytes,
+                "it contradicts the other fields of the header",
+            )?);
         }
-        // The rest follows from these. It stands in the segment for other languages, and must agree.
+        // The rest follows from these. It stands in the segment for other languages, and must
+        // agree.
         let derived = [
             ("slot stride", STRIDE, geometry.stride as u64),
             ("payload offset", PAYLOAD_WORD, payload_word(kind, payload_bytes) as u64),
@@ -650,7 +707,11 @@ impl Header {
         for (what, word, expected) in derived {
             let value = field(word);
             if value != expected {
-                return Ok(out_of_range(what, value, "it contradicts the other fields of the header")?);
+                return Ok(out_of_range(
+                    what,
+                    value,
+                    "it contradicts the other fields of the header",
+                )?);
             }
         }
         let parkable = match field(PARKABLE) {
@@ -664,7 +725,8 @@ impl Header {
         let mut word = TEXT_WORD;
         let mut text = |bytes: usize| {
             let place = &words[word..word + bytes.div_ceil(WORD)];
-            let mut text: Vec<u8> = place.iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
+            let mut text: Vec<u8> =
+                place.iter().flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
             text.truncate(bytes);
             word += bytes.div_ceil(WORD);
             text

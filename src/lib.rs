@@ -7,7 +7,9 @@
 compile_error!("seqring needs Linux: it relies on /dev/shm and on open-file-description locks");
 
 #[cfg(all(not(loom), not(target_pointer_width = "64")))]
-compile_error!("seqring needs a 64-bit target: consumers load 64-bit atomics from read-only memory, which smaller ones do not define");
+compile_error!(
+    "seqring needs a 64-bit target: consumers load 64-bit atomics from read-only memory, which smaller ones do not define"
+);
 
 // Every room dies at its own steps.
 #[cfg(any(loom, feature = "failpoints"))]
@@ -16,8 +18,8 @@ pub mod failpoint;
 #[cfg(not(any(loom, feature = "failpoints")))]
 mod failpoint;
 
-// Modules, each importing only from the ones above it. The models of `loom-tests` use those without `segment`, as
-// public modules; for everybody else they are private.
+// Modules, each importing only from the ones above it. The models of `loom-tests` use those without
+// `segment`, as public modules; for everybody else they are private.
 #[cfg(not(loom))]
 mod copy;
 #[cfg(loom)]
@@ -71,7 +73,10 @@ pub mod guide {}
 pub use asynchronous::AsyncConsumer;
 #[cfg(not(loom))]
 pub use {
-    consumer::{Consumer, ConsumerBuilder, Free, Iter, Lagged, RecvError, RecvTimeoutError, Registered, RegisteredBuilder, Registration},
+    consumer::{
+        Consumer, ConsumerBuilder, Free, Iter, Lagged, RecvError, RecvTimeoutError, Registered,
+        RegisteredBuilder, Registration,
+    },
     copy::{SlotWriter, TooLarge},
     error::Error,
     inspect::ConsumerInfo,

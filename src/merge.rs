@@ -1,7 +1,7 @@
 //! Receiving from several rings at once.
 //!
-//! One ring per producer has no contention between producers at all; what it lacks is one order. This is for where that does not matter, or
-//! where the messages say it themselves by a timestamp.
+//! One ring per producer has no contention between producers at all; what it lacks is one order.
+//! This is for where that does not matter, or where the messages say it themselves by a timestamp.
 
 mod source;
 #[cfg(test)]
@@ -21,7 +21,8 @@ use crate::wait::{Bell, Canceller, IDLE_CHECK, Timeout, WaitStrategy, Waiter, Wa
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum MergeOrder {
-    /// Each source in turn: one that always has messages gets at most every second turn while another has some.
+    /// Each source in turn: one that always has messages gets at most every second turn while
+    /// another has some.
     #[default]
     RoundRobin,
     /// The source with the lowest index; the others only while it has nothing.
@@ -33,17 +34,20 @@ pub enum MergeOrder {
 pub enum MergeError {
     /// Nothing is to be delivered yet. Only from [`Merge::try_recv`].
     Empty,
-    /// Nothing was to be delivered in time. Only from [`Merge::recv_timeout`] and [`Merge::recv_deadline`].
+    /// Nothing was to be delivered in time. Only from [`Merge::recv_timeout`] and
+    /// [`Merge::recv_deadline`].
     Timeout,
-    /// The consumer was too slow for this ring: exactly `lost` messages of it are lost. The next call goes on behind them.
+    /// The consumer was too slow for this ring: exactly `lost` messages of it are lost. The next
+    /// call goes on behind them.
     Lagged {
         /// Index of the source.
         ring: usize,
         /// How many messages.
         lost: u64,
     },
-    /// No message will come in this source, for this reason; everything published in it before has been delivered. Said once: calls go on with the other
-    /// sources. If a producer takes the ring over, this source goes on too, and its next end is said again.
+    /// No message will come in this source, for this reason; everything published in it before has
+    /// been delivered. Said once: calls go on with the other sources. If a producer takes the
+    /// ring over, this source goes on too, and its next end is said again.
     Closed {
         /// Index of the source.
         ring: usize,
@@ -64,15 +68,21 @@ pub struct RemovedRing<M: Message + ?Sized, R: Registration = Free> {
     pub held: Option<M::Owned>,
 }
 
-/// Receives from several rings as if they were one: one ring per producer, which share nothing, and one consumer of them all.
+/// Receives from several rings as if they were one: one ring per producer, which share nothing, and
+/// one consumer of them all.
 ///
-/// Each ring is a *source*, known by its index, which comes with each message. The order within a source is that of its ring; between sources it is what
-/// [`Merge`] says, or that of the messages' timestamps ([`Merge::by_timestamp`]). Losses and ends are reported for the source that they are in.
+/// Each ring is a *source*, known by its index, which comes with each message. The order within a
+/// source is that of its ring; between sources it is what [`Merge`] says, or that of the messages'
+/// timestamps ([`Merge::by_timestamp`]). Losses and ends are reported for the source that they are
+/// in.
 ///
-/// A thread that waits sleeps for all sources at once, and is woken by any of them (`futex_waitv`; on kernels before 5.16 it looks at them every millisecond,
-/// and so it does if one of the consumers cannot be woken, as a free one of a ring that was opened read-only, or if there are more than 128 sources).
+/// A thread that waits sleeps for all sources at once, and is woken by any of them (`futex_waitv`;
+/// on kernels before 5.16 it looks at them every millisecond, and so it does if one of the
+/// consumers cannot be woken, as a free one of a ring that was opened read-only, or if there are
+/// more than 128 sources).
 ///
-/// Under [`OnLag::Stay`](crate::OnLag::Stay) a source repeats its loss; take it out of the merge ([`Merge::remove`]) to seek.
+/// Under [`OnLag::Stay`](crate::OnLag::Stay) a source repeats its loss; take it out of the merge
+/// ([`Merge::remove`]) to seek.
 ///
 /// ```
 /// # let names = ["a", "b"].map(|source| format!("doc-sources-{source}-{}", std::process::id()));
@@ -141,20 +151,25 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         )
     }
 
-    /// Merges the rings of `consumers` by the timestamps that `key` finds in their messages, which must not descend within a ring: the smallest is
-    /// delivered first, and of equal ones that of the lower source. The unit is up to the messages.
+    /// Merges the rings of `consumers` by the timestamps that `key` finds in their messages, which
+    /// must not descend within a ring: the smallest is delivered first, and of equal ones that
+    /// of the lower source. The unit is up to the messages.
     ///
-    /// To know which one that is takes a message of each source. A source that has none is waited for, for at most `patience` from when the merge has first
-    /// seen the message that would be next without it; then that one is delivered. What comes too late for its place is delivered as soon as it comes,
-    /// and counted ([`Merge::late`]). Merge that have closed are not waited for.
+    /// To know which one that is takes a message of each source. A source that has none is waited
+    /// for, for at most `patience` from when the merge has first seen the message that would be
+    /// next without it; then that one is delivered. What comes too late for its place is delivered
+    /// as soon as it comes, and counted ([`Merge::late`]). Merge that have closed are not
+    /// waited for.
     ///
-    /// Hence all messages come sorted if the timestamps are of one clock and each message is published within `patience` of its own, however long a source is
-    /// silent.
+    /// Hence all messages come sorted if the timestamps are of one clock and each message is
+    /// published within `patience` of its own, however long a source is silent.
     ///
-    /// The messages that are in the ring behind one that waits do not wait again: a merge that has fallen behind catches up. A message
-    /// that is published during the wait may be delayed twice as long.
+    /// The messages that are in the ring behind one that waits do not wait again: a merge that has
+    /// fallen behind catches up. A message that is published during the wait may be delayed
+    /// twice as long.
     ///
-    /// The merge holds one message of each source, which the consumer's own counters count as received.
+    /// The merge holds one message of each source, which the consumer's own counters count as
+    /// received.
     ///
     /// ```
     /// # let names = ["a", "b"].map(|source| format!("doc-sources-time-{source}-{}", std::process::id()));
@@ -185,7 +200,10 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         key: impl FnMut(&M::Owned) -> u64 + Send + 'static,
         patience: Duration,
     ) -> Self {
-        Self::with(consumers, Order::Timestamp(ByTimestamp { key: Box::new(key), patience, latest: 0 }))
+        Self::with(
+            consumers,
+            Order::Timestamp(ByTimestamp { key: Box::new(key), patience, latest: 0 }),
+        )
     }
 
     fn with(consumers: impl IntoIterator<Item = Consumer<M, R>>, order: Order<M>) -> Self {
@@ -197,7 +215,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         sources
     }
 
-    /// How to wait; [`WaitStrategy::Park`] unless told otherwise. What the consumers were told before is of no account here. Cancellers made before this end nothing.
+    /// How to wait; [`WaitStrategy::Park`] unless told otherwise. What the consumers were told
+    /// before is of no account here. Cancellers made before this end nothing.
     #[must_use = "these are the sources that wait so"]
     pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
         self.waiter = Waiter::new(strategy, IDLE_CHECK);
@@ -212,7 +231,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         index
     }
 
-    /// Takes a source out, with the message that is held of it, if any; `None` if there is no such source. The other sources keep their indices.
+    /// Takes a source out, with the message that is held of it, if any; `None` if there is no such
+    /// source. The other sources keep their indices.
     pub fn remove(&mut self, ring: usize) -> Option<RemovedRing<M, R>> {
         let position = self.position(ring)?;
         let Source { consumer, held, .. } = self.sources.remove(position);
@@ -222,15 +242,17 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         Some(RemovedRing { consumer, held: held.map(|(_, message)| message) })
     }
 
-    /// The next message, with the index of its source, if it is there. Never waits and never enters the kernel; therefore it cannot tell a dead producer
-    /// from a silent one.
+    /// The next message, with the index of its source, if it is there. Never waits and never enters
+    /// the kernel; therefore it cannot tell a dead producer from a silent one.
     ///
     /// # Errors
     /// [`MergeError`], but for `Timeout` and `Cancelled`.
     pub fn try_recv(&mut self) -> Result<(usize, M::Owned), MergeError> {
         match self.look() {
             Look::Found(found) => found,
-            Look::Nothing { .. } if self.sources.iter().all(Source::has_ended) => Err(MergeError::Ended),
+            Look::Nothing { .. } if self.sources.iter().all(Source::has_ended) => {
+                Err(MergeError::Ended)
+            }
             Look::Nothing { .. } => Err(MergeError::Empty),
         }
     }
@@ -259,12 +281,14 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         self.blocking(Timeout::At(deadline))
     }
 
-    /// A handle that ends the blocking calls from another thread. Make it before the call that it is to end.
+    /// A handle that ends the blocking calls from another thread. Make it before the call that it
+    /// is to end.
     pub fn canceller(&self) -> Canceller {
         self.waiter.canceller()
     }
 
-    /// Indices of the sources, ascending; those that have closed are among them until they are removed.
+    /// Indices of the sources, ascending; those that have closed are among them until they are
+    /// removed.
     pub fn indices(&self) -> impl Iterator<Item = usize> + '_ {
         self.sources.iter().map(|source| source.index)
     }
@@ -274,7 +298,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         Some(&self.sources[self.position(ring)?].consumer)
     }
 
-    /// Messages of all sources that are there that were delivered behind one with a greater timestamp. Without timestamps there are none.
+    /// Messages of all sources that are there that were delivered behind one with a greater
+    /// timestamp. Without timestamps there are none.
     pub fn late(&self) -> u64 {
         self.sources.iter().map(|source| source.late).sum()
     }
@@ -340,12 +365,16 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
     }
 
     fn look_by_timestamp(&mut self) -> Look<M::Owned> {
-        let Order::Timestamp(order) = &mut self.order else { unreachable!("asked for in no other order") };
+        let Order::Timestamp(order) = &mut self.order else {
+            unreachable!("asked for in no other order")
+        };
         let sources = &mut self.sources;
         if let Err(error) = order.hold(sources) {
             return Look::Found(Err(error));
         }
-        if sources.iter().any(|source| source.held.is_some()) && sources.iter().any(Source::is_silent) {
+        if sources.iter().any(|source| source.held.is_some())
+            && sources.iter().any(Source::is_silent)
+        {
             let now = Instant::now();
             // Once more, behind the look at the clock: what is not there now has not come in time.
             if let Err(error) = order.hold(sources) {
@@ -359,8 +388,9 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
                 // Beyond the clock's range: for ever.
                 let until = sources[first].there_since(now).checked_add(order.patience);
                 if until.is_none_or(|until| now < until) {
-                    // A producer that waits for one of the consumers must see how far it is before the two wait for each other. (The silent
-                    // sources have told theirs when they were looked at.)
+                    // A producer that waits for one of the consumers must see how far it is before
+                    // the two wait for each other. (The silent sources have
+                    // told theirs when they were looked at.)
                     for source in sources.iter_mut().filter(|source| source.held.is_some()) {
                         source.consumer.tell(source.delivered());
                     }
@@ -374,7 +404,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         }
     }
 
-    /// Whether all sources have ended. Asks the kernel for the producers: there may be new ones by now, which are silent.
+    /// Whether all sources have ended. Asks the kernel for the producers: there may be new ones by
+    /// now, which are silent.
     fn have_ended(&mut self) -> bool {
         if !self.sources.iter().all(Source::has_ended) {
             return false;
@@ -396,9 +427,13 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         let roused = loop {
             let sources = &self.sources;
             // If one has none, because it was inherited by a fork, all are looked after by naps.
-            let bells: Option<Vec<Bell<'_>>> =
-                sources.iter().filter(|source| source.is_waited_for()).map(|source| source.consumer.bell()).collect();
-            let roused = waiting.until(&bells.unwrap_or_default(), || !sources.iter().any(Source::has_news));
+            let bells: Option<Vec<Bell<'_>>> = sources
+                .iter()
+                .filter(|source| source.is_waited_for())
+                .map(|source| source.consumer.bell())
+                .collect();
+            let roused =
+                waiting.until(&bells.unwrap_or_default(), || !sources.iter().any(Source::has_news));
             let news = match roused {
                 WakeReason::Ready => break Ok(()),
                 _ => news(&mut self.sources, roused),
@@ -417,8 +452,12 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
     }
 }
 
-/// Asks each source that has nothing whether there is anything to wait for: whether its producer lives, or died over the next sequence.
-fn news<M: Message + ?Sized, R: Registration>(sources: &mut [Source<M, R>], roused: WakeReason) -> Option<Result<(), MergeError>> {
+/// Asks each source that has nothing whether there is anything to wait for: whether its producer
+/// lives, or died over the next sequence.
+fn news<M: Message + ?Sized, R: Registration>(
+    sources: &mut [Source<M, R>],
+    roused: WakeReason,
+) -> Option<Result<(), MergeError>> {
     let mut news = None;
     for source in sources.iter_mut().filter(|source| source.is_waited_for()) {
         match source.consumer.outcome(roused) {
@@ -453,7 +492,10 @@ impl<M: Message + ?Sized> ByTimestamp<M> {
 
     /// The position of the source with the smallest timestamp.
     fn first<R: Registration>(&self, sources: &[Source<M, R>]) -> Option<usize> {
-        let held = sources.iter().enumerate().filter_map(|(position, source)| Some((source.held.as_ref()?.0, position)));
+        let held = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(position, source)| Some((source.held.as_ref()?.0, position)));
         held.min().map(|(_, position)| position)
     }
 
@@ -466,7 +508,8 @@ impl<M: Message + ?Sized> ByTimestamp<M> {
 }
 
 impl<M: Message + ?Sized> Merge<M, Registered> {
-    /// As [`Consumer::checkpoint`] for a ring: all its messages that were delivered have been dealt with. `None` if there is no such source.
+    /// As [`Consumer::checkpoint`] for a ring: all its messages that were delivered have been dealt
+    /// with. `None` if there is no such source.
     ///
     /// # Errors
     /// Those of the checkpoint file, if there is one.
@@ -485,13 +528,20 @@ impl<M: Message + ?Sized, R: Registration> fmt::Debug for Merge<M, R> {
             Order::Timestamp(_) => "Timestamp",
         };
         let indices: Vec<usize> = self.indices().collect();
-        f.debug_struct("Merge").field("sources", &indices).field("order", &order).field("late", &self.late()).finish_non_exhaustive()
+        f.debug_struct("Merge")
+            .field("sources", &indices)
+            .field("order", &order)
+            .field("late", &self.late())
+            .finish_non_exhaustive()
     }
 }
 
 impl<M: Message + ?Sized, R: Registration + fmt::Debug> fmt::Debug for RemovedRing<M, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemovedRing").field("consumer", &self.consumer).field("is_held", &self.held.is_some()).finish()
+        f.debug_struct("RemovedRing")
+            .field("consumer", &self.consumer)
+            .field("is_held", &self.held.is_some())
+            .finish()
     }
 }
 

@@ -8,7 +8,8 @@ use crate::copy::{Landing, Reach, load_value, load_vec};
 use crate::layout::{Geometry, Granularity, Kind, Shape, length_word, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Implements `Debug` for a type that is generic over messages, without asking that of the messages.
+/// Implements `Debug` for a type that is generic over messages, without asking that of the
+/// messages.
 macro_rules! debug_of {
     ($type:ident: $($field:ident),*) => {
         impl<M: $crate::message::Message + ?Sized> std::fmt::Debug for $type<M> {
@@ -19,8 +20,8 @@ macro_rules! debug_of {
     };
 }
 
-/// A type of message: any `T: `[`bytemuck::Pod`] (plain data without padding, every bit pattern valid), or `[u8]`
-/// for messages of any length up to the slot's.
+/// A type of message: any `T: `[`bytemuck::Pod`] (plain data without padding, every bit pattern
+/// valid), or `[u8]` for messages of any length up to the slot's.
 ///
 /// Sealed: the two implementations are all there are.
 pub trait Message: sealed::Sealed {
@@ -35,7 +36,8 @@ pub trait Message: sealed::Sealed {
     #[doc(hidden)]
     fn format(slot_bytes: usize) -> Format;
 
-    /// Receives a message from the words after the stamp. Its result may be torn until it is accepted.
+    /// Receives a message from the words after the stamp. Its result may be torn until it is
+    /// accepted.
     #[doc(hidden)]
     type Landing;
 
@@ -87,7 +89,11 @@ impl fmt::Display for Format {
         match self.kind {
             Kind::Variable => write!(f, "byte messages of type {:?}", self.type_name),
             Kind::Fixed => {
-                write!(f, "messages of type {:?} ({} bytes, alignment {})", self.type_name, self.payload_bytes, self.payload_align)
+                write!(
+                    f,
+                    "messages of type {:?} ({} bytes, alignment {})",
+                    self.type_name, self.payload_bytes, self.payload_align
+                )
             }
         }
     }
@@ -152,7 +158,12 @@ impl Message for [u8] {
     }
 
     fn format(slot_bytes: usize) -> Format {
-        Format { kind: Kind::Variable, payload_bytes: slot_bytes, payload_align: 1, type_name: "[u8]".into() }
+        Format {
+            kind: Kind::Variable,
+            payload_bytes: slot_bytes,
+            payload_align: 1,
+            type_name: "[u8]".into(),
+        }
     }
 
     fn take(body: &[AtomicU64], geometry: &Geometry) -> Vec<u8> {
@@ -196,8 +207,14 @@ pub(crate) fn fixed_payload<T: Pod>(body: &[AtomicU64]) -> &[AtomicU64] {
 
 /// The word of the length and the payload of a variable message, in the words after the stamp.
 #[inline(always)]
-pub(crate) fn variable_payload(body: &[AtomicU64], payload_bytes: usize) -> (&AtomicU64, &[AtomicU64]) {
-    (&body[length_word(payload_bytes) - 1], &body[payload_word(Kind::Variable, payload_bytes) - 1..])
+pub(crate) fn variable_payload(
+    body: &[AtomicU64],
+    payload_bytes: usize,
+) -> (&AtomicU64, &[AtomicU64]) {
+    (
+        &body[length_word(payload_bytes) - 1],
+        &body[payload_word(Kind::Variable, payload_bytes) - 1..],
+    )
 }
 
 /// Replaces the content of `bytes` with the message in the words after the stamp.

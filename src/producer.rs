@@ -24,18 +24,22 @@ use crate::shared::Shared;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{HELD_UP_CHECK, Timeout, WaitStrategy, Waiter, wake_sleepers};
 
-/// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was created for several.
+/// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was
+/// created for several.
 ///
-/// Free consumers are never waited for: when the ring is full, the oldest message is overwritten, and the consumers that had
-/// not read it are told how many they lost. Only a registered consumer that gates makes a full ring wait: `publish` until there is
-/// room, `publish_timeout` for some time, `try_publish` not at all. Dead consumers are evicted within some twenty milliseconds, by proof:
-/// their kernel lock is free. Slow ones are not, unless [`Producer::set_eviction_timeout`] says so.
+/// Free consumers are never waited for: when the ring is full, the oldest message is overwritten,
+/// and the consumers that had not read it are told how many they lost. Only a registered consumer
+/// that gates makes a full ring wait: `publish` until there is room, `publish_timeout` for some
+/// time, `try_publish` not at all. Dead consumers are evicted within some twenty milliseconds, by
+/// proof: their kernel lock is free. Slow ones are not, unless [`Producer::set_eviction_timeout`]
+/// says so.
 ///
 /// Dropping the producer closes the ring; of several, the last.
 ///
 /// # Forks
-/// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes by them is lost, and within
-/// a lap of the ring it panics; dropping them changes nothing. It opens the ring again for a producer of its own.
+/// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes
+/// by them is lost, and within a lap of the ring it panics; dropping them changes nothing. It opens
+/// the ring again for a producer of its own.
 pub struct Producer<M: Message + ?Sized, S: ProducerKind = Single> {
     standing: S,
     shared: Arc<Shared>,
@@ -48,15 +52,18 @@ pub struct Producer<M: Message + ?Sized, S: ProducerKind = Single> {
     _message: PhantomData<fn(&M)>,
 }
 
-/// One of several producers of a ring that was created with [`RingBuilder::max_producers`](crate::RingBuilder::max_producers); made by
+/// One of several producers of a ring that was created with
+/// [`RingBuilder::max_producers`](crate::RingBuilder::max_producers); made by
 /// [`Ring::shared_producer`](crate::Ring::shared_producer).
 ///
-/// All consumers receive the messages of all producers in one order, in which each producer's messages stand in the order of their
-/// publication. What a producer was about to publish when it died is missing, and is counted by consumers as a tombstone, apart from losses
+/// All consumers receive the messages of all producers in one order, in which each producer's
+/// messages stand in the order of their publication. What a producer was about to publish when it
+/// died is missing, and is counted by consumers as a tombstone, apart from losses
 /// ([`Consumer::tombstones`](crate::Consumer::tombstones)).
 ///
-/// A producer that is stopped in the middle of a message, and lives, holds up the others when they have come round to its slot, in all of
-/// their calls: also in `try_publish` and beyond the timeout of `publish_timeout`.
+/// A producer that is stopped in the middle of a message, and lives, holds up the others when they
+/// have come round to its slot, in all of their calls: also in `try_publish` and beyond the timeout
+/// of `publish_timeout`.
 pub type SharedProducer<M> = Producer<M, Multi>;
 
 /// Why a message was not published.
@@ -96,7 +103,15 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
         let payload_bytes = shared.header.geometry.payload_bytes;
         let bell = shared.header.parkable.then_some(shared.header.geometry.table_word + BELL);
         let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
-        Self { standing, shared, payload_bytes, eviction_timeout: None, bell, waiter, _message: PhantomData }
+        Self {
+            standing,
+            shared,
+            payload_bytes,
+            eviction_timeout: None,
+            bell,
+            waiter,
+            _message: PhantomData,
+        }
     }
 
     /// How to wait for room; [`WaitStrategy::Park`] unless told otherwise.
@@ -104,27 +119,30 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
         *self.waiter = Waiter::new(strategy, HELD_UP_CHECK);
     }
 
-    /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this long at a time: it is evicted, and
-    /// told. `None`, the default, never does.
+    /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this
+    /// long at a time: it is evicted, and told. `None`, the default, never does.
     pub fn set_eviction_timeout(&mut self, timeout: Option<Duration>) {
         self.eviction_timeout = timeout;
     }
 
-    /// Gives up on the registered consumer in row `row` (see [`Ring::consumers`](crate::Ring::consumers)): it is told, and waited for no longer.
+    /// Gives up on the registered consumer in row `row` (see
+    /// [`Ring::consumers`](crate::Ring::consumers)): it is told, and waited for no longer.
     /// Returns whether there was one.
     pub fn evict(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
-        let evicted = row < self.shared.header.geometry.readers && protocol::evict(self.shared.table(), row);
+        let evicted =
+            row < self.shared.header.geometry.readers && protocol::evict(self.shared.table(), row);
         self.shared.wake_consumers();
         evicted
     }
 
-    /// Makes the registered consumer in row `row` (see [`Ring::consumers`](crate::Ring::consumers)) skip to the next message to be published. It is told
-    /// how many it lost by that. Returns whether there is such a consumer.
+    /// Makes the registered consumer in row `row` (see [`Ring::consumers`](crate::Ring::consumers))
+    /// skip to the next message to be published. It is told how many it lost by that. Returns
+    /// whether there is such a consumer.
     pub fn skip_to_newest(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
-        let synced =
-            row < self.shared.header.geometry.readers && protocol::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
+        let synced = row < self.shared.header.geometry.readers
+            && protocol::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
         self.shared.wake_consumers();
         synced
     }
@@ -136,7 +154,8 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
         }
     }
 
-    /// Publishes a message that `fill` writes, when there is `room`. Behind it, `payload_bytes` says how many bytes it has.
+    /// Publishes a message that `fill` writes, when there is `room`. Behind it, `payload_bytes`
+    /// says how many bytes it has.
     #[inline(always)]
     fn publish_when<E>(
         &mut self,
@@ -153,7 +172,8 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
         Ok(sequence)
     }
 
-    /// Tells all consumers that no message will follow. They receive what has been published before they see it.
+    /// Tells all consumers that no message will follow. They receive what has been published before
+    /// they see it.
     ///
     /// Dropping the producer does the same; this says it aloud.
     pub fn close(self) {}
@@ -165,10 +185,13 @@ impl<M: Message + ?Sized> Producer<M> {
         self.standing.writer.next()
     }
 
-    /// Whether single messages that come a while after one another are handed down to the cache that all cores share: `true`, the default, or not.
+    /// Whether single messages that come a while after one another are handed down to the cache
+    /// that all cores share: `true`, the default, or not.
     ///
-    /// Consumers on other cores receive them sooner by it, and publishing takes longer; `docs/guide.md` says how much. Where producer and consumer are
-    /// threads of one core, which share its caches, say no. Only some processors can do it (Intel's, by `cldemote`); on others this says nothing.
+    /// Consumers on other cores receive them sooner by it, and publishing takes longer;
+    /// `docs/guide.md` says how much. Where producer and consumer are threads of one core,
+    /// which share its caches, say no. Only some processors can do it (Intel's, by `cldemote`); on
+    /// others this says nothing.
     pub fn set_cache_demotion(&mut self, demotes: bool) {
         self.standing.writer.demote(&self.shared.header.geometry, demotes);
     }
@@ -193,22 +216,32 @@ fn wake(words: &[AtomicU64], bell: Option<usize>) {
 
 /// Room, however long it takes.
 #[inline(always)]
-fn at_last<E>(shared: &Shared, waiter: &Waiter, next: u64, eviction_timeout: Option<Duration>) -> Result<u64, E> {
+fn at_last<E>(
+    shared: &Shared,
+    waiter: &Waiter,
+    next: u64,
+    eviction_timeout: Option<Duration>,
+) -> Result<u64, E> {
     Ok(wait_for_space(shared, waiter, next, eviction_timeout))
 }
 
 /// Room, if it comes in time.
 #[inline(always)]
-fn within<E: From<Full>>(patience: Timeout) -> impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E> {
-    move |shared, waiter, next, eviction_timeout| Ok(room(shared, waiter, next, eviction_timeout, patience)?)
+fn within<E: From<Full>>(
+    patience: Timeout,
+) -> impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E> {
+    move |shared, waiter, next, eviction_timeout| {
+        Ok(room(shared, waiter, next, eviction_timeout, patience)?)
+    }
 }
 
 impl<T: Pod, S: ProducerKind> Producer<T, S> {
-    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
-    /// gating consumer is a lap behind.
+    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one
+    /// more each. Waits for room if a gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Ok(sequence) = self.publish_when(at_last::<Infallible>, |body| fill(body, message), || size_of::<T>());
+        let Ok(sequence) =
+            self.publish_when(at_last::<Infallible>, |body| fill(body, message), || size_of::<T>());
         sequence
     }
 
@@ -217,7 +250,11 @@ impl<T: Pod, S: ProducerKind> Producer<T, S> {
     /// # Errors
     /// [`Full`], with the slowest consumer.
     pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
-        self.publish_when(within(Timeout::After(timeout)), |body| fill(body, message), || size_of::<T>())
+        self.publish_when(
+            within(Timeout::After(timeout)),
+            |body| fill(body, message),
+            || size_of::<T>(),
+        )
     }
 
     /// As [`Producer::publish`], but does not wait.
@@ -231,10 +268,13 @@ impl<T: Pod, S: ProducerKind> Producer<T, S> {
 }
 
 impl<T: Pod> Producer<T> {
-    /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
+    /// Publishes `messages` in order and returns their sequences. Waits for room as
+    /// [`Producer::publish`] does.
     ///
-    /// They become ready to be received together with the others in their line of memory, or, where a slot is more than a line, in groups of up to 64 KiB, a
-    /// quarter of the ring, or 16 messages of more than 256 bytes, so that consumers do not take each line from under the producer's hands. The ring's head, which late joiners and
+    /// They become ready to be received together with the others in their line of memory, or, where
+    /// a slot is more than a line, in groups of up to 64 KiB, a quarter of the ring, or 16
+    /// messages of more than 256 bytes, so that consumers do not take each line from under the
+    /// producer's hands. The ring's head, which late joiners and
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let first = self.next_sequence();
@@ -243,8 +283,15 @@ impl<T: Pod> Producer<T> {
         let mut messages = messages.iter();
         while !messages.as_slice().is_empty() {
             fetch_for_writing(standing.writer.next_slots(shared.words(), messages.len()));
-            let room = |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
-            let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill::<T, _>);
+            let room =
+                |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
+            let Ok(()) = standing.writer.write_group(
+                shared.words(),
+                shape,
+                room,
+                &mut messages,
+                fill::<T, _>,
+            );
         }
         self.end_batch();
         first..self.next_sequence()
@@ -258,8 +305,8 @@ fn fill<T: Pod, E>(body: &[AtomicU64], message: &T) -> Result<(), E> {
 }
 
 impl<S: ProducerKind> Producer<[u8], S> {
-    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one more each. Waits for room if a
-    /// gating consumer is a lap behind.
+    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one
+    /// more each. Waits for room if a gating consumer is a lap behind.
     ///
     /// # Errors
     /// [`TooLarge`] if the message is larger than the slots; the ring is unchanged.
@@ -267,14 +314,22 @@ impl<S: ProducerKind> Producer<[u8], S> {
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         check(message, self.payload_bytes)?;
         let payload_bytes = self.payload_bytes;
-        self.publish_when(at_last, |body| fill_bytes(body, payload_bytes, message), || message.len())
+        self.publish_when(
+            at_last,
+            |body| fill_bytes(body, payload_bytes, message),
+            || message.len(),
+        )
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
     ///
     /// # Errors
     /// [`PublishError`]; nothing is published then.
-    pub fn publish_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<u64, PublishError> {
+    pub fn publish_timeout(
+        &mut self,
+        message: &[u8],
+        timeout: Duration,
+    ) -> Result<u64, PublishError> {
         self.publish_within(message, Timeout::After(timeout))
     }
 
@@ -287,7 +342,8 @@ impl<S: ProducerKind> Producer<[u8], S> {
         self.publish_within(message, Timeout::Zero)
     }
 
-    /// Publishes a message that `build` writes piece by piece, straight into the slot, and returns its sequence.
+    /// Publishes a message that `build` writes piece by piece, straight into the slot, and returns
+    /// its sequence.
     ///
     /// ```
     /// # let name = format!("doc-publish-with-{}", std::process::id());
@@ -303,14 +359,18 @@ impl<S: ProducerKind> Producer<[u8], S> {
     /// ```
     ///
     /// # Errors
-    /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message of a full ring is
-    /// gone. The same holds if `build` panics.
-    pub fn publish_with<E>(&mut self, build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>) -> Result<u64, E> {
+    /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message
+    /// of a full ring is gone. The same holds if `build` panics.
+    pub fn publish_with<E>(
+        &mut self,
+        build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let payload_bytes = self.payload_bytes;
         let written = Cell::new(0);
         let fill = |body: &[AtomicU64]| {
             let (length, payload) = variable_payload(body, payload_bytes);
-            let mut message = SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
+            let mut message =
+                SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
             build(&mut message)?;
             length.store(message.written() as u64, Ordering::Relaxed);
             written.set(message.written());
@@ -323,22 +383,34 @@ impl<S: ProducerKind> Producer<[u8], S> {
     fn publish_within(&mut self, message: &[u8], patience: Timeout) -> Result<u64, PublishError> {
         check(message, self.payload_bytes)?;
         let payload_bytes = self.payload_bytes;
-        self.publish_when(within(patience), |body| fill_bytes(body, payload_bytes, message), || message.len())
+        self.publish_when(
+            within(patience),
+            |body| fill_bytes(body, payload_bytes, message),
+            || message.len(),
+        )
     }
 }
 
 impl Producer<[u8]> {
-    /// Publishes `messages` in order and returns their sequences. Waits for room as [`Producer::publish`] does.
+    /// Publishes `messages` in order and returns their sequences. Waits for room as
+    /// [`Producer::publish`] does.
     ///
-    /// They become ready to be received together with the others in their line of memory, or, where a slot is more than a line, in groups of up to 64 KiB, a
-    /// quarter of the ring, or 16 messages of more than 256 bytes, so that consumers do not take each line from under the producer's hands. The ring's head, which late joiners and
+    /// They become ready to be received together with the others in their line of memory, or, where
+    /// a slot is more than a line, in groups of up to 64 KiB, a quarter of the ring, or 16
+    /// messages of more than 256 bytes, so that consumers do not take each line from under the
+    /// producer's hands. The ring's head, which late joiners and
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     ///
-    /// The iterator is asked for the next message before those of the group are ready: it must not wait for an answer to one of them.
+    /// The iterator is asked for the next message before those of the group are ready: it must not
+    /// wait for an answer to one of them.
     ///
     /// # Errors
-    /// [`TooLarge`] for the first message that is larger than the slots; those before it are published.
-    pub fn publish_batch<B: AsRef<[u8]>>(&mut self, messages: impl IntoIterator<Item = B>) -> Result<Range<u64>, TooLarge> {
+    /// [`TooLarge`] for the first message that is larger than the slots; those before it are
+    /// published.
+    pub fn publish_batch<B: AsRef<[u8]>>(
+        &mut self,
+        messages: impl IntoIterator<Item = B>,
+    ) -> Result<Range<u64>, TooLarge> {
         let first = self.next_sequence();
         let Self { standing, shared, waiter, eviction_timeout, payload_bytes, .. } = self;
         let slot_bytes = *payload_bytes;
@@ -352,9 +424,12 @@ impl Producer<[u8]> {
         while messages.peek().is_some() {
             let (least, most) = messages.size_hint();
             fetch_for_writing(standing.writer.next_slots(shared.words(), most.unwrap_or(least)));
-            let room = |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
-            let fill = |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
-            let Ok(()) = standing.writer.write_group(shared.words(), shape, room, &mut messages, fill);
+            let room =
+                |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
+            let fill =
+                |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
+            let Ok(()) =
+                standing.writer.write_group(shared.words(), shape, room, &mut messages, fill);
         }
         drop(messages);
         self.end_batch();
@@ -363,7 +438,11 @@ impl Producer<[u8]> {
 }
 
 fn check(message: &[u8], slot_bytes: usize) -> Result<(), TooLarge> {
-    if message.len() <= slot_bytes { Ok(()) } else { Err(TooLarge { bytes: message.len(), slot_bytes }) }
+    if message.len() <= slot_bytes {
+        Ok(())
+    } else {
+        Err(TooLarge { bytes: message.len(), slot_bytes })
+    }
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! The protocol of a ring: one writer, any number of readers, over `&[AtomicU64]`.
 //!
-//! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped segment, over
-//! heap memory in unit tests, and over loom's atomics in the models.
+//! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped
+//! segment, over heap memory in unit tests, and over loom's atomics in the models.
 
 pub mod claim;
 mod gating;
@@ -13,7 +13,10 @@ mod writer;
 
 pub use gating::Blocker;
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
-pub use reader_table::{Description, JoinRequest, Joined, Order, Row, checkpoint, describe, evict, is_kept, name_of, sync, vacate, waited};
+pub use reader_table::{
+    Description, JoinRequest, Joined, Order, Row, checkpoint, describe, evict, is_kept, name_of,
+    sync, vacate, waited,
+};
 pub use writer::{Writer, refresh_limit};
 
 use crate::layout::{Geometry, HEAD, MAX_SEQUENCE, STATE, SUPERSEDED};

@@ -26,7 +26,8 @@ use crate::wait::wake_regardless;
 
 /// A ring in named shared memory, opened by this process; makes producers and consumers.
 ///
-/// `M` is the type of its messages: any `T: `[`bytemuck::Pod`], or `[u8]` for messages of any length up to the slot's.
+/// `M` is the type of its messages: any `T: `[`bytemuck::Pod`], or `[u8]` for messages of any
+/// length up to the slot's.
 pub struct Ring<M: Message + ?Sized> {
     pub(crate) shared: Arc<Shared>,
     _message: PhantomData<fn(&M)>,
@@ -41,18 +42,25 @@ impl<M: Message + ?Sized> Clone for Ring<M> {
 debug_of!(Ring: shared);
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// Becomes the producer of this ring. If the last one has died, its half-written message is discarded and the
-    /// sequence goes on; consumers that are attached carry on.
+    /// Becomes the producer of this ring. If the last one has died, its half-written message is
+    /// discarded and the sequence goes on; consumers that are attached carry on.
     ///
     /// # Errors
-    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], or [`Error::Io`].
+    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], or
+    /// [`Error::Io`].
     pub fn producer(&self) -> Result<Producer<M>, Error> {
         let shared = self.to_produce()?;
         if self.geometry().producers != 1 {
-            return Err(Error::ProducerKind { name: shared.name.clone(), producers: self.geometry().producers });
+            return Err(Error::ProducerKind {
+                name: shared.name.clone(),
+                producers: self.geometry().producers,
+            });
         }
         let words = shared.words();
-        let exists = || Error::ProducerExists { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) };
+        let exists = || Error::ProducerExists {
+            name: shared.name.clone(),
+            producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed),
+        };
         if shared.has_producer.swap(true, Ordering::AcqRel) {
             return Err(exists());
         }
@@ -77,11 +85,13 @@ impl<M: Message + ?Sized> Ring<M> {
         Err(refused)
     }
 
-    /// Becomes one of the producers of this ring, which was created with [`RingBuilder::max_producers`].
+    /// Becomes one of the producers of this ring, which was created with
+    /// [`RingBuilder::max_producers`].
     ///
     /// # Errors
-    /// [`Error::ProducerKind`], [`Error::TooManyProducers`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], [`Error::Permission`],
-    /// [`Error::InUse`] while another joins or closes and takes too long over it, or [`Error::Io`].
+    /// [`Error::ProducerKind`], [`Error::TooManyProducers`], [`Error::ReadOnly`],
+    /// [`Error::Superseded`], [`Error::Forked`], [`Error::Permission`], [`Error::InUse`] while
+    /// another joins or closes and takes too long over it, or [`Error::Io`].
     pub fn shared_producer(&self) -> Result<SharedProducer<M>, Error> {
         let shared = self.to_produce()?;
         if self.geometry().producers == 1 {
@@ -132,7 +142,8 @@ impl<M: Message + ?Sized> Ring<M> {
         self.geometry().segment_bytes().expect("validated when the ring was opened")
     }
 
-    /// Name of the message type, as the creator gave it. Bytes that are not UTF-8 are an empty name.
+    /// Name of the message type, as the creator gave it. Bytes that are not UTF-8 are an empty
+    /// name.
     pub fn type_name(&self) -> &str {
         std::str::from_utf8(&self.shared.header.type_name).unwrap_or_default()
     }
@@ -144,7 +155,9 @@ impl<M: Message + ?Sized> Ring<M> {
 
     /// When the ring was created, by the creator's clock.
     pub fn created(&self) -> SystemTime {
-        UNIX_EPOCH.checked_add(Duration::from_nanos(self.shared.header.created)).unwrap_or(UNIX_EPOCH)
+        UNIX_EPOCH
+            .checked_add(Duration::from_nanos(self.shared.header.created))
+            .unwrap_or(UNIX_EPOCH)
     }
 
     /// Number of messages published so far. May have grown by the time this returns.
@@ -157,7 +170,8 @@ impl<M: Message + ?Sized> Ring<M> {
         self.shared.words()[EPOCH].load(Ordering::Relaxed)
     }
 
-    /// Whether the ring has a live producer, or is so new that its creator has not made one yet. Asks the kernel.
+    /// Whether the ring has a live producer, or is so new that its creator has not made one yet.
+    /// Asks the kernel.
     pub fn is_producer_alive(&self) -> bool {
         self.shared.is_producer_alive()
     }

@@ -1,8 +1,9 @@
 //! Named shared memory: files of `/dev/shm`, created, opened, mapped, locked and unlinked.
 //!
-//! The `shared_memory` crate creates a segment and gives it its name. What it does not do is done here, on a file
-//! handle of our own: space is reserved before it is touched, mode bits are set, consumers map read-only, kernel locks
-//! tell who is alive, and a name is unlinked only while it still means our inode.
+//! The `shared_memory` crate creates a segment and gives it its name. What it does not do is done
+//! here, on a file handle of our own: space is reserved before it is touched, mode bits are set,
+//! consumers map read-only, kernel locks tell who is alive, and a name is unlinked only while it
+//! still means our inode.
 
 mod fork;
 mod lock;
@@ -38,35 +39,50 @@ pub(crate) struct Segment {
     inode: (u64, u64),
     path: PathBuf,
     read_only: bool,
-    /// The process that opened it, and its generation of forks. A child that was forked must not give up for us what we hold.
+    /// The process that opened it, and its generation of forks. A child that was forked must not
+    /// give up for us what we hold.
     pid: u32,
     generation: u64,
 }
 
 impl Segment {
-    /// Creates the file of `name` with `bytes` bytes of zeros, reserved, and takes [`Role::Owner`]. `Ok(None)` if the file exists.
+    /// Creates the file of `name` with `bytes` bytes of zeros, reserved, and takes [`Role::Owner`].
+    /// `Ok(None)` if the file exists.
     ///
-    /// Between the creation and the lock somebody who cleans up may take the new file for an abandoned one and
-    /// remove it; this too is `Ok(None)`: look again.
+    /// Between the creation and the lock somebody who cleans up may take the new file for an
+    /// abandoned one and remove it; this too is `Ok(None)`: look again.
     pub(crate) fn create(name: &str, bytes: u64, mode: u32) -> Result<Option<Self>, Error> {
         let path = path(name);
-        // Before the look at the space: a stale ring of this name is in the way, and its space comes back with its removal.
+        // Before the look at the space: a stale ring of this name is in the way, and its space
+        // comes back with its removal.
         if fs::symlink_metadata(&path).is_ok() {
             return Ok(None);
         }
         check_space(name, bytes)?;
         let held = fork::hold();
-        let size = usize::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
+        let size =
+            usize::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
         let mut shared = match ShmemConf::new().os_id(file_name(name)).size(size).create() {
             Ok(shared) => shared,
             Err(ShmemError::MappingIdExists) => return Ok(None),
             Err(ShmemError::MapCreateFailed(code) | ShmemError::UnknownOsError(code)) => {
-                return Err(Error::io(name, "create the segment", io::Error::from_raw_os_error(code as i32)));
+                return Err(Error::io(
+                    name,
+                    "create the segment",
+                    io::Error::from_raw_os_error(code as i32),
+                ));
             }
-            Err(other) => return Err(Error::io(name, "create the segment", io::Error::other(other.to_string()))),
+            Err(other) => {
+                return Err(Error::io(
+                    name,
+                    "create the segment",
+                    io::Error::other(other.to_string()),
+                ));
+            }
         };
-        // The crate would unlink by name, whosever file that is by then. Its mapping is not used either: only one of our own
-        // descriptor is surely of the file that we lock and reserve.
+        // The crate would unlink by name, whosever file that is by then. Its mapping is not used
+        // either: only one of our own descriptor is surely of the file that we lock and
+        // reserve.
         shared.set_owner(false);
         drop(shared);
         let file = match open_file(&path, false) {
@@ -75,7 +91,8 @@ impl Segment {
             Err(error) => return Err(Error::io(name, "open the segment just created", error)),
         };
         hit(Step::CreateFile);
-        let mapping = Mapping::of(&file, size, false).map_err(|e| Error::io(name, "map the segment", e))?;
+        let mapping =
+            Mapping::of(&file, size, false).map_err(|e| Error::io(name, "map the segment", e))?;
         let inode = inode_of(&file).map_err(|e| Error::io(name, "look at the segment", e))?;
         let segment = Self::of(held.keep(file, mapping, false, false), inode, path, false);
         if !segment.try_lock(Role::Owner).map_err(|e| Error::io(name, "lock the segment", e))?
@@ -85,9 +102,10 @@ impl Segment {
             return Ok(None);
         }
         hit(Step::CreateLock);
-        // From here on the file is ours, so failures clean it up. Reserve before the first access: touching a page
-        // that tmpfs cannot provide is a SIGBUS.
-        if let Err(error) = segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes)) {
+        // From here on the file is ours, so failures clean it up. Reserve before the first access:
+        // touching a page that tmpfs cannot provide is a SIGBUS.
+        if let Err(error) = segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes))
+        {
             // The first error says more than that of a clean-up.
             let _ = segment.unlink();
             return Err(error);
@@ -98,32 +116,46 @@ impl Segment {
 
     /// Whether this is a file of `bytes` bytes that nobody has written to.
     fn is_untouched(&self, bytes: u64) -> bool {
-        self.open.file.metadata().is_ok_and(|metadata| metadata.len() == bytes && metadata.blocks() == 0)
+        self.open
+            .file
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() == bytes && metadata.blocks() == 0)
     }
 
     /// Opens the file of `name` and maps all of it, whatever it holds.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Permission`], [`Error::Invalid`] for what cannot be mapped, or [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::Permission`], [`Error::Invalid`] for what cannot be mapped, or
+    /// [`Error::Io`].
     pub(crate) fn open(name: &str, read_only: bool) -> Result<Self, Error> {
         let path = path(name);
         let held = fork::hold();
         let file = open_file(&path, read_only).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound { name: name.into(), path: path.clone() },
             // Its mode is set before its space is reserved; until then nobody else may open it.
-            io::ErrorKind::PermissionDenied if fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && !is_reserved(&m)) => {
+            io::ErrorKind::PermissionDenied
+                if fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && !is_reserved(&m)) =>
+            {
                 Error::not_ready(name)
             }
             io::ErrorKind::PermissionDenied => Error::permission(name, &path, read_only),
             _ => Error::io(name, "open the segment", error),
         })?;
-        let metadata = file.metadata().map_err(|e| Error::io(name, "read the size of the segment", e))?;
+        let metadata =
+            file.metadata().map_err(|e| Error::io(name, "read the size of the segment", e))?;
         if !metadata.is_file() {
-            return Err(Error::invalid_segment(name, format!("{} is not a regular file; remove it by hand", path.display())));
+            return Err(Error::invalid_segment(
+                name,
+                format!("{} is not a regular file; remove it by hand", path.display()),
+            ));
         }
         // What cannot be a ring is not mapped, but can still be locked and removed.
-        let size = usize::try_from(metadata.len()).ok().filter(|size| *size as u64 <= MAX_SEGMENT_BYTES).unwrap_or(0);
-        let mapping = Mapping::of(&file, size, read_only).map_err(|e| Error::io(name, "map the segment", e))?;
+        let size = usize::try_from(metadata.len())
+            .ok()
+            .filter(|size| *size as u64 <= MAX_SEGMENT_BYTES)
+            .unwrap_or(0);
+        let mapping = Mapping::of(&file, size, read_only)
+            .map_err(|e| Error::io(name, "map the segment", e))?;
         let inode = (metadata.dev(), metadata.ino());
         Ok(Self::of(held.keep(file, mapping, read_only, false), inode, path, read_only))
     }
@@ -137,11 +169,14 @@ impl Segment {
         self.open.file.metadata().is_ok_and(|metadata| metadata.len() > MAX_SEGMENT_BYTES)
     }
 
-    /// Whether all of the segment's space is there. Before it is, the memory must not be touched: `/dev/shm` may be
-    /// too full to provide a page, which would be a SIGBUS.
+    /// Whether all of the segment's space is there. Before it is, the memory must not be touched:
+    /// `/dev/shm` may be too full to provide a page, which would be a SIGBUS.
     pub(crate) fn is_reserved(&self) -> bool {
         // The system counts blocks of 512 bytes, whatever the file system's own are.
-        self.open.file.metadata().is_ok_and(|metadata| metadata.len() <= MAX_SEGMENT_BYTES && is_reserved(&metadata))
+        self.open
+            .file
+            .metadata()
+            .is_ok_and(|metadata| metadata.len() <= MAX_SEGMENT_BYTES && is_reserved(&metadata))
     }
 
     /// The memory as words; a last part of a word is left out.
@@ -151,8 +186,8 @@ impl Segment {
 
     /// Whether this process opened it, and did not inherit it by a fork.
     pub(crate) fn is_ours(&self) -> bool {
-        // The process id tells children that were made without the C library's handlers; not always, as it may be the same in another
-        // namespace.
+        // The process id tells children that were made without the C library's handlers; not
+        // always, as it may be the same in another namespace.
         !self.is_inherited() && self.pid == process::id()
     }
 
@@ -174,25 +209,39 @@ impl Segment {
         self.open.mapping.prefault(self.read_only);
     }
 
-    /// The same segment, opened once more for writing, with nothing mapped but `words`, the reader table: a handle whose locks
-    /// are its own.
+    /// The same segment, opened once more for writing, with nothing mapped but `words`, the reader
+    /// table: a handle whose locks are its own.
     ///
     /// # Errors
     /// [`Error::Permission`] or [`Error::Io`].
-    pub(crate) fn part(&self, name: &str, words: Range<usize>, read_only: bool) -> Result<Self, Error> {
+    pub(crate) fn part(
+        &self,
+        name: &str,
+        words: Range<usize>,
+        read_only: bool,
+    ) -> Result<Self, Error> {
         // By way of our descriptor, so that it is this inode whatever the name means by now.
         let ours = PathBuf::from(format!("/proc/self/fd/{}", self.open.file.as_raw_fd()));
         let held = fork::hold();
-        let file = OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_CLOEXEC).open(ours).map_err(|error| match error
-            .kind()
-        {
-            io::ErrorKind::PermissionDenied => Error::permission(name, &self.path, read_only),
-            _ => Error::io(name, "open the reader table", error),
-        })?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            .custom_flags(libc::O_CLOEXEC)
+            .open(ours)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::PermissionDenied => Error::permission(name, &self.path, read_only),
+                _ => Error::io(name, "open the reader table", error),
+            })?;
         let mapping = Mapping::part(&file, words.start * WORD, words.len() * WORD, read_only)
             .map_err(|e| Error::io(name, "map the reader table", e))?;
-        // Frozen: in a child the row is what it was at the fork, so nothing that its owner does is taken for an order to the child.
-        Ok(Self::of(held.keep(file, mapping, read_only, true), self.inode, self.path.clone(), read_only))
+        // Frozen: in a child the row is what it was at the fork, so nothing that its owner does is
+        // taken for an order to the child.
+        Ok(Self::of(
+            held.keep(file, mapping, read_only, true),
+            self.inode,
+            self.path.clone(),
+            read_only,
+        ))
     }
 
     /// Takes the lock of `role`, unless somebody else holds it.
@@ -205,15 +254,18 @@ impl Segment {
         lock::unlock(&self.open.file, role);
     }
 
-    /// Whether another open file holds the lock of `role`: whether its process is alive. Our own locks do not count; in a forked
-    /// child, those of the parent do.
+    /// Whether another open file holds the lock of `role`: whether its process is alive. Our own
+    /// locks do not count; in a forked child, those of the parent do.
     ///
     /// # Errors
     /// If the system does not tell, or if a forked child has not got a file of its own to ask by.
     pub(crate) fn is_locked_elsewhere(&self, role: Role) -> io::Result<bool> {
-        let can_ask = self.is_ours() || (self.is_inherited() && inode_of(&self.open.file)? == self.inode);
+        let can_ask =
+            self.is_ours() || (self.is_inherited() && inode_of(&self.open.file)? == self.inode);
         if !can_ask {
-            return Err(io::Error::other("the segment was inherited from another process, and could not be opened once more"));
+            return Err(io::Error::other(
+                "the segment was inherited from another process, and could not be opened once more",
+            ));
         }
         lock::is_locked_elsewhere(&self.open.file, role)
     }
@@ -223,10 +275,11 @@ impl Segment {
         fs::symlink_metadata(&self.path).is_ok_and(|named| (named.dev(), named.ino()) == self.inode)
     }
 
-    /// Removes the name, if it still means this segment. Returns whether it did; fails if the name stays.
+    /// Removes the name, if it still means this segment. Returns whether it did; fails if the name
+    /// stays.
     ///
-    /// Call it with [`Role::Owner`] locked: all who replace a segment hold that lock while they do, so the name cannot
-    /// change its meaning between the look and the removal.
+    /// Call it with [`Role::Owner`] locked: all who replace a segment hold that lock while they do,
+    /// so the name cannot change its meaning between the look and the removal.
     pub(crate) fn unlink(&self) -> io::Result<bool> {
         if !self.is_named() {
             return Ok(false);
@@ -239,7 +292,8 @@ impl Segment {
     }
 
     fn reserve(&self, name: &str, bytes: u64) -> Result<(), Error> {
-        let length = i64::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
+        let length =
+            i64::try_from(bytes).map_err(|_| Error::no_space(name, bytes, free_bytes()))?;
         loop {
             // SAFETY: a system call on a descriptor that `file` keeps open; no memory is involved.
             let code = unsafe { libc::posix_fallocate(self.open.file.as_raw_fd(), 0, length) };
@@ -247,13 +301,22 @@ impl Segment {
                 0 => return Ok(()),
                 libc::EINTR => continue,
                 libc::ENOSPC => return Err(Error::no_space(name, bytes, free_bytes())),
-                code => return Err(Error::io(name, "reserve space for the segment", io::Error::from_raw_os_error(code))),
+                code => {
+                    return Err(Error::io(
+                        name,
+                        "reserve space for the segment",
+                        io::Error::from_raw_os_error(code),
+                    ));
+                }
             }
         }
     }
 
     fn set_mode(&self, name: &str, mode: u32) -> Result<(), Error> {
-        self.open.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| Error::io(name, "set the mode of the segment", e))?;
+        self.open
+            .file
+            .set_permissions(Permissions::from_mode(mode))
+            .map_err(|e| Error::io(name, "set the mode of the segment", e))?;
         hit(Step::CreateMode);
         Ok(())
     }
@@ -261,8 +324,8 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // Closing releases them only with the last copy of the descriptor, and a child that another thread is just
-        // starting has one until it executes.
+        // Closing releases them only with the last copy of the descriptor, and a child that another
+        // thread is just starting has one until it executes.
         if self.is_ours() {
             self.unlock(Role::Producer);
             self.unlock(Role::Owner);
@@ -272,7 +335,11 @@ impl Drop for Segment {
 
 fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
     // O_NONBLOCK: a FIFO planted under the name must not hang us.
-    OpenOptions::new().read(true).write(!read_only).custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
 }
 
 fn inode_of(file: &File) -> io::Result<(u64, u64)> {

@@ -19,8 +19,8 @@ pub(crate) struct Shared {
     pub(crate) segment: Segment,
     pub(crate) header: Header,
     pub(crate) name: String,
-    /// A producer made from this handle lives. The kernel's locks do not tell: they never conflict with those of
-    /// the same open file.
+    /// A producer made from this handle lives. The kernel's locks do not tell: they never conflict
+    /// with those of the same open file.
     pub(crate) has_producer: AtomicBool,
     /// We hold [`Role::Owner`].
     pub(crate) owner: bool,
@@ -34,7 +34,8 @@ impl Shared {
         self.segment.words()
     }
 
-    /// Whether somebody holds the producer's lock, or the ring is so new that its owner has not made one yet.
+    /// Whether somebody holds the producer's lock, or the ring is so new that its owner has not
+    /// made one yet.
     pub(crate) fn is_producer_alive(&self) -> bool {
         // The state first: a producer that starts between the two looks has its lock by the second.
         let idle = self.words()[STATE].load(Ordering::Relaxed) == IDLE;
@@ -84,8 +85,9 @@ impl Shared {
         wake_sleepers(self.bell(), Barrier::Full);
     }
 
-    /// Whether another ring has taken the name. Only for who holds [`Role::Producer`], as all do who replace a ring: if the state says so and the
-    /// name still means this segment, who was replacing it died over that, and the ring is open to be continued.
+    /// Whether another ring has taken the name. Only for who holds [`Role::Producer`], as all do
+    /// who replace a ring: if the state says so and the name still means this segment, who was
+    /// replacing it died over that, and the ring is open to be continued.
     pub(crate) fn is_superseded(&self) -> bool {
         self.words()[STATE].load(Ordering::Relaxed) == SUPERSEDED && !self.segment.is_named()
     }
@@ -132,10 +134,16 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // With both locks, as everybody who removes a name: while somebody else owns the ring or produces into it, it is theirs to remove.
+        // With both locks, as everybody who removes a name: while somebody else owns the ring or
+        // produces into it, it is theirs to remove.
         let free = |role| self.segment.try_lock(role).unwrap_or(false);
         let members = || self.segment.is_locked_elsewhere(Role::AnySharedProducer).unwrap_or(true);
-        if !self.persistent && self.segment.is_ours() && free(Role::Owner) && free(Role::Producer) && !members() {
+        if !self.persistent
+            && self.segment.is_ours()
+            && free(Role::Owner)
+            && free(Role::Producer)
+            && !members()
+        {
             // Nobody is left to be told; the next of this name finds it stale.
             hit(Step::RemoveLock);
             let _ = self.segment.unlink();

@@ -1,7 +1,7 @@
 //! The one switch between the standard library's atomics and loom's.
 //!
-//! The protocol rooms import atomics from here and nowhere else, so the code that runs in production is the
-//! code that loom explores.
+//! The protocol rooms import atomics from here and nowhere else, so the code that runs in
+//! production is the code that loom explores.
 
 // It orders nothing but the compiler, so loom has no such thing; see `protocol::wake`.
 pub use core::sync::atomic::compiler_fence;

@@ -6,7 +6,8 @@
 //! | `cancel` | ending the wait of another thread | none |
 //! | `waiter` | the phases of a wait | none |
 //!
-//! The protocol between sleepers and wakers is in [`protocol::wake`](crate::protocol::wake), where loom explores it.
+//! The protocol between sleepers and wakers is in [`protocol::wake`](crate::protocol::wake), where
+//! loom explores it.
 
 mod cancel;
 pub(crate) mod futex;
@@ -26,12 +27,15 @@ use crate::sync::AtomicU64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Look again and again, without leaving the processor: the lowest latency, for a core of its own.
+    /// Look again and again, without leaving the processor: the lowest latency, for a core of its
+    /// own.
     Spin,
-    /// Spin for some fifty microseconds, then offer the processor to other threads between two looks. Uses as much of it as nobody else wants.
+    /// Spin for some fifty microseconds, then offer the processor to other threads between two
+    /// looks. Uses as much of it as nobody else wants.
     Yield,
-    /// Spin for at most seventy microseconds, and for less where that has not paid lately; then sleep until the other side wakes us. An
-    /// idle thread uses no processor time that matters, and a wake-up costs the other side a system call.
+    /// Spin for at most seventy microseconds, and for less where that has not paid lately; then
+    /// sleep until the other side wakes us. An idle thread uses no processor time that matters,
+    /// and a wake-up costs the other side a system call.
     #[default]
     Park,
 }
@@ -86,9 +90,11 @@ fn wake(word: &AtomicU64) {
     }
 }
 
-/// Wakes all who sleep by `word`, asked or not: who was to wake them may have been killed between lowering the bit and waking.
+/// Wakes all who sleep by `word`, asked or not: who was to wake them may have been killed between
+/// lowering the bit and waking.
 pub(crate) fn wake_regardless(word: &AtomicU64) {
-    // Behind a fence, so that who raises the bit and does not see what it waits for does not fall asleep, either.
+    // Behind a fence, so that who raises the bit and does not see what it waits for does not fall
+    // asleep, either.
     let _ = wake::has_waiters(word, Barrier::Full) && wake::notify(word);
     futex::wake_all(word);
 }

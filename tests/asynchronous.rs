@@ -61,7 +61,8 @@ fn a_stream_of_another_process_is_whole_and_ends() {
 fn many_tasks_of_one_thread_wait_for_many_rings() {
     const RINGS: usize = 20;
     let names: Vec<_> = (0..RINGS).map(|n| Name::new(&format!("async-many-{n}"))).collect();
-    let rings: Vec<_> = names.iter().map(|name| Ring::<u64>::builder(name).slots(8).create().unwrap()).collect();
+    let rings: Vec<_> =
+        names.iter().map(|name| Ring::<u64>::builder(name).slots(8).create().unwrap()).collect();
     let mut producers: Vec<_> = rings.iter().map(|ring| ring.producer().unwrap()).collect();
     let mut pool = LocalPool::new();
     let tasks: Vec<_> = rings
@@ -99,7 +100,9 @@ fn the_death_of_a_producer_ends_a_wait_and_its_successor_is_heard() {
         let waiting = tokio::time::timeout(Duration::from_millis(20), consumer.recv()).await;
         assert!(waiting.is_err(), "nothing was published, but the wait ended with {waiting:?}");
         child.kill();
-        let end = tokio::time::timeout(role::PATIENCE, consumer.recv()).await.expect("the death is noticed");
+        let end = tokio::time::timeout(role::PATIENCE, consumer.recv())
+            .await
+            .expect("the death is noticed");
         assert_eq!(end, Err(RecvError::Closed(CloseReason::ProducerDied)));
         let mut successor = ring.producer().unwrap();
         successor.publish(&7);
@@ -135,7 +138,9 @@ fn losses_are_items_and_the_end_is_the_end() {
     (0..20).for_each(|n| assert_eq!(producer.publish(&n), n));
     producer.close();
     let items: Vec<_> = block_on(consumer.by_ref().collect());
-    let Err(Lagged(lost)) = items[0] else { panic!("twenty messages went through 8 slots, but the first item is {:?}", items[0]) };
+    let Err(Lagged(lost)) = items[0] else {
+        panic!("twenty messages went through 8 slots, but the first item is {:?}", items[0])
+    };
     assert_eq!(items[1..], (lost..20).map(Ok).collect::<Vec<_>>());
     assert!(consumer.poll_next_unpin(&mut Context::from_waker(Waker::noop())).is_ready());
 }

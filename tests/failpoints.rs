@@ -1,7 +1,9 @@
-//! Real processes, killed at every step of every protocol (see `docs/failpoints.md`), and how the survivors are.
+//! Real processes, killed at every step of every protocol (see `docs/failpoints.md`), and how the
+//! survivors are.
 //!
-//! The victim is this binary in another process, with the step in its environment; it does all that its role can do. The survivors
-//! live here, with open files and mappings of their own. A victim that never comes to its step ends well, and fails the test.
+//! The victim is this binary in another process, with the step in its environment; it does all that
+//! its role can do. The survivors live here, with open files and mappings of their own. A victim
+//! that never comes to its step ends well, and fails the test.
 
 mod support;
 
@@ -12,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use seqring::failpoint::Step;
-use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, RecvTimeoutError, Registration, Ring, Start, TryRecvError};
+use seqring::{
+    CloseReason, Consumer, IfExists, Producer, RecvError, RecvTimeoutError, Registration, Ring,
+    Start, TryRecvError,
+};
 
 use support::Name;
 use support::role::{Child, PATIENCE, current, hear, say};
@@ -53,7 +58,9 @@ fn roles(step: Step) -> &'static [Role] {
         "crew" | "claim" => &[Role::Member],
         "vacate" | "sleep" => &[Role::Producer, Role::Consumer],
         "wake" => &[Role::Waker, Role::RoomMaker],
-        other => panic!("who takes the steps {other}.*, such as {name}? Add the role, and what it does, here"),
+        other => panic!(
+            "who takes the steps {other}.*, such as {name}? Add the role, and what it does, here"
+        ),
     }
 }
 
@@ -88,7 +95,9 @@ fn killed_at_every_step() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while let Some(&(step, role, times)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(&(step, role, times)) =
+                    cases.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let case = format!("{}:{times}", step.name());
                     println!("{case} of the {role:?}");
                     let outcome = std::panic::catch_unwind(|| match role {
@@ -98,23 +107,33 @@ fn killed_at_every_step() {
                         Role::Waker => kill_a_waker(&case, times),
                         Role::RoomMaker => kill_a_room_maker(&case),
                         Role::Member => kill_a_member(&case, step),
-                        Role::Resumer | Role::Evictor => unreachable!("they have tests of their own"),
+                        Role::Resumer | Role::Evictor => {
+                            unreachable!("they have tests of their own")
+                        }
                     });
-                    assert!(outcome.is_ok(), "the survivors of a {role:?} killed at {case} are not well; see above");
+                    assert!(
+                        outcome.is_ok(),
+                        "the survivors of a {role:?} killed at {case} are not well; see above"
+                    );
                 }
             });
         }
     });
 }
 
-/// At which times that a victim takes a step it is killed: the first, and a later one where there is a difference.
+/// At which times that a victim takes a step it is killed: the first, and a later one where there
+/// is a difference.
 fn times(step: Step, role: Role) -> &'static [u32] {
     match step {
         // Each time for another reason.
         Step::WakeBell if role == Role::Waker => &[1, 2, 3, 4, 5],
         Step::WakeBell => &[1, 2],
         // Also beyond the first lap, where consumers are waited for and slots hold older messages.
-        Step::PublishMark | Step::PublishPiece | Step::PublishPayload | Step::PublishReady | Step::PublishCount => &[1, 3, 8, 13],
+        Step::PublishMark
+        | Step::PublishPiece
+        | Step::PublishPayload
+        | Step::PublishReady
+        | Step::PublishCount => &[1, 3, 8, 13],
         Step::TellCursor | Step::TellReceived | Step::TellCheckpoint => &[1, 2, 7],
         Step::ClaimAnnounce | Step::ClaimHead | Step::ClaimDone => &[1, 3, 8],
         Step::CreateField => &[1, 2, 9, 18],
@@ -127,7 +146,10 @@ fn times(step: Step, role: Role) -> &'static [u32] {
 fn a_step_that_does_not_exist_ends_the_process() {
     let name = Name::new("failpoint-typo");
     let mut command = Child::command();
-    command.env("SEQRING_FAILPOINT", "publish.nark").env("SEQRING_TEST_ROLE", "Creator").env("SEQRING_TEST_ARGUMENT", &*name);
+    command
+        .env("SEQRING_FAILPOINT", "publish.nark")
+        .env("SEQRING_TEST_ROLE", "Creator")
+        .env("SEQRING_TEST_ARGUMENT", &*name);
     let output = command.output().unwrap();
     assert_eq!(output.status.signal(), Some(Signal::SIGABRT as i32));
     let text = String::from_utf8_lossy(&output.stderr);
@@ -152,20 +174,30 @@ fn expect_death(victim: &mut Child, case: &str) {
         assert!(started.elapsed() < PATIENCE, "the process that was to die at {case} hangs");
         thread::sleep(Duration::from_millis(1));
     };
-    assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "the process never came to {case}, and ended with {status}");
+    assert_eq!(
+        status.signal(),
+        Some(Signal::SIGKILL as i32),
+        "the process never came to {case}, and ended with {status}"
+    );
 }
 
 /// What message `sequence` says: every word depends on it, and no two mixed look like a third.
 fn message(sequence: u64) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     for (index, chunk) in bytes.chunks_mut(8).enumerate() {
-        chunk.copy_from_slice(&(sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index as u64).to_le_bytes());
+        chunk.copy_from_slice(
+            &(sequence.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ index as u64).to_le_bytes(),
+        );
     }
     bytes
 }
 
 fn ring(name: &str) -> Ring<[u8]> {
-    let builder = Ring::<[u8]>::builder(name).slots(SLOTS).slot_bytes(BYTES).max_registered(3).if_exists(IfExists::Attach);
+    let builder = Ring::<[u8]>::builder(name)
+        .slots(SLOTS)
+        .slot_bytes(BYTES)
+        .max_registered(3)
+        .if_exists(IfExists::Attach);
     builder.create().unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -175,22 +207,38 @@ fn publish(producer: &mut Producer<[u8]>) {
         producer.publish(&message).expect("it fits");
     } else {
         let (first, second) = message.split_at(13);
-        let pieces = producer.publish_with(|slot| slot.write(first).and_then(|()| slot.write(second)));
+        let pieces =
+            producer.publish_with(|slot| slot.write(first).and_then(|()| slot.write(second)));
         pieces.expect("it fits");
     }
 }
 
-/// Receives until `end`, which is known once the last producer has closed the ring; dead producers are waited through.
-fn receive_all<R: Registration>(mut consumer: Consumer<[u8], R>, is_gating: bool, done: &AtomicBool) -> u64 {
+/// Receives until `end`, which is known once the last producer has closed the ring; dead producers
+/// are waited through.
+fn receive_all<R: Registration>(
+    mut consumer: Consumer<[u8], R>,
+    is_gating: bool,
+    done: &AtomicBool,
+) -> u64 {
     let started = Instant::now();
     loop {
         assert!(started.elapsed() < PATIENCE, "a consumer hangs at {}", consumer.cursor());
         let sequence = consumer.cursor();
         match consumer.recv_timeout(Duration::from_millis(200)) {
-            Ok(received) => assert_eq!(received, message(sequence), "message {sequence} is torn, or another"),
-            Err(RecvTimeoutError::Lagged(lost)) => assert!(!is_gating && lost > 0, "a gating consumer lost {lost} messages"),
-            Err(RecvTimeoutError::Closed(_) | RecvTimeoutError::Timeout) if done.load(Ordering::Acquire) => return consumer.cursor(),
-            Err(RecvTimeoutError::Closed(CloseReason::Closed | CloseReason::ProducerDied)) => thread::sleep(Duration::from_millis(1)),
+            Ok(received) => {
+                assert_eq!(received, message(sequence), "message {sequence} is torn, or another")
+            }
+            Err(RecvTimeoutError::Lagged(lost)) => {
+                assert!(!is_gating && lost > 0, "a gating consumer lost {lost} messages")
+            }
+            Err(RecvTimeoutError::Closed(_) | RecvTimeoutError::Timeout)
+                if done.load(Ordering::Acquire) =>
+            {
+                return consumer.cursor();
+            }
+            Err(RecvTimeoutError::Closed(CloseReason::Closed | CloseReason::ProducerDied)) => {
+                thread::sleep(Duration::from_millis(1))
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(error) => panic!("at message {sequence}: {error}"),
         }
@@ -217,9 +265,12 @@ impl Drop for Done<'_> {
     }
 }
 
-/// The rows of the table can all be taken by the living, whatever the dead have left in them, and are free behind them.
+/// The rows of the table can all be taken by the living, whatever the dead have left in them, and
+/// are free behind them.
 fn expect_free_rows(ring: &Ring<[u8]>, taken: usize) {
-    let rows: Vec<_> = (taken..3).map(|_| ring.consumer().name("next").attach().unwrap_or_else(|error| panic!("{error}"))).collect();
+    let rows: Vec<_> = (taken..3)
+        .map(|_| ring.consumer().name("next").attach().unwrap_or_else(|error| panic!("{error}")))
+        .collect();
     drop(rows);
     assert_eq!(ring.consumers().len(), taken, "rows are left behind: {:?}", ring.consumers());
 }
@@ -239,16 +290,24 @@ fn publish_among_others(name: &str) {
     producer.close();
 }
 
-/// The others go on, and all consumers see the same; what the dead one has claimed and not published is gone over.
+/// The others go on, and all consumers see the same; what the dead one has claimed and not
+/// published is gone over.
 fn kill_a_member(case: &str, step: Step) {
     let name = Name::new(&format!("failpoint-{}", case.replace(['.', ':'], "-")));
-    let ring = Ring::<[u64; 4]>::builder(&name).slots(SLOTS).max_producers(3).if_exists(IfExists::Error).create().expect("a new ring");
+    let ring = Ring::<[u64; 4]>::builder(&name)
+        .slots(SLOTS)
+        .max_producers(3)
+        .if_exists(IfExists::Error)
+        .create()
+        .expect("a new ring");
     let mut survivor = ring.shared_producer().expect("there is a row");
     if step == Step::ClaimBury {
         // Somebody has to lie there.
         expect_death(&mut start(Role::Member, "claim.head", &name), "claim.head");
     }
-    let attach = |who: &str| ring.consumer().start(Start::Oldest).name(who).gating().attach().expect("there is a row");
+    let attach = |who: &str| {
+        ring.consumer().start(Start::Oldest).name(who).gating().attach().expect("there is a row")
+    };
     let receive = |mut consumer: Consumer<[u64; 4], seqring::Registered>| {
         let mut seen = Vec::new();
         loop {
@@ -257,7 +316,9 @@ fn kill_a_member(case: &str, step: Step) {
                     assert_eq!(message, signed(message[0], message[1]), "torn");
                     seen.push((consumer.cursor() - 1, message[0], message[1]));
                 }
-                Err(RecvTimeoutError::Closed(CloseReason::Closed)) => return (seen, consumer.tombstones()),
+                Err(RecvTimeoutError::Closed(CloseReason::Closed)) => {
+                    return (seen, consumer.tombstones());
+                }
                 Err(error) => panic!("a survivor of {case}: {error}"),
             }
         }
@@ -272,7 +333,8 @@ fn kill_a_member(case: &str, step: Step) {
         }
         (0..MESSAGES).for_each(|number| assert!(survivor.publish(&signed(2, number)) < u64::MAX));
         expect_death(&mut victim, case);
-        (MESSAGES..2 * MESSAGES).for_each(|number| assert!(survivor.publish(&signed(2, number)) < u64::MAX));
+        (MESSAGES..2 * MESSAGES)
+            .for_each(|number| assert!(survivor.publish(&signed(2, number)) < u64::MAX));
         // Its row is free.
         drop(ring.shared_producer().expect("the row of the dead"));
         drop(ring.shared_producer().expect("the row of the dead"));
@@ -282,9 +344,19 @@ fn kill_a_member(case: &str, step: Step) {
     });
     assert_eq!(one, other, "two consumers see two orders");
     let (messages, tombstones) = one;
-    let of = |author: u64| -> Vec<u64> { messages.iter().filter(|message| message.1 == author).map(|message| message.2).collect() };
-    assert_eq!(of(2), (0..2 * MESSAGES).collect::<Vec<_>>(), "of the survivor's messages some are missing");
-    assert_eq!(of(1), (0..of(1).len() as u64).collect::<Vec<_>>(), "of the dead one's messages some in between are missing");
+    let of = |author: u64| -> Vec<u64> {
+        messages.iter().filter(|message| message.1 == author).map(|message| message.2).collect()
+    };
+    assert_eq!(
+        of(2),
+        (0..2 * MESSAGES).collect::<Vec<_>>(),
+        "of the survivor's messages some are missing"
+    );
+    assert_eq!(
+        of(1),
+        (0..of(1).len() as u64).collect::<Vec<_>>(),
+        "of the dead one's messages some in between are missing"
+    );
     assert_eq!(messages.len() as u64 + tombstones, ring.head());
     let expected = u64::from(matches!(step, Step::ClaimHead | Step::ClaimBury));
     assert_eq!(tombstones, expected, "killed at {case}");
@@ -304,7 +376,8 @@ fn a_checkpoint_outlives_a_joiner_that_dies() {
         let name = Name::new("failpoint-checkpoint");
         let ring = ring(&name);
         let mut producer = ring.producer().unwrap();
-        let mut consumer = ring.consumer().start(Start::Next).name("risk").resume().attach().unwrap();
+        let mut consumer =
+            ring.consumer().start(Start::Next).name("risk").resume().attach().unwrap();
         publish(&mut producer);
         consumer.recv().unwrap();
         consumer.checkpoint().unwrap();
@@ -312,7 +385,11 @@ fn a_checkpoint_outlives_a_joiner_that_dies() {
         publish(&mut producer);
         publish(&mut producer);
         expect_death(&mut start(Role::Resumer, case, &name), case);
-        assert_eq!(ring.consumer().name("risk").resume().attach().unwrap().cursor(), 1, "behind a death at {case}");
+        assert_eq!(
+            ring.consumer().name("risk").resume().attach().unwrap().cursor(),
+            1,
+            "behind a death at {case}"
+        );
     }
 }
 
@@ -330,8 +407,16 @@ fn who_is_evicted_learns_it_though_its_producer_dies_over_it() {
         let ring = ring(&name);
         let mut consumer = ring.consumer().name("evicted").gating().attach().unwrap();
         expect_death(&mut start(Role::Evictor, case, &name), case);
-        assert_eq!(consumer.try_recv(), Err(TryRecvError::Closed(CloseReason::Evicted)), "behind a death at {case}");
-        assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::Evicted)), "behind a death at {case}");
+        assert_eq!(
+            consumer.try_recv(),
+            Err(TryRecvError::Closed(CloseReason::Evicted)),
+            "behind a death at {case}"
+        );
+        assert_eq!(
+            consumer.recv(),
+            Err(RecvError::Closed(CloseReason::Evicted)),
+            "behind a death at {case}"
+        );
     }
 }
 
@@ -354,7 +439,8 @@ fn produce(name: &str) {
     while producer.next_sequence() < MESSAGES {
         publish(&mut producer);
     }
-    let idle = ring.consumers().into_iter().find(|reader| reader.name == "idle").expect("it is there");
+    let idle =
+        ring.consumers().into_iter().find(|reader| reader.name == "idle").expect("it is there");
     assert!(producer.skip_to_newest(idle.row));
     producer.close();
     // The ring was created elsewhere: nothing but the close is left to do.
@@ -373,7 +459,8 @@ fn kill_a_producer(case: &str) {
     let owner = ring(&name);
     let watching = Ring::<[u8]>::open_read_only(&name).unwrap();
     // Joined in this order: rows 0 to 2.
-    let gating = watching.consumer().start(Start::Sequence(0)).name("gates").gating().attach().unwrap();
+    let gating =
+        watching.consumer().start(Start::Sequence(0)).name("gates").gating().attach().unwrap();
     let idle = watching.consumer().name("idle").attach().unwrap();
     let free = watching.consumer().start(Start::Sequence(0)).attach();
     let mut doomed = Child::start("doomed", &name);
@@ -394,11 +481,15 @@ fn kill_a_producer(case: &str) {
     thread::scope(|scope| {
         let done = &done;
         let ended = Done(done);
-        let receiving = [scope.spawn(move || receive_all(gating, true, done)), scope.spawn(move || receive_all(free, false, done))];
+        let receiving = [
+            scope.spawn(move || receive_all(gating, true, done)),
+            scope.spawn(move || receive_all(free, false, done)),
+        ];
         expect_death(&mut victim, case);
         let ready = ready(&watching);
         // A successor, at once.
-        let mut producer = owner.producer().unwrap_or_else(|error| panic!("no successor at {case}: {error}"));
+        let mut producer =
+            owner.producer().unwrap_or_else(|error| panic!("no successor at {case}: {error}"));
         assert_eq!(producer.next_sequence(), ready, "messages that were ready are not kept");
         let last = producer.next_sequence() + 3 * SLOTS as u64;
         while producer.next_sequence() < last {
@@ -423,7 +514,14 @@ fn kill_a_producer(case: &str) {
 /// Joins, receives, sleeps when there is nothing to receive, and leaves.
 fn consume(name: &str) {
     let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
-    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().resume().attach().expect("a row");
+    let mut consumer = ring
+        .consumer()
+        .start(Start::Sequence(0))
+        .name("victim")
+        .gating()
+        .resume()
+        .attach()
+        .expect("a row");
     say("joined");
     while consumer.cursor() < MESSAGES {
         let sequence = consumer.cursor();
@@ -445,7 +543,8 @@ fn kill_a_consumer(case: &str) {
     let owner = ring(&name);
     let mut producer = owner.producer().unwrap();
     let watching = Ring::<[u8]>::open_read_only(&name).unwrap();
-    let gating = watching.consumer().start(Start::Sequence(0)).name("gates").gating().attach().unwrap();
+    let gating =
+        watching.consumer().start(Start::Sequence(0)).name("gates").gating().attach().unwrap();
     for _ in 0..SLOTS {
         publish(&mut producer);
     }
@@ -454,7 +553,9 @@ fn kill_a_consumer(case: &str) {
         expect_death(&mut victim, case);
     }
     // It receives what there is, and sleeps.
-    wake::wait_until(case, || wake::has_waiters(name.path(), WakeWord::Consumers) || victim.ended().is_some());
+    wake::wait_until(case, || {
+        wake::has_waiters(name.path(), WakeWord::Consumers) || victim.ended().is_some()
+    });
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         let ended = Done(&done);
@@ -463,7 +564,9 @@ fn kill_a_consumer(case: &str) {
         let last = 4 * MESSAGES;
         while producer.next_sequence() < last {
             let next = message(producer.next_sequence());
-            producer.publish_timeout(&next, PATIENCE).unwrap_or_else(|error| panic!("at {case}: {error}"));
+            producer
+                .publish_timeout(&next, PATIENCE)
+                .unwrap_or_else(|error| panic!("at {case}: {error}"));
         }
         expect_death(&mut victim, case);
         expect_free_rows(&owner, 1);
@@ -485,7 +588,12 @@ fn wake(name: &str) {
     asleep();
     publish(&mut producer);
     asleep();
-    let evictable = ring.consumers().into_iter().find(|reader| reader.name == "evictable").expect("it is there").row;
+    let evictable = ring
+        .consumers()
+        .into_iter()
+        .find(|reader| reader.name == "evictable")
+        .expect("it is there")
+        .row;
     assert!(producer.skip_to_newest(evictable));
     asleep();
     assert!(producer.evict(evictable));
@@ -502,7 +610,8 @@ fn kill_a_waker(case: &str, times: u32) {
     let name = Name::new("failpoint-waker");
     let owner = ring(&name);
     let watching = Ring::<[u8]>::open_read_only(&name).unwrap();
-    let mut evictable = watching.consumer().start(Start::Sequence(0)).name("evictable").attach().unwrap();
+    let mut evictable =
+        watching.consumer().start(Start::Sequence(0)).name("evictable").attach().unwrap();
     let mut stays = owner.consumer().start(Start::Sequence(0)).attach();
     thread::scope(|scope| {
         let evictable = scope.spawn(move || {
@@ -526,7 +635,8 @@ fn kill_a_waker(case: &str, times: u32) {
         let (end, mut stays) = stays.join().expect("see above");
         let closed = if times >= CLOSED { CloseReason::Closed } else { CloseReason::ProducerDied };
         assert_eq!(end, Err(RecvError::Closed(closed)));
-        let evicted = if times >= EVICTED { CloseReason::Evicted } else { CloseReason::ProducerDied };
+        let evicted =
+            if times >= EVICTED { CloseReason::Evicted } else { CloseReason::ProducerDied };
         assert_eq!(evictable.join().expect("see above"), Err(RecvError::Closed(evicted)));
         // The bell is as good as ever.
         let mut producer = owner.producer().unwrap();
@@ -544,7 +654,8 @@ fn kill_a_waker(case: &str, times: u32) {
 /// Makes room twice, for a producer that sleeps: by receiving, and by leaving.
 fn make_room(name: &str) {
     let ring = Ring::<[u8]>::open_read_only(name).expect("the ring");
-    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("victim").gating().attach().expect("a row");
+    let mut consumer =
+        ring.consumer().start(Start::Sequence(0)).name("victim").gating().attach().expect("a row");
     say("joined");
     wake::wait_for_waiter(ring.path(), WakeWord::Producers);
     assert_eq!(consumer.recv().expect("the ring is full"), message(0));
@@ -563,7 +674,9 @@ fn kill_a_room_maker(case: &str) {
     // Full behind the first lap, and again behind the one message that is received.
     for _ in 0..MESSAGES {
         let next = message(producer.next_sequence());
-        producer.publish_timeout(&next, PATIENCE).unwrap_or_else(|error| panic!("at {case}: {error}"));
+        producer
+            .publish_timeout(&next, PATIENCE)
+            .unwrap_or_else(|error| panic!("at {case}: {error}"));
     }
     expect_death(&mut victim, case);
     expect_free_rows(&owner, 0);
@@ -584,7 +697,11 @@ fn leave_stale(name: &str) {
 
 /// Replaces what has the name, publishes one message, and removes it.
 fn create(name: &str) {
-    let ring = Ring::<[u8]>::builder(name).slots(SLOTS).slot_bytes(BYTES).create().unwrap_or_else(|error| panic!("{error}"));
+    let ring = Ring::<[u8]>::builder(name)
+        .slots(SLOTS)
+        .slot_bytes(BYTES)
+        .create()
+        .unwrap_or_else(|error| panic!("{error}"));
     let mut producer = ring.producer().expect("the ring is new");
     publish(&mut producer);
 }
@@ -601,10 +718,14 @@ fn kill_a_creator(case: &str) {
     // Who only looks gets a ring or an error, and nothing else.
     match Ring::<[u8]>::open_read_only(&name) {
         Ok(ring) => assert!(!ring.is_producer_alive(), "nobody is left at {case}"),
-        Err(error) => assert!(["NotFound", "NotReady"].contains(&support::variant(&error).as_str()), "{error}"),
+        Err(error) => assert!(
+            ["NotFound", "NotReady"].contains(&support::variant(&error).as_str()),
+            "{error}"
+        ),
     }
     let ring = Ring::<[u8]>::builder(&name).slots(2 * SLOTS).slot_bytes(BYTES).create();
-    let ring = ring.unwrap_or_else(|error| panic!("the name cannot be used again at {case}: {error}"));
+    let ring =
+        ring.unwrap_or_else(|error| panic!("the name cannot be used again at {case}: {error}"));
     let mut producer = ring.producer().unwrap();
     publish(&mut producer);
     assert_eq!(ring.consumer().start(Start::Oldest).attach().recv(), Ok(message(0).to_vec()));

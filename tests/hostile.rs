@@ -1,5 +1,5 @@
-//! Segments as an enemy, a bug or a full disk would leave them: an error, or a ring that keeps within its bounds; never a
-//! crash, a hang, or an allocation of the segment's choice.
+//! Segments as an enemy, a bug or a full disk would leave them: an error, or a ring that keeps
+//! within its bounds; never a crash, a hang, or an allocation of the segment's choice.
 
 mod support;
 
@@ -43,8 +43,11 @@ const METADATA: &[u8] = b"{\"unit\":\"EUR\"}";
 /// Values at and beside every limit that there is.
 fn extremes() -> Vec<u64> {
     let powers = [1, 12, 20, 29, 31, 32, 45, 46, 47, 61, 62, 63].map(|bits| 1u64 << bits);
-    let mut values = vec![0, 3, 255, u64::MAX, u64::MAX / 3, u64::from_ne_bytes(*b"SEQRING2"), 4097];
-    values.extend(powers.iter().flat_map(|power| [power - 1, *power, power + 1, power.wrapping_neg()]));
+    let mut values =
+        vec![0, 3, 255, u64::MAX, u64::MAX / 3, u64::from_ne_bytes(*b"SEQRING2"), 4097];
+    values.extend(
+        powers.iter().flat_map(|power| [power - 1, *power, power + 1, power.wrapping_neg()]),
+    );
     values
 }
 
@@ -76,7 +79,12 @@ impl Kind for [u8] {
     const NAME: &str = "variable";
 
     fn make(name: &str) -> Ring<[u8]> {
-        Ring::builder(name).slots(SLOTS).slot_bytes(SLOT_BYTES).metadata(METADATA).create().expect("a new ring")
+        Ring::builder(name)
+            .slots(SLOTS)
+            .slot_bytes(SLOT_BYTES)
+            .metadata(METADATA)
+            .create()
+            .expect("a new ring")
     }
 
     fn publish<S: ProducerKind>(producer: &mut Producer<[u8], S>, slot_bytes: usize, count: usize) {
@@ -88,9 +96,11 @@ impl Kind for [u8] {
     }
 }
 
-/// Whether other values of this header word also make a ring: of the lengths those that take as many words.
+/// Whether other values of this header word also make a ring: of the lengths those that take as
+/// many words.
 fn may_differ<M: Kind + ?Sized>(word: usize) -> bool {
-    matches!(word, INSTANCE | CREATED | META_BYTES | READERS | PRODUCERS) || (word == PAYLOAD_BYTES && M::NAME == "variable")
+    matches!(word, INSTANCE | CREATED | META_BYTES | READERS | PRODUCERS)
+        || (word == PAYLOAD_BYTES && M::NAME == "variable")
 }
 
 /// The words of a segment into which a producer has put two laps.
@@ -99,14 +109,18 @@ fn valid<M: Kind + ?Sized>(name: &str) -> Vec<u64> {
     let mut producer = ring.producer().expect("the only producer");
     M::publish(&mut producer, ring.slot_bytes(), 2 * SLOTS + 3);
     let bytes = fs::read(ring.path()).expect("our own file");
-    bytes.chunks_exact(8).map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes"))).collect()
+    bytes
+        .chunks_exact(8)
+        .map(|word| u64::from_ne_bytes(word.try_into().expect("8 bytes")))
+        .collect()
 }
 
 fn bytes_of(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// Makes huge allocations fail, and hangs end: a watchdog aborts the process when a segment takes too long.
+/// Makes huge allocations fail, and hangs end: a watchdog aborts the process when a segment takes
+/// too long.
 fn guard() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -128,7 +142,8 @@ fn guard() {
 /// When the watchdog bites; every segment that is done moves it.
 static DEADLINE: AtomicU64 = AtomicU64::new(0);
 
-/// Lets everything that there is loose on the segment of `name`, as a ring of `M`. Returns what opening said.
+/// Lets everything that there is loose on the segment of `name`, as a ring of `M`. Returns what
+/// opening said.
 fn exercise<M: Kind + ?Sized>(name: &Name) -> Result<(), Error> {
     guard();
     let opened = Ring::<M>::open_read_only(name);
@@ -138,12 +153,20 @@ fn exercise<M: Kind + ?Sized>(name: &Name) -> Result<(), Error> {
         consume(ring);
     }
     if let Ok(ring) = writable {
-        let _ = (ring.head(), ring.epoch(), ring.is_producer_alive(), ring.created(), ring.type_name().len(), ring.metadata().len());
+        let _ = (
+            ring.head(),
+            ring.epoch(),
+            ring.is_producer_alive(),
+            ring.created(),
+            ring.type_name().len(),
+            ring.metadata().len(),
+        );
         match ring.producer() {
             Ok(mut producer) => {
                 M::publish(&mut producer, ring.slot_bytes(), 3 * SLOTS);
                 let newest = producer.next_sequence() - 1;
-                // Consumers refuse to go beyond the limit of sequences, which no honest ring reaches.
+                // Consumers refuse to go beyond the limit of sequences, which no honest ring
+                // reaches.
                 if newest <= 1 << 62 {
                     let mut consumer = ring.consumer().start(Start::Sequence(newest)).attach();
                     M::check(&consumer.try_recv().expect("the newest message"), ring.slot_bytes());
@@ -163,18 +186,32 @@ fn exercise<M: Kind + ?Sized>(name: &Name) -> Result<(), Error> {
 /// Every call of a consumer, from every start, by every policy.
 fn consume<M: Kind + ?Sized>(ring: &Ring<M>) {
     let bytes = ring.slot_bytes();
-    let starts = [Start::Next, Start::Newest, Start::Oldest, Start::Sequence(0), Start::Sequence(20), Start::Sequence(u64::MAX)];
-    for (start, on_lag) in starts.into_iter().zip([OnLag::Oldest, OnLag::Newest, OnLag::Stay].into_iter().cycle()) {
+    let starts = [
+        Start::Next,
+        Start::Newest,
+        Start::Oldest,
+        Start::Sequence(0),
+        Start::Sequence(20),
+        Start::Sequence(u64::MAX),
+    ];
+    for (start, on_lag) in
+        starts.into_iter().zip([OnLag::Oldest, OnLag::Newest, OnLag::Stay].into_iter().cycle())
+    {
         let mut consumer = ring.consumer().start(start).on_lag(on_lag).attach();
         for _ in 0..2 * SLOTS {
             let _ = consumer.try_recv().map(|message| M::check(&message, bytes));
         }
         let _ = consumer.try_latest().map(|message| M::check(&message, bytes));
-        let _ = consumer.recv_timeout(Duration::from_micros(10)).map(|message| M::check(&message, bytes));
+        let _ = consumer
+            .recv_timeout(Duration::from_micros(10))
+            .map(|message| M::check(&message, bytes));
         // Only where it does not wait.
         let mut messages = Vec::new();
         consumer.seek(Start::Oldest);
-        if consumer.lag() > 0 && consumer.recv_timeout(Duration::ZERO).is_ok() && consumer.try_latest().is_ok() {
+        if consumer.lag() > 0
+            && consumer.recv_timeout(Duration::ZERO).is_ok()
+            && consumer.try_latest().is_ok()
+        {
             consumer.seek(Start::Newest);
             let _ = consumer.recv_batch(&mut messages, 1000);
             messages.iter().for_each(|message| M::check(message, bytes));
@@ -216,10 +253,15 @@ fn truncated<M: Kind + ?Sized>() {
     let name = Name::new(&format!("truncated-{}", M::NAME));
     let bytes = bytes_of(&valid::<M>(&name));
     let edges = [0, 8, 16, 64, 128, 256, 264, 1024, 1024 + 8, 4096, bytes.len() - 8, bytes.len()];
-    let lengths = edges.into_iter().flat_map(|edge: usize| [edge.saturating_sub(1), edge, edge + 1]);
-    for length in lengths.chain((0..bytes.len()).step_by(97)).filter(|length| *length < bytes.len()) {
+    let lengths =
+        edges.into_iter().flat_map(|edge: usize| [edge.saturating_sub(1), edge, edge + 1]);
+    for length in lengths.chain((0..bytes.len()).step_by(97)).filter(|length| *length < bytes.len())
+    {
         let error = exercise_bytes::<M>(&name, &bytes[..length]).expect_err("not a whole ring");
-        assert!(matches!(error, Error::Invalid { .. } | Error::NotReady { .. }), "{length} bytes: {error}");
+        assert!(
+            matches!(error, Error::Invalid { .. } | Error::NotReady { .. }),
+            "{length} bytes: {error}"
+        );
         expect_replaceable(&name, &format!("{length} bytes"));
     }
     for more in [1, 7, 8, 4096] {
@@ -250,8 +292,12 @@ fn bits_flipped<M: Kind + ?Sized>() {
                 HEAD => assert_eq!(result.is_err(), bit >= 62, "{place}"),
                 // It is 1 and may be 0.
                 RESERVED..HEAD => assert!(result.is_ok(), "{place}"),
-                // The texts: name and type are checked; the metadata is the caller's, and padding nobody's.
-                _ => assert!(said.is_none_or(|said| ["NameCollision", "TypeMismatch"].contains(&&*said)), "bit {bit} of word {word}"),
+                // The texts: name and type are checked; the metadata is the caller's, and padding
+                // nobody's.
+                _ => assert!(
+                    said.is_none_or(|said| ["NameCollision", "TypeMismatch"].contains(&&*said)),
+                    "bit {bit} of word {word}"
+                ),
             }
         }
     }
@@ -264,7 +310,10 @@ fn bits_flipped<M: Kind + ?Sized>() {
     }
     let mut bytes = bytes_of(&words);
     bytes[(TEXT + name.len().div_ceil(8)) * 8] ^= 1;
-    assert_eq!(variant(&exercise_bytes::<M>(&name, &bytes).expect_err("another type")), "TypeMismatch");
+    assert_eq!(
+        variant(&exercise_bytes::<M>(&name, &bytes).expect_err("another type")),
+        "TypeMismatch"
+    );
 }
 
 fn extremes_in_every_field<M: Kind + ?Sized>() {
@@ -275,7 +324,8 @@ fn extremes_in_every_field<M: Kind + ?Sized>() {
             let mut changed = words.clone();
             changed[word] = value;
             let result = exercise_bytes::<M>(&name, &bytes_of(&changed));
-            let harmless = changed == words || may_differ::<M>(word) || (word == PARKABLE && value <= 1);
+            let harmless =
+                changed == words || may_differ::<M>(word) || (word == PARKABLE && value <= 1);
             if !harmless && word != HEAD {
                 assert!(result.is_err(), "{value:#x} in word {word}");
             }
@@ -288,7 +338,10 @@ fn extremes_in_every_field<M: Kind + ?Sized>() {
     for value in extremes() {
         let mut changed = words.clone();
         (changed[SEGMENT_BYTES], changed[7]) = (value, value / 16);
-        assert!(exercise_bytes::<M>(&name, &bytes_of(&changed)).is_err(), "{value:#x} bytes and a matching number of slots");
+        assert!(
+            exercise_bytes::<M>(&name, &bytes_of(&changed)).is_err(),
+            "{value:#x} bytes and a matching number of slots"
+        );
     }
 }
 
@@ -324,7 +377,8 @@ fn heads_near_the_limit<M: Kind + ?Sized>() {
         for state in [0, 1, 2, 3, 4, u64::MAX] {
             let mut changed = words.clone();
             (changed[HEAD], changed[STATE]) = (head, state);
-            exercise_bytes::<M>(&name, &bytes_of(&changed)).expect("sequences up to 2^62 are allowed");
+            exercise_bytes::<M>(&name, &bytes_of(&changed))
+                .expect("sequences up to 2^62 are allowed");
         }
     }
 }
@@ -337,7 +391,8 @@ fn random_damage<M: Kind + ?Sized>() {
     let place = prop_oneof![3 => 0..=HEAD, 1 => TEXT..TEXT + 16, 3 => TABLE_WORD..SLOTS_WORD, 3 => SLOTS_WORD..words.len()];
     let length = prop_oneof![4 => Just(words.len() * 8), 1 => 0..words.len() * 8 + 5000];
     let damage = (prop::collection::vec((place, value), 0..8), length);
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |((changes, length) in damage)| {
         let mut changed = words.clone();
         changes.iter().for_each(|(word, value)| changed[*word] = *value);
@@ -379,12 +434,29 @@ fn a_ring_that_cannot_be_mapped_leaves_nothing() {
 #[test]
 fn sparse_files_of_absurd_sizes() {
     let name = Name::new("sparse");
-    for size in [1 << 20, 1 << 32, 1 << 40, 1 << 45, 1 << 46, (1 << 46) + 1, 1 << 47, i64::MAX as u64 - 4095] {
+    for size in [
+        1 << 20,
+        1 << 32,
+        1 << 40,
+        1 << 45,
+        1 << 46,
+        (1 << 46) + 1,
+        1 << 47,
+        i64::MAX as u64 - 4095,
+    ] {
         guard();
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(name.path()).expect("a file in /dev/shm");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(name.path())
+            .expect("a file in /dev/shm");
         file.set_len(size).expect("a sparse file");
         let error = exercise::<u64>(&name).expect_err("nothing but a hole");
-        assert!(matches!(error, Error::NotReady { .. } | Error::Invalid { .. } | Error::Io { .. }), "{size} bytes: {error}");
+        assert!(
+            matches!(error, Error::NotReady { .. } | Error::Invalid { .. } | Error::Io { .. }),
+            "{size} bytes: {error}"
+        );
         let _ = Ring::<u64>::builder(&name).slots(SLOTS).if_exists(IfExists::Attach).create();
         let _ = Ring::<u64>::builder(&name).slots(SLOTS).create();
         let _ = fs::remove_file(name.path());
@@ -401,7 +473,9 @@ fn other_things_than_files() {
     let before = fs::read(target.path()).expect("our own file");
     let things: [(&str, &dyn Fn()); 4] = [
         ("link", &|| symlink(target.path(), name.path()).expect("a link")),
-        ("dangling link", &|| symlink("/dev/shm/seqring.no-such-ring", name.path()).expect("a link")),
+        ("dangling link", &|| {
+            symlink("/dev/shm/seqring.no-such-ring", name.path()).expect("a link")
+        }),
         ("fifo", &|| nix::unistd::mkfifo(name.path(), Mode::S_IRWXU).expect("a fifo")),
         ("directory", &|| fs::create_dir(name.path()).expect("a directory")),
     ];
@@ -418,5 +492,9 @@ fn other_things_than_files() {
         assert!(Ring::<u64>::unlink(&name).is_err(), "{thing}");
         let _ = fs::remove_file(name.path()).or_else(|_| fs::remove_dir(name.path()));
     }
-    assert_eq!(fs::read(target.path()).expect("our own file"), before, "the link's target was touched");
+    assert_eq!(
+        fs::read(target.path()).expect("our own file"),
+        before,
+        "the link's target was touched"
+    );
 }

@@ -49,7 +49,8 @@ pub enum Command {
     /// A reader process of the demo; started by `demo`
     #[command(hide = true)]
     DemoReader(ReaderArgs),
-    /// The second process of a benchmark; started by `bench latency`, `bench throughput` and `bench wake`
+    /// The second process of a benchmark; started by `bench latency`, `bench throughput` and `bench
+    /// wake`
     #[command(hide = true)]
     BenchPeer(PeerArgs),
     /// The writer process of a scenario; started by `bench scenario`
@@ -67,7 +68,8 @@ pub enum Command {
 /// completion scripts would offer them.
 pub fn public_command() -> clap::Command {
     let all = Cli::command();
-    let mut public = clap::Command::new("seqring").version(env!("CARGO_PKG_VERSION")).propagate_version(true);
+    let mut public =
+        clap::Command::new("seqring").version(env!("CARGO_PKG_VERSION")).propagate_version(true);
     if let Some(about) = all.get_about() {
         public = public.about(about.clone());
     }

@@ -66,6 +66,7 @@ pub fn thread_sleeps() -> i64 {
 /// Seconds of CPU, user and system, that this process has used.
 pub fn process_cpu_seconds() -> f64 {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
-    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    let microseconds =
+        usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     microseconds as f64 / 1e6
 }

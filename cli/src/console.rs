@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 
-/// Prints a text to standard output. A pipe that nobody reads any more is no failure: `seqring ... | head`.
+/// Prints a text to standard output. A pipe that nobody reads any more is no failure: `seqring ...
+/// | head`.
 ///
 /// # Errors
 ///
@@ -17,7 +18,8 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a line to standard error. Unlike `eprintln!` it does not panic when nobody takes it: `seqring ... 2>&1 | head`.
+/// Writes a line to standard error. Unlike `eprintln!` it does not panic when nobody takes it:
+/// `seqring ... 2>&1 | head`.
 pub fn note(line: impl Display) {
     // There is no other place to complain.
     let _ = writeln!(io::stderr(), "{line}");

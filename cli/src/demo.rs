@@ -1,7 +1,8 @@
 //! `seqring demo`: what a newcomer should see first.
 //!
-//! One producer process and several reader processes, live, each measured by itself and reporting over a small ring of its own. Under way a
-//! reader is killed and replaced, and another one joins late. In the end, the same load on the ring and on a locked queue.
+//! One producer process and several reader processes, live, each measured by itself and reporting
+//! over a small ring of its own. Under way a reader is killed and replaced, and another one joins
+//! late. In the end, the same load on the ring and on a locked queue.
 
 pub mod child;
 mod closing;
@@ -25,7 +26,9 @@ const LIVE_SHARE: f64 = 2.0 / 3.0;
 
 /// The options of the demo.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Press q or Ctrl-C to end it early. Without a terminal it prints lines, about one block a second.")]
+#[command(
+    after_help = "Press q or Ctrl-C to end it early. Without a terminal it prints lines, about one block a second."
+)]
 pub struct DemoArgs {
     /// How long it takes, about
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]

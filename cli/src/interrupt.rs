@@ -24,7 +24,8 @@ impl Interrupt {
     pub fn listen() -> Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));
         for number in [SIGINT, SIGTERM, SIGHUP] {
-            register_usize(number, Arc::clone(&signal), number as usize).with_context(|| format!("cannot handle signal {number}"))?;
+            register_usize(number, Arc::clone(&signal), number as usize)
+                .with_context(|| format!("cannot handle signal {number}"))?;
         }
         Ok(Self { signal })
     }

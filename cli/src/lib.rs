@@ -1,7 +1,8 @@
 //! The `seqring` command.
 //!
-//! It is a library so that the comparison with other systems (`benches/peers`) can use the same hand-off, pinning, second process and
-//! locked baseline as the command's own benchmarks. Nothing in it is meant for anybody else.
+//! It is a library so that the comparison with other systems (`benches/peers`) can use the same
+//! hand-off, pinning, second process and locked baseline as the command's own benchmarks. Nothing
+//! in it is meant for anybody else.
 
 // Handles of queues and processes, which nobody prints.
 #![allow(missing_debug_implementations)]
@@ -28,7 +29,8 @@ pub fn main() -> ExitCode {
     finish(run(Cli::parse()))
 }
 
-/// The exit status of a command: 0, or 1 with a line that says why, or what a shell would report if it was interrupted.
+/// The exit status of a command: 0, or 1 with a line that says why, or what a shell would report if
+/// it was interrupted.
 pub fn finish(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

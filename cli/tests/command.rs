@@ -27,14 +27,22 @@ fn with<'a>(extra: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn help_is_everywhere_and_has_examples() {
-    for arguments in [vec!["--help"], vec!["bench", "scenario", "--help"], vec!["bench", "wake", "--help"], vec!["completions", "--help"]] {
+    for arguments in [
+        vec!["--help"],
+        vec!["bench", "scenario", "--help"],
+        vec!["bench", "wake", "--help"],
+        vec!["completions", "--help"],
+    ] {
         let output = run(&arguments);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(text.contains("Examples:"), "{arguments:?}: {text}");
     }
     let text = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    assert!(!text.contains("scenario-reader"), "the processes of a scenario are nobody's commands: {text}");
+    assert!(
+        !text.contains("scenario-reader"),
+        "the processes of a scenario are nobody's commands: {text}"
+    );
 }
 
 #[test]
@@ -52,7 +60,10 @@ fn completions_know_the_options() {
         for option in ["reader-burn-cpu-milliseconds", "writers", "idle-seconds"] {
             assert!(text.contains(option), "{shell}: {option}");
         }
-        assert!(!text.contains("scenario-writer") && !text.contains("scenario__writer"), "{shell} offers an internal process");
+        assert!(
+            !text.contains("scenario-writer") && !text.contains("scenario__writer"),
+            "{shell} offers an internal process"
+        );
     }
 }
 
@@ -73,7 +84,10 @@ fn bad_usage_is_explained_and_exits_with_2() {
         (&["bench", "scenario", "steady", "--duration-seconds=inf"], "at most 1e9"),
         (&["bench", "scenario", "steady", "--engine=fast"], "possible values"),
         (&["bench", "scenario", "steady", "--writers=0"], "1..=256"),
-        (&["bench", "scenario", "steady", "--writers=2"], "the locked queue has one writer; add '--engine ring'"),
+        (
+            &["bench", "scenario", "steady", "--writers=2"],
+            "the locked queue has one writer; add '--engine ring'",
+        ),
         (&["bench", "scenario", "steady", "--wait=nap"], "possible values: spin, yield, park"),
         (&["bench", "wake", "--rounds=0"], "--rounds"),
         (&["bench", "wake", "--idle-seconds=-1"], "use 0.01 to 86400"),
@@ -115,7 +129,10 @@ fn a_report_that_cannot_be_written_is_refused_before_the_run() {
         let output = run(&with(&["--report", path.to_str().unwrap()]));
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains("cannot write the report") && text.contains(path.to_str().unwrap()), "{text}");
+        assert!(
+            text.contains("cannot write the report") && text.contains(path.to_str().unwrap()),
+            "{text}"
+        );
         assert!(output.stdout.is_empty() && !text.contains("attached"), "nothing ran: {text}");
     }
 }
@@ -125,7 +142,8 @@ fn a_failed_run_leaves_no_report_and_an_old_one_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("report.html");
     let refused = |path: &str| {
-        let output = run(&["bench", "scenario", "steady", "--slots=1099511627776", "--report", path]);
+        let output =
+            run(&["bench", "scenario", "steady", "--slots=1099511627776", "--report", path]);
         assert_eq!(output.status.code(), Some(1));
     };
     refused(path.to_str().unwrap());

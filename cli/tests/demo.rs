@@ -20,20 +20,35 @@ fn it_tells_the_whole_story_and_its_numbers_add_up() {
     assert_eq!(shared_files(process), Vec::<String>::new());
 
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["was killed with SIGKILL", "takes its place", "late joiner", "readers-writer lock", "ring", "locked", "Under the lock"] {
+    for part in [
+        "was killed with SIGKILL",
+        "takes its place",
+        "late joiner",
+        "readers-writer lock",
+        "ring",
+        "locked",
+        "Under the lock",
+    ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
     // "NAME received R + lost L = N published since it joined"
     let mut readers = 0;
     for line in text.lines().filter(|line| line.contains("published since it joined")) {
-        let numbers: Vec<u64> = line.split_once("received").unwrap().1.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let numbers: Vec<u64> = line
+            .split_once("received")
+            .unwrap()
+            .1
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
         let [received, lost, published] = numbers[..] else { panic!("three numbers in {line:?}") };
         assert_eq!(received + lost, published, "{line}");
         assert!(received > 0, "{line}");
         readers += 1;
     }
     // The readers are registered: they sleep until they are woken, and the table counts it.
-    let sleeps = |line: &str| line.split_once("sleeps")?.1.split_whitespace().next()?.parse::<u64>().ok();
+    let sleeps =
+        |line: &str| line.split_once("sleeps")?.1.split_whitespace().next()?.parse::<u64>().ok();
     assert!(text.lines().filter_map(sleeps).any(|sleeps| sleeps > 0), "{text}");
     // Five, one of which was killed, its replacement and the late joiner.
     assert_eq!(readers, 6, "{text}");
@@ -43,11 +58,17 @@ fn it_tells_the_whole_story_and_its_numbers_add_up() {
 fn a_reader_that_dies_uninvited_is_an_error() {
     let child = start(&["demo", "--plain", "--seconds", "600"]);
     let process = child.id();
-    let readers = eventually("five readers", || Some(children(process, "demo-reader")).filter(|readers| readers.len() == 5));
+    let readers = eventually("five readers", || {
+        Some(children(process, "demo-reader")).filter(|readers| readers.len() == 5)
+    });
     send(readers[3], Signal::SIGKILL);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains(&format!("(process {}) ended uninvited", readers[3])), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&format!("(process {}) ended uninvited", readers[3])),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(shared_files(process), Vec::<String>::new());
 }
 

@@ -58,7 +58,9 @@ impl Run {
     }
 
     fn processes_are_gone(&self) {
-        eventually("the processes to end", || self.processes.iter().all(|id| !is_running(*id)).then_some(()));
+        eventually("the processes to end", || {
+            self.processes.iter().all(|id| !is_running(*id)).then_some(())
+        });
     }
 
     fn nothing_is_left(&self) {
@@ -95,7 +97,12 @@ fn a_killed_process_is_named() {
             let (exit, said) = run.end();
             assert_eq!(exit, Some(1), "{said}");
             let error = said.lines().last().unwrap();
-            assert!(error.contains(name) && error.contains(&format!("process {victim}")) && error.contains("SIGKILL"), "{said}");
+            assert!(
+                error.contains(name)
+                    && error.contains(&format!("process {victim}"))
+                    && error.contains("SIGKILL"),
+                "{said}"
+            );
             run.nothing_is_left();
         }
     }
@@ -111,7 +118,13 @@ fn what_a_killed_run_leaves_is_removed_by_the_next() {
         // also that of a test which runs at the same time.
         run.processes_are_gone();
 
-        let short = ["--slot-bytes=64", "--slots=4", "--readers=1", "--writes-per-second=100", "--duration-seconds=0.05"];
+        let short = [
+            "--slot-bytes=64",
+            "--slots=4",
+            "--readers=1",
+            "--writes-per-second=100",
+            "--duration-seconds=0.05",
+        ];
         let output = support::run(&[&["bench", "scenario"], &short[..]].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         run.nothing_is_left();

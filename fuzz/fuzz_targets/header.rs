@@ -1,4 +1,5 @@
-//! Any bytes as the segment of a ring: opening gives an error or a ring that keeps within its bounds.
+//! Any bytes as the segment of a ring: opening gives an error or a ring that keeps within its
+//! bounds.
 #![no_main]
 
 use std::fs;
@@ -14,7 +15,8 @@ const SLOTS: usize = 5;
 const SLOT_BYTES: usize = 300;
 
 static NAME: LazyLock<String> = LazyLock::new(|| format!("fuzz-header-{}", std::process::id()));
-static PATH: LazyLock<PathBuf> = LazyLock::new(|| PathBuf::from(format!("/dev/shm/seqring.{}", *NAME)));
+static PATH: LazyLock<PathBuf> =
+    LazyLock::new(|| PathBuf::from(format!("/dev/shm/seqring.{}", *NAME)));
 
 /// Segments with some messages in them: of numbers, and of bytes.
 static VALID: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
@@ -24,7 +26,11 @@ static VALID: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
         fs::read(&*PATH).expect("our own file")
     };
     let bytes = {
-        let ring = Ring::<[u8]>::builder(&NAME).slots(SLOTS).slot_bytes(SLOT_BYTES).create().expect("a new ring");
+        let ring = Ring::<[u8]>::builder(&NAME)
+            .slots(SLOTS)
+            .slot_bytes(SLOT_BYTES)
+            .create()
+            .expect("a new ring");
         let messages = [&[7; 300][..], &[8; 10], b"", &[9; 299], &[1; 7], &[2; 8]];
         ring.producer().expect("the only producer").publish_batch(messages).expect("they fit");
         fs::read(&*PATH).expect("our own file")
@@ -81,7 +87,8 @@ fuzz_target!(|segment: Segment| {
     if let Ok(ring) = bytes.1 {
         if let Ok(mut producer) = ring.producer() {
             let message = vec![3; ring.slot_bytes()];
-            (0..2 * SLOTS).for_each(|_| drop_sequence(producer.publish(&message).expect("it fits")));
+            (0..2 * SLOTS)
+                .for_each(|_| drop_sequence(producer.publish(&message).expect("it fits")));
         }
         consume(&ring, |message| assert!(message.len() <= ring.slot_bytes()));
     }
@@ -93,9 +100,19 @@ fn drop_sequence(sequence: u64) {
 
 /// Every call of a consumer that does not wait, and one that does.
 fn consume<M: Message + ?Sized>(ring: &Ring<M>, check: impl Fn(&M::Owned)) {
-    let _ = (ring.head(), ring.epoch(), ring.is_producer_alive(), ring.created(), ring.type_name().len(), ring.metadata().len());
-    let starts = [Start::Oldest, Start::Newest, Start::Next, Start::Sequence(0), Start::Sequence(u64::MAX)];
-    for (start, on_lag) in starts.into_iter().zip([OnLag::Oldest, OnLag::Newest, OnLag::Stay].into_iter().cycle()) {
+    let _ = (
+        ring.head(),
+        ring.epoch(),
+        ring.is_producer_alive(),
+        ring.created(),
+        ring.type_name().len(),
+        ring.metadata().len(),
+    );
+    let starts =
+        [Start::Oldest, Start::Newest, Start::Next, Start::Sequence(0), Start::Sequence(u64::MAX)];
+    for (start, on_lag) in
+        starts.into_iter().zip([OnLag::Oldest, OnLag::Newest, OnLag::Stay].into_iter().cycle())
+    {
         let mut consumer = ring.consumer().start(start).on_lag(on_lag).attach();
         for _ in 0..2 * SLOTS {
             let _ = consumer.try_recv().map(|message| check(&message));

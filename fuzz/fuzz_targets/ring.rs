@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use seqring::{CloseReason, Consumer, OnLag, Producer, RecvError, Ring, Start, TooLarge, TryRecvError};
+use seqring::{
+    CloseReason, Consumer, OnLag, Producer, RecvError, Ring, Start, TooLarge, TryRecvError,
+};
 
 #[derive(Debug, Arbitrary)]
 struct Input {
@@ -54,7 +56,8 @@ struct Model {
     slots: u64,
     slot_bytes: usize,
     on_lag: Policy,
-    /// The messages that the slots hold, the newest last; one less if the oldest is being overwritten.
+    /// The messages that the slots hold, the newest last; one less if the oldest is being
+    /// overwritten.
     held: VecDeque<Vec<u8>>,
     head: u64,
     closed: bool,
@@ -94,7 +97,11 @@ impl Model {
 
     fn try_recv(&mut self) -> Result<Vec<u8>, TryRecvError> {
         if self.cursor >= self.head {
-            return Err(if self.closed { TryRecvError::Closed(CloseReason::Closed) } else { TryRecvError::Empty });
+            return Err(if self.closed {
+                TryRecvError::Closed(CloseReason::Closed)
+            } else {
+                TryRecvError::Empty
+            });
         }
         if self.cursor < self.oldest_held() {
             let oldest = (self.head + 1).saturating_sub(self.slots);
@@ -141,9 +148,13 @@ impl Model {
     }
 
     fn compare(&self, consumer: &Consumer<[u8]>, ring: &Ring<[u8]>) {
-        let counters = (consumer.cursor(), consumer.received(), consumer.lost(), consumer.skipped());
+        let counters =
+            (consumer.cursor(), consumer.received(), consumer.lost(), consumer.skipped());
         assert_eq!(counters, (self.cursor, self.received, self.lost, self.skipped));
-        assert_eq!((consumer.lag(), ring.head()), (self.head.saturating_sub(self.cursor), self.head));
+        assert_eq!(
+            (consumer.lag(), ring.head()),
+            (self.head.saturating_sub(self.cursor), self.head)
+        );
     }
 }
 
@@ -153,8 +164,10 @@ fn message(length: usize, head: u64) -> Vec<u8> {
 }
 
 fn publish_batch(producer: &mut Producer<[u8]>, model: &mut Model, lengths: &[u16]) {
-    let messages: Vec<Vec<u8>> =
-        (model.head..).zip(lengths).map(|(head, length)| message(usize::from(*length) % (model.slot_bytes + 2), head)).collect();
+    let messages: Vec<Vec<u8>> = (model.head..)
+        .zip(lengths)
+        .map(|(head, length)| message(usize::from(*length) % (model.slot_bytes + 2), head))
+        .collect();
     let first = model.head;
     let result = producer.publish_batch(&messages);
     let mut expected = Ok(());
@@ -192,7 +205,11 @@ fuzz_target!(|input: Input| {
     let slots = usize::from(input.slots) % 20 + 1;
     let slot_bytes = usize::from(input.slot_bytes) % 600 + 1;
     let name = format!("fuzz-ring-{}", std::process::id());
-    let ring = Ring::<[u8]>::builder(&name).slots(slots).slot_bytes(slot_bytes).create().expect("a new ring");
+    let ring = Ring::<[u8]>::builder(&name)
+        .slots(slots)
+        .slot_bytes(slot_bytes)
+        .create()
+        .expect("a new ring");
     let reader = Ring::<[u8]>::open_read_only(&name).expect("a ring");
     // Now, so that nothing is left if the rest fails.
     std::fs::remove_file(ring.path()).expect("our own file");
@@ -217,7 +234,10 @@ fuzz_target!(|input: Input| {
         skipped: 0,
     };
     for call in input.calls {
-        if matches!(call, Call::Publish(_) | Call::PublishBatch(_) | Call::PublishWith(..) | Call::Restart) {
+        if matches!(
+            call,
+            Call::Publish(_) | Call::PublishBatch(_) | Call::PublishWith(..) | Call::Restart
+        ) {
             if matches!(call, Call::Restart) {
                 producer = None;
             }
@@ -237,9 +257,15 @@ fuzz_target!(|input: Input| {
                     model.publish(message);
                 }
             }
-            (Call::PublishBatch(lengths), Some(producer)) => publish_batch(producer, &mut model, &lengths),
-            (Call::PublishWith(lengths, give_up), Some(producer)) => publish_with(producer, &mut model, &lengths, give_up),
-            (Call::Publish(_) | Call::PublishBatch(_) | Call::PublishWith(..), None) => unreachable!("made above"),
+            (Call::PublishBatch(lengths), Some(producer)) => {
+                publish_batch(producer, &mut model, &lengths)
+            }
+            (Call::PublishWith(lengths, give_up), Some(producer)) => {
+                publish_with(producer, &mut model, &lengths, give_up)
+            }
+            (Call::Publish(_) | Call::PublishBatch(_) | Call::PublishWith(..), None) => {
+                unreachable!("made above")
+            }
             (Call::Restart, _) => {}
             (Call::Close, _) => {
                 producer = None;
@@ -248,13 +274,19 @@ fuzz_target!(|input: Input| {
             (Call::TryRecv, _) => assert_eq!(consumer.try_recv(), model.try_recv()),
             (Call::TryRecvInto, _) => {
                 let mut message = vec![1, 2, 3];
-                assert_eq!(consumer.try_recv_into(&mut message).map(|()| message), model.try_recv());
+                assert_eq!(
+                    consumer.try_recv_into(&mut message).map(|()| message),
+                    model.try_recv()
+                );
             }
             (Call::RecvBatch(max), _) => {
                 if let Some(expected) = model.recv_batch(max.into()) {
                     let mut messages = Vec::new();
                     let result = consumer.recv_batch(&mut messages, max.into());
-                    assert_eq!(result.map(|count| (count, messages)), expected.map(|messages| (messages.len(), messages)));
+                    assert_eq!(
+                        result.map(|count| (count, messages)),
+                        expected.map(|messages| (messages.len(), messages))
+                    );
                 }
             }
             (Call::Latest, _) => assert_eq!(consumer.try_latest(), model.latest()),

@@ -10,7 +10,8 @@ use seqring::protocol::claim::{MultiWriter, Surroundings};
 
 use crate::{Ring, payload, store_payload};
 
-/// The locks of the producers' rows. Asking the kernel for one orders what its holder did before it let go of it.
+/// The locks of the producers' rows. Asking the kernel for one orders what its holder did before it
+/// let go of it.
 #[derive(Debug, Clone)]
 pub struct Locks(Arc<[AtomicBool]>);
 
@@ -63,7 +64,8 @@ impl Author {
     /// Takes row `row`, behind its lock.
     pub fn join(ring: &Ring, locks: &Locks, row: usize) -> Self {
         locks.set(row, true);
-        let member = MultiWriter::join(ring.words(), ring.geometry(), row, |row| locks.is_held(row));
+        let member =
+            MultiWriter::join(ring.words(), ring.geometry(), row, |row| locks.is_held(row));
         Self { ring: ring.clone(), locks: locks.clone(), row, member }
     }
 
@@ -75,7 +77,8 @@ impl Author {
         self.publish_where(|| ())
     }
 
-    /// Publishes a message on a ring without gating consumers; calls `midway` when it is half written.
+    /// Publishes a message on a ring without gating consumers; calls `midway` when it is half
+    /// written.
     pub fn publish_with(&mut self, midway: impl FnOnce()) -> u64 {
         self.publish_where(midway).expect("nobody gates")
     }

@@ -6,14 +6,21 @@ use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use loom::cell::UnsafeCell;
-use seqring::layout::{EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK, SLOT_STAMP, Shape, WORD};
-use seqring::protocol::{self, Blocker, JoinRequest, Joined, OnLag, Order, Reader, Row, Start, TryRecvError, Writer, head, table};
+use seqring::layout::{
+    EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK,
+    SLOT_STAMP, Shape, WORD,
+};
+use seqring::protocol::{
+    self, Blocker, JoinRequest, Joined, OnLag, Order, Reader, Row, Start, TryRecvError, Writer,
+    head, table,
+};
 use seqring::sync::{AtomicU64, zeroed};
 
 /// Words of a payload: two, so that a copy can be torn.
 const PAYLOAD_WORDS: usize = 2;
 
-/// Words of a slot whose mark is apart from its stamp, with the payload behind it. In the models, slots of fewer words have theirs in the stamp.
+/// Words of a slot whose mark is apart from its stamp, with the payload behind it. In the models,
+/// slots of fewer words have theirs in the stamp.
 pub const LARGE_SLOT: usize = SLOT_MARK + 1 + PAYLOAD_WORDS;
 
 /// Word of a slot of so many words that holds its mark.
@@ -21,8 +28,8 @@ pub fn mark_of(slot_words: usize) -> usize {
     if slot_words < LARGE_SLOT { SLOT_STAMP } else { SLOT_MARK }
 }
 
-/// What message `sequence` says. The second word is the complement of the first, so that no mixture of two messages,
-/// and no mixture with fresh memory, looks like a message.
+/// What message `sequence` says. The second word is the complement of the first, so that no mixture
+/// of two messages, and no mixture with fresh memory, looks like a message.
 pub fn payload(sequence: u64) -> [u64; PAYLOAD_WORDS] {
     let value = 1000 + sequence;
     [value, !value]
@@ -47,17 +54,20 @@ pub fn take_payload(body: &[AtomicU64]) -> [u64; PAYLOAD_WORDS] {
     [words[0].load(Ordering::Relaxed), words[1].load(Ordering::Relaxed)]
 }
 
-/// A ring without the texts and the padding of a real segment: loom's cost grows with the number of atomics.
+/// A ring without the texts and the padding of a real segment: loom's cost grows with the number of
+/// atomics.
 #[derive(Debug, Clone)]
 pub struct Ring {
     words: Arc<[AtomicU64]>,
     geometry: Geometry,
-    /// Ghost: number of messages that a writer has begun to write, ahead of its first store. Not part of the model's
-    /// memory: what is read here has happened in this execution, whatever the reader's view of the ring.
+    /// Ghost: number of messages that a writer has begun to write, ahead of its first store. Not
+    /// part of the model's memory: what is read here has happened in this execution, whatever
+    /// the reader's view of the ring.
     begun: Arc<Ghost>,
-    /// Ghost: one per slot, held while a payload is written and while a gating consumer copies it. Loom panics unless each copy
-    /// happened before the overwriting, by the orderings of the protocol: a copy that is whole by luck does not do. That is the
-    /// only trace of an execution in which a copy is delayed behind the cursor, as loom has no such executions.
+    /// Ghost: one per slot, held while a payload is written and while a gating consumer copies it.
+    /// Loom panics unless each copy happened before the overwriting, by the orderings of the
+    /// protocol: a copy that is whole by luck does not do. That is the only trace of an
+    /// execution in which a copy is delayed behind the cursor, as loom has no such executions.
     payloads: Arc<[UnsafeCell<()>]>,
 }
 
@@ -77,12 +87,14 @@ impl Ring {
         Self::with_slots_of(1 + PAYLOAD_WORDS, slots, readers, producers)
     }
 
-    /// A ring of `slots` slots whose marks are apart from their stamps, for so many producers. Nobody can register with it.
+    /// A ring of `slots` slots whose marks are apart from their stamps, for so many producers.
+    /// Nobody can register with it.
     pub fn with_large_slots(slots: usize, producers: usize) -> Self {
         Self::with_slots_of(LARGE_SLOT, slots, 0, producers)
     }
 
-    /// A ring of slots that are more than a line, so that batches are written in groups of a quarter of the ring, with a reader table.
+    /// A ring of slots that are more than a line, so that batches are written in groups of a
+    /// quarter of the ring, with a reader table.
     pub fn with_groups(slots: usize, readers: usize) -> Self {
         Self::with_slots_of(LINE + 1, slots, readers, 1)
     }
@@ -96,7 +108,10 @@ impl Ring {
             payload_align: WORD,
             slots,
             stride,
-            slots_word: table_word + ROWS + readers * ROW + if producers > 1 { producers * PRODUCER_ROW } else { 0 },
+            slots_word: table_word
+                + ROWS
+                + readers * ROW
+                + if producers > 1 { producers * PRODUCER_ROW } else { 0 },
             readers,
             producers,
             table_word,
@@ -174,11 +189,16 @@ impl Ring {
         )
     }
 
-    /// Writes the next message with `fill`, which gets its sequence too, on a ring without gating consumers.
+    /// Writes the next message with `fill`, which gets its sequence too, on a ring without gating
+    /// consumers.
     ///
     /// # Errors
     /// Those of `fill`.
-    pub fn write_with<E>(&self, writer: &mut Writer, fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>) -> Result<(), E> {
+    pub fn write_with<E>(
+        &self,
+        writer: &mut Writer,
+        fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.write_where(writer, |next| Ok(self.refresh_limit(next).expect("nobody gates")), fill)
     }
 
@@ -203,26 +223,41 @@ impl Ring {
     ) -> Result<(), E> {
         let sequence = writer.next();
         self.begin(sequence);
-        writer.write_group(&self.words, self.shape(), room, &mut iter::once(fill), |body, fill| {
-            self.ghost(sequence).with_mut(|_| fill(body, sequence))
-        })?;
+        writer.write_group(
+            &self.words,
+            self.shape(),
+            room,
+            &mut iter::once(fill),
+            |body, fill| self.ghost(sequence).with_mut(|_| fill(body, sequence)),
+        )?;
         assert_eq!(writer.next(), sequence + 1);
         Ok(())
     }
 
-    /// Writes the next messages without counting them, `messages` or as many as there is room for in a group, with what `words` says of each.
-    /// Returns how many.
+    /// Writes the next messages without counting them, `messages` or as many as there is room for
+    /// in a group, with what `words` says of each. Returns how many.
     ///
     /// # Errors
     /// The slowest gating consumer, if there is no room.
-    pub fn write_group(&self, writer: &mut Writer, messages: u64, words: impl Fn(u64) -> [u64; PAYLOAD_WORDS]) -> Result<u64, Blocker> {
+    pub fn write_group(
+        &self,
+        writer: &mut Writer,
+        messages: u64,
+        words: impl Fn(u64) -> [u64; PAYLOAD_WORDS],
+    ) -> Result<u64, Blocker> {
         let first = writer.next();
         let mut sequences = (first..first + messages).inspect(|&sequence| self.begin(sequence));
         let fill = |body: &[AtomicU64], sequence| {
             self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
             Ok(())
         };
-        writer.write_group(&self.words, self.shape(), |next| self.refresh_limit(next), &mut sequences, fill)?;
+        writer.write_group(
+            &self.words,
+            self.shape(),
+            |next| self.refresh_limit(next),
+            &mut sequences,
+            fill,
+        )?;
         Ok(writer.next() - first)
     }
 
@@ -259,7 +294,8 @@ impl Ring {
     pub fn join_as(&self, index: usize, name: &str, start: Option<u64>) -> Member {
         let joiner = JoinRequest { name, pid: 0, gating: true, start, checkpoint: None };
         let Joined { row, first, head } = Row::join(&self.words, self.table(), index, joiner);
-        let mut follower = Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
+        let mut follower =
+            Follower { gating: true, ..self.follower(Start::Sequence(first), OnLag::Oldest) };
         follower.reader.protect(head);
         Member { follower, row }
     }
@@ -340,7 +376,9 @@ impl Member {
         if !self.row.has_command(table) {
             return 0;
         }
-        let Order::Sync(sequence) = self.row.order(table) else { panic!("an order that does not say what is wanted") };
+        let Order::Sync(sequence) = self.row.order(table) else {
+            panic!("an order that does not say what is wanted")
+        };
         let lost = self.follower.reader.skip_to(sequence);
         self.tell();
         lost
@@ -351,7 +389,11 @@ impl Member {
         let table = self.follower.ring.table();
         let ordered = self.row.has_command(table);
         if ordered {
-            assert_eq!(self.row.order(table), Order::Evicted, "an order that does not say what is wanted");
+            assert_eq!(
+                self.row.order(table),
+                Order::Evicted,
+                "an order that does not say what is wanted"
+            );
         }
         ordered
     }
@@ -362,8 +404,9 @@ impl Member {
     }
 }
 
-/// A reader that checks what it is told: payloads are whole and of the expected message, no message comes twice or out
-/// of order, every message is accounted for, and none is given up that could not have been overwritten.
+/// A reader that checks what it is told: payloads are whole and of the expected message, no message
+/// comes twice or out of order, every message is accounted for, and none is given up that could not
+/// have been overwritten.
 #[derive(Debug)]
 pub struct Follower {
     ring: Ring,
@@ -383,7 +426,9 @@ impl Follower {
     pub fn recv(&mut self) -> Result<u64, TryRecvError> {
         let (before, tombstones) = (self.reader.cursor(), self.reader.tombstones());
         let ghost = self.gating.then(|| self.ring.ghost(before));
-        let take = |body: &[AtomicU64]| ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)));
+        let take = |body: &[AtomicU64]| {
+            ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)))
+        };
         let result = self.reader.try_read(&self.ring.words, self.ring.shape(), take);
         let received = result.map(|words| {
             let sequence = self.reader.cursor() - 1;
@@ -396,17 +441,33 @@ impl Follower {
         received
     }
 
-    /// Receives what is ready of the next `most` messages of this lap, as a batch does, and returns how many that were.
+    /// Receives what is ready of the next `most` messages of this lap, as a batch does, and returns
+    /// how many that were.
     pub fn recv_run(&mut self, most: usize) -> usize {
         let before = self.reader.cursor();
         let mut accepted = Vec::new();
         let put = |accepted: &mut Vec<_>, landing, words| accepted.push((landing, words));
         let (words, shape) = (&self.ring.words, self.ring.shape());
-        let received = self.reader.read_run(words, shape, 0..most, &mut accepted, |_, body| take_payload(body), put);
-        assert_eq!((accepted.len(), self.reader.cursor()), (received, before + received as u64), "{received} are said to be received");
+        let received = self.reader.read_run(
+            words,
+            shape,
+            0..most,
+            &mut accepted,
+            |_, body| take_payload(body),
+            put,
+        );
+        assert_eq!(
+            (accepted.len(), self.reader.cursor()),
+            (received, before + received as u64),
+            "{received} are said to be received"
+        );
         for (at, (landing, words)) in accepted.into_iter().enumerate() {
             let sequence = before + at as u64;
-            assert_eq!((landing, words), (at, payload(sequence)), "the payload is not that of message {sequence}");
+            assert_eq!(
+                (landing, words),
+                (at, payload(sequence)),
+                "the payload is not that of message {sequence}"
+            );
         }
         self.check(before, None);
         received
@@ -418,12 +479,17 @@ impl Follower {
     /// Those of [`Reader::latest`].
     pub fn latest(&mut self) -> Result<u64, TryRecvError> {
         let before = self.reader.cursor();
-        let received = self.reader.latest(&self.ring.words, self.ring.shape(), take_payload).map(|words| {
-            let sequence = self.reader.cursor() - 1;
-            assert!(sequence >= before, "went back from {before} to {sequence}");
-            assert_eq!(words, payload(sequence), "the payload is not that of message {sequence}");
-            sequence
-        });
+        let received =
+            self.reader.latest(&self.ring.words, self.ring.shape(), take_payload).map(|words| {
+                let sequence = self.reader.cursor() - 1;
+                assert!(sequence >= before, "went back from {before} to {sequence}");
+                assert_eq!(
+                    words,
+                    payload(sequence),
+                    "the payload is not that of message {sequence}"
+                );
+                sequence
+            });
         self.check(self.reader.cursor(), None);
         received
     }
@@ -440,21 +506,39 @@ impl Follower {
 
     fn check(&self, before: u64, error: Option<TryRecvError>) {
         let (reader, slots) = (&self.reader, self.ring.geometry.slots as u64);
-        let accounted = self.start + reader.received() + reader.lost() + reader.skipped() + reader.tombstones();
-        assert_eq!(accounted, reader.cursor(), "start + received + lost + skipped + tombstones is not the cursor: {reader:?}");
+        let accounted =
+            self.start + reader.received() + reader.lost() + reader.skipped() + reader.tombstones();
+        assert_eq!(
+            accounted,
+            reader.cursor(),
+            "start + received + lost + skipped + tombstones is not the cursor: {reader:?}"
+        );
         let begun = self.ring.begun.load(Ghostly);
-        assert!(!self.gating || !matches!(error, Some(TryRecvError::Lagged(_))), "a gating consumer lost message {before}: {error:?}");
+        assert!(
+            !self.gating || !matches!(error, Some(TryRecvError::Lagged(_))),
+            "a gating consumer lost message {before}: {error:?}"
+        );
         if let Some(TryRecvError::Lagged(lost)) = error {
             assert!(lost > 0, "lagged by nothing");
-            // Message m is overwritten by message m + slots. Going on at the oldest message, a reader also gives up the
-            // one whose slot is the next to be written, and the margin; at the newest, all before it.
+            // Message m is overwritten by message m + slots. Going on at the oldest message, a
+            // reader also gives up the one whose slot is the next to be written, and
+            // the margin; at the newest, all before it.
             let justified = match self.on_lag {
-                OnLag::Oldest => (begun + 1).saturating_sub(slots) + (slots / 8).max(4).min((slots - 1) / 2),
+                OnLag::Oldest => {
+                    (begun + 1).saturating_sub(slots) + (slots / 8).max(4).min((slots - 1) / 2)
+                }
                 OnLag::Newest => begun.saturating_sub(1).max(before + 1),
                 OnLag::Stay => (begun + 1).saturating_sub(slots),
             };
-            assert!(before + slots < begun, "message {before} is said to be lost, but only {begun} messages were begun");
-            assert!(before + lost <= justified, "lost {before} to {}, but only {begun} messages were begun", before + lost - 1);
+            assert!(
+                before + slots < begun,
+                "message {before} is said to be lost, but only {begun} messages were begun"
+            );
+            assert!(
+                before + lost <= justified,
+                "lost {before} to {}, but only {begun} messages were begun",
+                before + lost - 1
+            );
         }
     }
 }

@@ -7,8 +7,9 @@ use loom::sync::atomic::AtomicBool;
 
 /// Makes loom look for the executions in which one thread comes behind a step of another.
 ///
-/// Loom weighs a store against the last access to its word alone. Who reads the words that it is about to write hides that another thread
-/// has read them before. The gate is a word that it only writes, once; relaxed, so that it orders nothing.
+/// Loom weighs a store against the last access to its word alone. Who reads the words that it is
+/// about to write hides that another thread has read them before. The gate is a word that it only
+/// writes, once; relaxed, so that it orders nothing.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<AtomicBool>);
 

@@ -1,5 +1,5 @@
-//! What the models of the ring's protocols share: the explorer, and a ring over loom's atomics whose reader checks
-//! every promise on every call.
+//! What the models of the ring's protocols share: the explorer, and a ring over loom's atomics
+//! whose reader checks every promise on every call.
 //!
 //! Without `--cfg loom` this crate is empty. `cargo xtask loom` runs the models.
 
@@ -19,7 +19,10 @@ pub use claim::{Author, Locks};
 #[cfg(loom)]
 pub use explore::{Bound, Outcomes, explore};
 #[cfg(loom)]
-pub use fixture::{Follower, LARGE_SLOT, Member, Ring, mark_of, payload, payload_words, store_payload, take_payload};
+pub use fixture::{
+    Follower, LARGE_SLOT, Member, Ring, mark_of, payload, payload_words, store_payload,
+    take_payload,
+};
 #[cfg(loom)]
 pub use futex::Futex;
 #[cfg(loom)]

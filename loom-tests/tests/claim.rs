@@ -1,4 +1,5 @@
-//! Several producers: one order, no slot written by two, and no claim of the dead taken for one of the living, or the other way round.
+//! Several producers: one order, no slot written by two, and no claim of the dead taken for one of
+//! the living, or the other way round.
 #![cfg(loom)]
 
 use loom::sync::Mutex;
@@ -95,9 +96,12 @@ fn died_behind_the_announcement() {
 
 #[test]
 fn died_behind_the_claim() {
-    explore("crew::died_behind_the_claim", Bound::Preemptions, &["tombstone", "none"], |outcomes| {
-        died(outcomes, 2, Step::ClaimHead, 2, true)
-    });
+    explore(
+        "crew::died_behind_the_claim",
+        Bound::Preemptions,
+        &["tombstone", "none"],
+        |outcomes| died(outcomes, 2, Step::ClaimHead, 2, true),
+    );
 }
 
 #[test]
@@ -109,34 +113,48 @@ fn died_behind_the_mark() {
 
 #[test]
 fn died_behind_the_payload() {
-    explore("crew::died_behind_the_payload", Bound::Preemptions, &["tombstone", "none"], |outcomes| {
-        died(outcomes, 2, Step::PublishPayload, 2, true);
-    });
+    explore(
+        "crew::died_behind_the_payload",
+        Bound::Preemptions,
+        &["tombstone", "none"],
+        |outcomes| {
+            died(outcomes, 2, Step::PublishPayload, 2, true);
+        },
+    );
 }
 
 #[test]
 fn died_behind_the_stamp() {
-    explore("crew::died_behind_the_stamp", Bound::Preemptions, &["none"], |outcomes| died(outcomes, 2, Step::PublishReady, 2, false));
+    explore("crew::died_behind_the_stamp", Bound::Preemptions, &["none"], |outcomes| {
+        died(outcomes, 2, Step::PublishReady, 2, false)
+    });
 }
 
 /// The slot of the dead one is the only one.
 #[test]
 fn died_in_the_only_slot() {
-    explore("crew::died_in_the_only_slot", Bound::Preemptions, &["none"], |outcomes| died(outcomes, 1, Step::PublishMark, 1, true));
+    explore("crew::died_in_the_only_slot", Bound::Preemptions, &["none"], |outcomes| {
+        died(outcomes, 1, Step::PublishMark, 1, true)
+    });
 }
 
 /// A message fails when it is half written: what there is of it comes before the next in its slot.
 #[test]
 fn failed_a_lap_before() {
-    explore("crew::failed_a_lap_before", Bound::Preemptions, &["lap before", "lap behind"], |outcomes| {
-        let (ring, _, mut first, mut second) = two(1, 0);
-        let failing = thread::spawn(move || first.fail());
-        let published = second.publish();
-        failing.join().unwrap();
-        outcomes.saw(if published == 1 { "lap before" } else { "lap behind" });
-        let tombstone = is_tombstone(&ring, 1 - published);
-        assert!(published == 1 || tombstone, "the message that failed is no tombstone");
-    });
+    explore(
+        "crew::failed_a_lap_before",
+        Bound::Preemptions,
+        &["lap before", "lap behind"],
+        |outcomes| {
+            let (ring, _, mut first, mut second) = two(1, 0);
+            let failing = thread::spawn(move || first.fail());
+            let published = second.publish();
+            failing.join().unwrap();
+            outcomes.saw(if published == 1 { "lap before" } else { "lap behind" });
+            let tombstone = is_tombstone(&ring, 1 - published);
+            assert!(published == 1 || tombstone, "the message that failed is no tombstone");
+        },
+    );
 }
 
 fn is_tombstone(ring: &Ring, sequence: u64) -> bool {
@@ -145,13 +163,15 @@ fn is_tombstone(ring: &Ring, sequence: u64) -> bool {
     follower.reader.tombstones() == 1
 }
 
-/// One dies, another gives it a tombstone, and a third goes by that alone: what the dead one has written comes before.
+/// One dies, another gives it a tombstone, and a third goes by that alone: what the dead one has
+/// written comes before.
 #[test]
 fn buried_for_a_third() {
     explore("crew::buried_for_a_third", Bound::Preemptions, &["settled"], |outcomes| {
         let ring = Ring::with_producers(1, 0, 3);
         let locks = Locks::new(3);
-        let (mut doomed, mut third) = (Author::join(&ring, &locks, 0), Author::join(&ring, &locks, 2));
+        let (mut doomed, mut third) =
+            (Author::join(&ring, &locks, 0), Author::join(&ring, &locks, 2));
         let gate = Gate::new();
         let burying = {
             let (ring, locks, gate) = (ring.clone(), locks.clone(), gate.clone());
@@ -171,32 +191,39 @@ fn buried_for_a_third() {
     });
 }
 
-/// In a large slot the stamp of the last lap stands over what the dead one has written, then the tombstone.
+/// In a large slot the stamp of the last lap stands over what the dead one has written, then the
+/// tombstone.
 #[test]
 fn buried_in_a_large_slot() {
-    explore("crew::buried_in_a_large_slot", Bound::Preemptions, &["received", "lagged"], |outcomes| {
-        let ring = Ring::with_large_slots(2, 2);
-        let locks = Locks::new(2);
-        let (mut first, mut doomed) = (Author::join(&ring, &locks, 0), Author::join(&ring, &locks, 1));
-        (0..2).for_each(|_| assert!(first.publish() < u64::MAX));
-        let burying = {
-            let (ring, locks) = (ring.clone(), locks.clone());
-            thread::spawn(move || {
-                kill_at(Step::PublishPayload, 1, || doomed.publish());
-                doomed.die();
-                Author::join(&ring, &locks, 1);
-            })
-        };
-        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-        outcomes.saw(match follower.recv() {
-            Ok(_) => "received",
-            Err(TryRecvError::Lagged(_)) => "lagged",
-            Err(other) => panic!("message 0 was there, but the ring says {other:?}"),
-        });
-        burying.join().unwrap();
-        assert_eq!(settle(&ring, follower).1, 1);
-        assert_eq!((first.publish(), ring.head()), (3, 4));
-    });
+    explore(
+        "crew::buried_in_a_large_slot",
+        Bound::Preemptions,
+        &["received", "lagged"],
+        |outcomes| {
+            let ring = Ring::with_large_slots(2, 2);
+            let locks = Locks::new(2);
+            let (mut first, mut doomed) =
+                (Author::join(&ring, &locks, 0), Author::join(&ring, &locks, 1));
+            (0..2).for_each(|_| assert!(first.publish() < u64::MAX));
+            let burying = {
+                let (ring, locks) = (ring.clone(), locks.clone());
+                thread::spawn(move || {
+                    kill_at(Step::PublishPayload, 1, || doomed.publish());
+                    doomed.die();
+                    Author::join(&ring, &locks, 1);
+                })
+            };
+            let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            outcomes.saw(match follower.recv() {
+                Ok(_) => "received",
+                Err(TryRecvError::Lagged(_)) => "lagged",
+                Err(other) => panic!("message 0 was there, but the ring says {other:?}"),
+            });
+            burying.join().unwrap();
+            assert_eq!(settle(&ring, follower).1, 1);
+            assert_eq!((first.publish(), ring.head()), (3, 4));
+        },
+    );
 }
 
 /// Asks whether message 0 is an orphan, behind and ahead of `gates`: it never is.
@@ -207,7 +234,8 @@ fn ask(outcomes: &Outcomes, ring: &Ring, locks: &Locks, gates: &[Gate]) {
     outcomes.saw(if ring.head() == 0 { "not claimed" } else { "claimed" });
 }
 
-/// A consumer asks whether its next message is an orphan, while its producer lives and goes on to the next: it never is.
+/// A consumer asks whether its next message is an orphan, while its producer lives and goes on to
+/// the next: it never is.
 #[test]
 fn the_living_are_not_orphaned() {
     const OUTCOMES: [&str; 4] = ["not claimed", "claimed", "received", "empty"];
@@ -234,21 +262,27 @@ fn the_living_are_not_orphaned() {
 /// The same in the middle of the message.
 #[test]
 fn who_is_writing_is_not_orphaned() {
-    explore("crew::who_is_writing_is_not_orphaned", Bound::Preemptions, &["not claimed", "claimed"], |outcomes| {
-        let (ring, locks, mut first, _second) = two(2, 0);
-        let gate = Gate::new();
-        let publishing = {
-            let gate = gate.clone();
-            thread::spawn(move || {
-                first.publish_with(|| gate.open());
-            })
-        };
-        ask(outcomes, &ring, &locks, &[gate]);
-        publishing.join().unwrap();
-    });
+    explore(
+        "crew::who_is_writing_is_not_orphaned",
+        Bound::Preemptions,
+        &["not claimed", "claimed"],
+        |outcomes| {
+            let (ring, locks, mut first, _second) = two(2, 0);
+            let gate = Gate::new();
+            let publishing = {
+                let gate = gate.clone();
+                thread::spawn(move || {
+                    first.publish_with(|| gate.open());
+                })
+            };
+            ask(outcomes, &ring, &locks, &[gate]);
+            publishing.join().unwrap();
+        },
+    );
 }
 
-/// A producer dies behind the ready stamp, and the next takes its row: its message is none the less a message.
+/// A producer dies behind the ready stamp, and the next takes its row: its message is none the less
+/// a message.
 #[test]
 fn what_was_ready_is_not_orphaned_by_the_next_in_the_row() {
     const NAME: &str = "crew::what_was_ready_is_not_orphaned_by_the_next_in_the_row";
@@ -296,30 +330,40 @@ fn who_waits_for_room_has_not_lost_its_last_message() {
 /// A consumer goes over an orphan while a producer gives it a tombstone.
 #[test]
 fn gone_over_beside_a_burial() {
-    explore("crew::gone_over_beside_a_burial", Bound::Preemptions, &["gone over", "tombstone", "lapped"], |outcomes| {
-        let (ring, locks, mut doomed, mut second) = two(1, 0);
-        kill_at(Step::PublishMark, 1, || doomed.publish());
-        doomed.die();
-        let burying = thread::spawn(move || {
-            second.publish();
-        });
-        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-        if follower.reader.is_at_orphan(ring.words(), |row| locks.is_held(row)) {
-            follower.reader.skip_tombstone();
-            outcomes.saw("gone over");
-        } else {
-            match follower.recv() {
-                Err(TryRecvError::Lagged(_)) => outcomes.saw("lapped"),
-                _ => outcomes.saw(if follower.reader.tombstones() == 1 { "tombstone" } else { "lapped" }),
+    explore(
+        "crew::gone_over_beside_a_burial",
+        Bound::Preemptions,
+        &["gone over", "tombstone", "lapped"],
+        |outcomes| {
+            let (ring, locks, mut doomed, mut second) = two(1, 0);
+            kill_at(Step::PublishMark, 1, || doomed.publish());
+            doomed.die();
+            let burying = thread::spawn(move || {
+                second.publish();
+            });
+            let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            if follower.reader.is_at_orphan(ring.words(), |row| locks.is_held(row)) {
+                follower.reader.skip_tombstone();
+                outcomes.saw("gone over");
+            } else {
+                match follower.recv() {
+                    Err(TryRecvError::Lagged(_)) => outcomes.saw("lapped"),
+                    _ => outcomes.saw(if follower.reader.tombstones() == 1 {
+                        "tombstone"
+                    } else {
+                        "lapped"
+                    }),
+                }
             }
-        }
-        burying.join().unwrap();
-        let (_, tombstones) = settle(&ring, follower);
-        assert!(tombstones <= 1, "a message was taken for an orphan");
-    });
+            burying.join().unwrap();
+            let (_, tombstones) = settle(&ring, follower);
+            assert!(tombstones <= 1, "a message was taken for an orphan");
+        },
+    );
 }
 
-/// Both close, behind the lock that all hold who do: the last one closes the ring, behind both messages.
+/// Both close, behind the lock that all hold who do: the last one closes the ring, behind both
+/// messages.
 #[test]
 fn both_close() {
     explore("crew::both_close", Bound::Preemptions, &["closed", "open"], |outcomes| {
@@ -371,45 +415,71 @@ fn joined_beside_the_last_close() {
         let mut second = Author::join(&ring, &locks, 1);
         drop(lock);
         closing.join().unwrap();
-        assert_eq!(ring.words()[STATE].load(Ordering::Relaxed), OPEN, "closed although a producer lives");
+        assert_eq!(
+            ring.words()[STATE].load(Ordering::Relaxed),
+            OPEN,
+            "closed although a producer lives"
+        );
         second.publish();
         outcomes.saw("joined");
     });
 }
 
-/// Two producers and a consumer that gates: nothing is overwritten that it has not read, and nothing is lost.
+/// Two producers and a consumer that gates: nothing is overwritten that it has not read, and
+/// nothing is lost.
 #[test]
 fn gated() {
-    explore("crew::gated", Bound::Preemptions, &["received", "empty", "blocked", "not blocked"], |outcomes| {
-        let (ring, _, mut first, mut second) = two(1, 1);
-        let mut member = ring.join(0);
-        let one = thread::spawn(move || first.try_publish().is_err());
-        let other = thread::spawn(move || second.try_publish().is_err());
-        let mut received = 0;
-        for _ in 0..2 {
-            let got = member.recv().is_ok();
-            received += u64::from(got);
-            outcomes.saw(if got { "received" } else { "empty" });
-        }
-        let blocked = [one.join().unwrap(), other.join().unwrap()].into_iter().filter(|blocked| *blocked).count() as u64;
-        outcomes.saw(if blocked > 0 { "blocked" } else { "not blocked" });
-        member.drain();
-        assert_eq!(member.follower.reader.received(), 2 - blocked, "received {received} meanwhile");
-    });
+    explore(
+        "crew::gated",
+        Bound::Preemptions,
+        &["received", "empty", "blocked", "not blocked"],
+        |outcomes| {
+            let (ring, _, mut first, mut second) = two(1, 1);
+            let mut member = ring.join(0);
+            let one = thread::spawn(move || first.try_publish().is_err());
+            let other = thread::spawn(move || second.try_publish().is_err());
+            let mut received = 0;
+            for _ in 0..2 {
+                let got = member.recv().is_ok();
+                received += u64::from(got);
+                outcomes.saw(if got { "received" } else { "empty" });
+            }
+            let blocked = [one.join().unwrap(), other.join().unwrap()]
+                .into_iter()
+                .filter(|blocked| *blocked)
+                .count() as u64;
+            outcomes.saw(if blocked > 0 { "blocked" } else { "not blocked" });
+            member.drain();
+            assert_eq!(
+                member.follower.reader.received(),
+                2 - blocked,
+                "received {received} meanwhile"
+            );
+        },
+    );
 }
 
 /// A consumer joins, to gate, beside two producers: from its first message on nothing is lost.
 #[test]
 fn joined_to_gate() {
-    explore("crew::joined_to_gate", Bound::Preemptions, &["joined before", "joined behind", "blocked", "not blocked"], |outcomes| {
-        let (ring, _, mut first, mut second) = two(1, 1);
-        let one = thread::spawn(move || first.try_publish().is_err());
-        let other = thread::spawn(move || second.try_publish().is_err());
-        let mut member = ring.join(0);
-        outcomes.saw(if member.follower.reader.cursor() == 0 { "joined before" } else { "joined behind" });
-        let blocked = [one.join().unwrap(), other.join().unwrap()].contains(&true);
-        outcomes.saw(if blocked { "blocked" } else { "not blocked" });
-        assert_eq!(member.drain(), TryRecvError::Empty);
-        assert_eq!(member.follower.reader.cursor(), ring.head());
-    });
+    explore(
+        "crew::joined_to_gate",
+        Bound::Preemptions,
+        &["joined before", "joined behind", "blocked", "not blocked"],
+        |outcomes| {
+            let (ring, _, mut first, mut second) = two(1, 1);
+            let one = thread::spawn(move || first.try_publish().is_err());
+            let other = thread::spawn(move || second.try_publish().is_err());
+            let mut member = ring.join(0);
+            outcomes.saw(if member.follower.reader.cursor() == 0 {
+                "joined before"
+            } else {
+                "joined behind"
+            });
+            let blocked = [one.join().unwrap(), other.join().unwrap()].contains(&true);
+            outcomes.saw(if blocked { "blocked" } else { "not blocked" });
+            assert_eq!(member.drain(), TryRecvError::Empty);
+            assert_eq!(member.follower.reader.cursor(), ring.head());
+        },
+    );
 }

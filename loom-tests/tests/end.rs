@@ -1,4 +1,5 @@
-//! A ring is closed, or replaced by another, while a reader is reading: the end comes behind the last message.
+//! A ring is closed, or replaced by another, while a reader is reading: the end comes behind the
+//! last message.
 #![cfg(loom)]
 
 use loom::thread;
@@ -8,8 +9,15 @@ use seqring::protocol::{CloseReason, OnLag, Start, TryRecvError, Writer, superse
 
 const OUTCOMES: [&str; 3] = ["ended under way", "not ended", "lagged"];
 
-/// Receives up to `reads` times; when the end comes, `total` messages must be accounted for, the last one received.
-fn receive(outcomes: &Outcomes, follower: &mut Follower, reads: usize, total: u64, expected: CloseReason) {
+/// Receives up to `reads` times; when the end comes, `total` messages must be accounted for, the
+/// last one received.
+fn receive(
+    outcomes: &Outcomes,
+    follower: &mut Follower,
+    reads: usize,
+    total: u64,
+    expected: CloseReason,
+) {
     for _ in 0..reads {
         match follower.recv() {
             Ok(_) => {}
@@ -27,7 +35,11 @@ fn receive(outcomes: &Outcomes, follower: &mut Follower, reads: usize, total: u6
 fn ended(follower: &Follower, reason: CloseReason, total: u64, expected: CloseReason) {
     assert_eq!(reason, expected);
     let reader = &follower.reader;
-    assert_eq!(reader.received() + reader.lost(), total, "ended before the last message: {reader:?}");
+    assert_eq!(
+        reader.received() + reader.lost(),
+        total,
+        "ended before the last message: {reader:?}"
+    );
 }
 
 fn finish(mut follower: Follower, total: u64, expected: CloseReason) {
@@ -72,36 +84,46 @@ fn closed_while_lapped() {
     });
 }
 
-/// A reader that waits until there is a message or an end, as a blocking receive does, gets every message and the end.
+/// A reader that waits until there is a message or an end, as a blocking receive does, gets every
+/// message and the end.
 #[test]
 fn closed_while_waiting() {
-    explore("end::closed_while_waiting", Bound::Preemptions, &["waited", "did not wait"], |outcomes| {
-        let ring = Ring::new(2);
-        let mut writer = ring.writer();
-        let writing = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                ring.publish(&mut writer);
-                writer.close(ring.words());
-            })
-        };
-        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-        let end = loop {
-            let mut waited = false;
-            while follower.reader.must_wait(ring.words()) && follower.reader.ended(ring.words()).is_none() {
-                waited = true;
-                thread::yield_now();
-            }
-            outcomes.saw(if waited { "waited" } else { "did not wait" });
-            match follower.recv() {
-                Ok(_) => {}
-                Err(TryRecvError::Closed(reason)) => break reason,
-                Err(error) => panic!("there was something to receive, but the ring says {error:?}"),
-            }
-        };
-        ended(&follower, end, 1, CloseReason::Closed);
-        writing.join().unwrap();
-    });
+    explore(
+        "end::closed_while_waiting",
+        Bound::Preemptions,
+        &["waited", "did not wait"],
+        |outcomes| {
+            let ring = Ring::new(2);
+            let mut writer = ring.writer();
+            let writing = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    ring.publish(&mut writer);
+                    writer.close(ring.words());
+                })
+            };
+            let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            let end = loop {
+                let mut waited = false;
+                while follower.reader.must_wait(ring.words())
+                    && follower.reader.ended(ring.words()).is_none()
+                {
+                    waited = true;
+                    thread::yield_now();
+                }
+                outcomes.saw(if waited { "waited" } else { "did not wait" });
+                match follower.recv() {
+                    Ok(_) => {}
+                    Err(TryRecvError::Closed(reason)) => break reason,
+                    Err(error) => {
+                        panic!("there was something to receive, but the ring says {error:?}")
+                    }
+                }
+            };
+            ended(&follower, end, 1, CloseReason::Closed);
+            writing.join().unwrap();
+        },
+    );
 }
 
 /// The producer has gone without a word; who takes the ring's name holds its lock, hence the join.

@@ -1,6 +1,8 @@
-//! Registered consumers that gate: a producer overwrites nothing that they have not read, from the moment of their joining.
+//! Registered consumers that gate: a producer overwrites nothing that they have not read, from the
+//! moment of their joining.
 //!
-//! The reader of these models fails on any loss, and its copies race with overwriting, in loom's eyes, unless the protocol orders them.
+//! The reader of these models fails on any loss, and its copies race with overwriting, in loom's
+//! eyes, unless the protocol orders them.
 #![cfg(loom)]
 
 use loom::thread;
@@ -8,7 +10,8 @@ use loom_tests::{Bound, Follower, Member, Outcomes, Ring, explore, payload};
 use seqring::failpoint::{Step, kill_at};
 use seqring::protocol::{OnLag, Start, TryRecvError, Writer, sync};
 
-/// Publishes up to `messages`, and gives up at the first for which `looks` looks find no room; returns how many are missing.
+/// Publishes up to `messages`, and gives up at the first for which `looks` looks find no room;
+/// returns how many are missing.
 fn publish_some(ring: &Ring, writer: &mut Writer, messages: u64, looks: usize) -> u64 {
     for published in 0..messages {
         if !(0..looks).any(|_| ring.try_publish(writer).is_ok()) {
@@ -19,7 +22,12 @@ fn publish_some(ring: &Ring, writer: &mut Writer, messages: u64, looks: usize) -
 }
 
 /// As [`publish_some`], in a thread that returns the writer too.
-fn publishing(ring: &Ring, mut writer: Writer, messages: u64, looks: usize) -> thread::JoinHandle<(Writer, u64)> {
+fn publishing(
+    ring: &Ring,
+    mut writer: Writer,
+    messages: u64,
+    looks: usize,
+) -> thread::JoinHandle<(Writer, u64)> {
     let ring = ring.clone();
     thread::spawn(move || {
         let missing = publish_some(&ring, &mut writer, messages, looks);
@@ -27,10 +35,15 @@ fn publishing(ring: &Ring, mut writer: Writer, messages: u64, looks: usize) -> t
     })
 }
 
-/// The member gets all that is left up to the message before `next`; then there is room for the `missing` ones too.
+/// The member gets all that is left up to the message before `next`; then there is room for the
+/// `missing` ones too.
 fn finish(ring: &Ring, mut member: Member, mut writer: Writer, missing: u64) {
     assert_eq!(member.drain(), TryRecvError::Empty);
-    assert_eq!(member.follower.reader.cursor(), writer.next(), "the newest message was not received");
+    assert_eq!(
+        member.follower.reader.cursor(),
+        writer.next(),
+        "the newest message was not received"
+    );
     for _ in 0..missing {
         ring.try_publish(&mut writer).expect("everything has been read");
         assert_eq!(member.recv(), Ok(writer.next() - 1));
@@ -72,24 +85,32 @@ fn publish_beside(
     finish(ring, member, writer, missing);
 }
 
-const JOINED: [&str; 5] = ["joined before", "joined between", "joined behind", "blocked", "not blocked"];
+const JOINED: [&str; 5] =
+    ["joined before", "joined between", "joined behind", "blocked", "not blocked"];
 
 #[test]
 fn joined_one_slot() {
-    explore("gate::joined_one_slot", Bound::Preemptions, &JOINED, |outcomes| joined(outcomes, 1, 0, 3, 0));
+    explore("gate::joined_one_slot", Bound::Preemptions, &JOINED, |outcomes| {
+        joined(outcomes, 1, 0, 3, 0)
+    });
 }
 
 #[test]
 fn joined_two_slots() {
-    explore("gate::joined_two_slots", Bound::Preemptions, &JOINED, |outcomes| joined(outcomes, 2, 1, 4, 0));
+    explore("gate::joined_two_slots", Bound::Preemptions, &JOINED, |outcomes| {
+        joined(outcomes, 2, 1, 4, 0)
+    });
 }
 
 #[test]
 fn joined_and_reading() {
-    explore("gate::joined_and_reading", Bound::Preemptions, &JOINED, |outcomes| joined(outcomes, 1, 0, 3, 1));
+    explore("gate::joined_and_reading", Bound::Preemptions, &JOINED, |outcomes| {
+        joined(outcomes, 1, 0, 3, 1)
+    });
 }
 
-/// The producer looks behind a message that fills what it was allowed, and if that comes to nothing once more ahead of the next.
+/// The producer looks behind a message that fills what it was allowed, and if that comes to nothing
+/// once more ahead of the next.
 fn joined_looking_ahead(outcomes: &Outcomes, slots: usize, during: u64, reads: usize) {
     let ring = Ring::with_readers(slots, 1);
     let publishing = {
@@ -109,18 +130,23 @@ fn joined_looking_ahead(outcomes: &Outcomes, slots: usize, during: u64, reads: u
 
 #[test]
 fn joined_looking_ahead_one_slot() {
-    explore("gate::joined_looking_ahead_one_slot", Bound::Preemptions, &JOINED, |outcomes| joined_looking_ahead(outcomes, 1, 3, 1));
+    explore("gate::joined_looking_ahead_one_slot", Bound::Preemptions, &JOINED, |outcomes| {
+        joined_looking_ahead(outcomes, 1, 3, 1)
+    });
 }
 
 #[test]
 fn joined_looking_ahead_two_slots() {
-    explore("gate::joined_looking_ahead_two_slots", Bound::Preemptions, &JOINED, |outcomes| joined_looking_ahead(outcomes, 2, 4, 0));
+    explore("gate::joined_looking_ahead_two_slots", Bound::Preemptions, &JOINED, |outcomes| {
+        joined_looking_ahead(outcomes, 2, 4, 0)
+    });
 }
 
 /// The head lags behind a batch: the gate goes by the next sequence, who joins by the head.
 #[test]
 fn joined_in_a_batch() {
-    const OUTCOMES: [&str; 5] = ["joined before", "joined in the batch", "joined behind", "blocked", "not blocked"];
+    const OUTCOMES: [&str; 5] =
+        ["joined before", "joined in the batch", "joined behind", "blocked", "not blocked"];
     explore("gate::joined_in_a_batch", Bound::Preemptions, &OUTCOMES, |outcomes| {
         let ring = Ring::with_readers(2, 1);
         let mut writer = ring.writer();
@@ -128,7 +154,8 @@ fn joined_in_a_batch() {
         let publishing = {
             let ring = ring.clone();
             thread::spawn(move || {
-                let missing = 4 - (0..4).take_while(|_| ring.try_write(&mut writer).is_ok()).count() as u64;
+                let missing =
+                    4 - (0..4).take_while(|_| ring.try_write(&mut writer).is_ok()).count() as u64;
                 writer.publish_head(ring.words());
                 (writer, missing)
             })
@@ -145,7 +172,8 @@ fn joined_in_a_batch() {
     });
 }
 
-/// A consumer of a ring that is full receives `reads` times while a producer looks twice for room for each of `during` messages.
+/// A consumer of a ring that is full receives `reads` times while a producer looks twice for room
+/// for each of `during` messages.
 fn wrapped(outcomes: &Outcomes, slots: usize, during: u64, reads: usize) {
     let ring = Ring::with_readers(slots, 1);
     let mut writer = ring.writer();
@@ -164,19 +192,28 @@ fn wrapped(outcomes: &Outcomes, slots: usize, during: u64, reads: usize) {
 
 #[test]
 fn wrapped_one_slot() {
-    explore("gate::wrapped_one_slot", Bound::Preemptions, &["received", "empty", "blocked", "not blocked"], |outcomes| {
-        wrapped(outcomes, 1, 2, 2);
-    });
+    explore(
+        "gate::wrapped_one_slot",
+        Bound::Preemptions,
+        &["received", "empty", "blocked", "not blocked"],
+        |outcomes| {
+            wrapped(outcomes, 1, 2, 2);
+        },
+    );
 }
 
 #[test]
 fn wrapped_two_slots() {
-    explore("gate::wrapped_two_slots", Bound::Preemptions, &["received", "empty", "blocked", "not blocked"], |outcomes| {
-        wrapped(outcomes, 2, 3, 3)
-    });
+    explore(
+        "gate::wrapped_two_slots",
+        Bound::Preemptions,
+        &["received", "empty", "blocked", "not blocked"],
+        |outcomes| wrapped(outcomes, 2, 3, 3),
+    );
 }
 
-/// A producer would write a group of two into a full ring: it writes no more of it than the consumer has told to have received.
+/// A producer would write a group of two into a full ring: it writes no more of it than the
+/// consumer has told to have received.
 #[test]
 fn wrapped_by_a_group() {
     explore("gate::wrapped_by_a_group", Bound::Preemptions, &["none", "some", "all"], |outcomes| {
@@ -189,7 +226,9 @@ fn wrapped_by_a_group() {
         let publishing = {
             let ring = ring.clone();
             thread::spawn(move || {
-                let written = (0..2).find_map(|_| ring.write_group(&mut writer, 2, payload).ok()).unwrap_or(0);
+                let written = (0..2)
+                    .find_map(|_| ring.write_group(&mut writer, 2, payload).ok())
+                    .unwrap_or(0);
                 writer.publish_head(ring.words());
                 (writer, written)
             })
@@ -212,7 +251,8 @@ fn full_and_received() -> (Ring, Writer, Member) {
     (ring, writer, member)
 }
 
-/// What a consumer that leaves has received, it has copied, though it has not told; and the producer is free at once.
+/// What a consumer that leaves has received, it has copied, though it has not told; and the
+/// producer is free at once.
 #[test]
 fn left_while_blocked() {
     explore("gate::left_while_blocked", Bound::Complete, &["blocked", "not blocked"], |outcomes| {
@@ -226,7 +266,8 @@ fn left_while_blocked() {
     });
 }
 
-/// The row's next owner comes at once: its stores stand for its predecessor's copies too, whichever of them the producer sees.
+/// The row's next owner comes at once: its stores stand for its predecessor's copies too, whichever
+/// of them the producer sees.
 fn succeeded(outcomes: &Outcomes, join: fn(&Ring) -> Member) {
     let (ring, writer, mut member) = full_and_received();
     let publishing = publishing(&ring, writer, 1, 2);
@@ -242,20 +283,34 @@ fn succeeded(outcomes: &Outcomes, join: fn(&Ring) -> Member) {
 
 #[test]
 fn left_and_joined() {
-    explore("gate::left_and_joined", Bound::Preemptions, &["blocked", "not blocked"], |outcomes| succeeded(outcomes, |ring| ring.join(0)));
+    explore("gate::left_and_joined", Bound::Preemptions, &["blocked", "not blocked"], |outcomes| {
+        succeeded(outcomes, |ring| ring.join(0))
+    });
 }
 
 #[test]
 fn left_and_joined_freely() {
-    explore("gate::left_and_joined_freely", Bound::Preemptions, &["blocked", "not blocked"], |outcomes| {
-        succeeded(outcomes, |ring| ring.join_freely(0));
-    });
+    explore(
+        "gate::left_and_joined_freely",
+        Bound::Preemptions,
+        &["blocked", "not blocked"],
+        |outcomes| {
+            succeeded(outcomes, |ring| ring.join_freely(0));
+        },
+    );
 }
 
-/// A consumer has died; the producer evicts it while another takes its row: it hits the dead one or nobody.
+/// A consumer has died; the producer evicts it while another takes its row: it hits the dead one or
+/// nobody.
 #[test]
 fn dead_while_joined() {
-    const OUTCOMES: [&str; 5] = ["buried the dead", "spared the next", "joined before", "joined behind", "blocked by the next"];
+    const OUTCOMES: [&str; 5] = [
+        "buried the dead",
+        "spared the next",
+        "joined before",
+        "joined behind",
+        "blocked by the next",
+    ];
     explore("gate::dead_while_joined", Bound::Preemptions, &OUTCOMES, |outcomes| {
         let ring = Ring::with_readers(1, 1);
         let mut writer = ring.writer();
@@ -267,7 +322,11 @@ fn dead_while_joined() {
                 if let Err(blocker) = ring.refresh_limit(writer.next()) {
                     // That it is dead is known of the first owner alone: states count the owners.
                     if blocker.state >> 8 == 1 {
-                        outcomes.saw(if ring.bury(blocker) { "buried the dead" } else { "spared the next" });
+                        outcomes.saw(if ring.bury(blocker) {
+                            "buried the dead"
+                        } else {
+                            "spared the next"
+                        });
                     }
                 }
                 let missing = publish_some(&ring, &mut writer, 3, 1);
@@ -275,7 +334,11 @@ fn dead_while_joined() {
             })
         };
         let mut member = ring.join(0);
-        outcomes.saw(if member.follower.reader.cursor() == 1 { "joined before" } else { "joined behind" });
+        outcomes.saw(if member.follower.reader.cursor() == 1 {
+            "joined before"
+        } else {
+            "joined behind"
+        });
         let (writer, missing) = publishing.join().unwrap();
         if missing > 0 {
             outcomes.saw("blocked by the next");
@@ -300,9 +363,15 @@ fn named_while_joined() {
             let looking = {
                 let (ring, outcomes) = (ring.clone(), outcomes.clone());
                 thread::spawn(move || {
-                    let Err(blocker) = ring.refresh_limit(writer.next()) else { return outcomes.saw("not blocked") };
+                    let Err(blocker) = ring.refresh_limit(writer.next()) else {
+                        return outcomes.saw("not blocked");
+                    };
                     // States count the owners.
-                    let (expected, outcome) = if blocker.state >> 8 == 1 { ("dead", "named the dead") } else { ("next", "named the next") };
+                    let (expected, outcome) = if blocker.state >> 8 == 1 {
+                        ("dead", "named the dead")
+                    } else {
+                        ("next", "named the next")
+                    };
                     match ring.name_of(blocker) {
                         Some(name) => {
                             assert_eq!(name, expected);
@@ -319,7 +388,8 @@ fn named_while_joined() {
     );
 }
 
-/// A consumer dies behind `step` of joining, and another takes its row, while a producer publishes and evicts the dead one.
+/// A consumer dies behind `step` of joining, and another takes its row, while a producer publishes
+/// and evicts the dead one.
 fn died_joining(name: &'static str, step: Step, outcomes: &[&'static str]) {
     // Before the roster reaches the row, no look does.
     let is_seen = matches!(step, Step::JoinRoster | Step::JoinCursor);
@@ -333,9 +403,14 @@ fn died_joining(name: &'static str, step: Step, outcomes: &[&'static str]) {
                 while missing > 0 {
                     match ring.try_publish(&mut writer) {
                         Ok(()) => missing -= 1,
-                        // That it is dead is known of the first owner alone: states count the owners.
+                        // That it is dead is known of the first owner alone: states count the
+                        // owners.
                         Err(blocker) if is_seen && blocker.state >> 8 == 1 => {
-                            outcomes.saw(if ring.bury(blocker) { "buried the dead" } else { "spared the next" });
+                            outcomes.saw(if ring.bury(blocker) {
+                                "buried the dead"
+                            } else {
+                                "spared the next"
+                            });
                         }
                         Err(_) => break,
                     }
@@ -345,7 +420,11 @@ fn died_joining(name: &'static str, step: Step, outcomes: &[&'static str]) {
         };
         kill_at(step, 1, || ring.join(0));
         let mut member = ring.join(0);
-        outcomes.saw(if member.follower.reader.cursor() == 0 { "joined before" } else { "joined behind" });
+        outcomes.saw(if member.follower.reader.cursor() == 0 {
+            "joined before"
+        } else {
+            "joined behind"
+        });
         let (writer, missing) = publishing.join().unwrap();
         if missing > 0 {
             outcomes.saw("blocked by the next");
@@ -356,7 +435,8 @@ fn died_joining(name: &'static str, step: Step, outcomes: &[&'static str]) {
 }
 
 const DIED_UNSEEN: [&str; 3] = ["joined before", "joined behind", "blocked by the next"];
-const DIED_IN_A_ROW: [&str; 5] = ["buried the dead", "spared the next", "joined before", "joined behind", "blocked by the next"];
+const DIED_IN_A_ROW: [&str; 5] =
+    ["buried the dead", "spared the next", "joined before", "joined behind", "blocked by the next"];
 
 #[test]
 fn died_behind_the_provisional_cursor() {
@@ -378,35 +458,42 @@ fn died_behind_the_cursor() {
     died_joining("gate::died_behind_the_cursor", Step::JoinCursor, &DIED_IN_A_ROW);
 }
 
-/// A consumer that is alive is evicted while it reads: what it accepts is whole, it learns its fate, and its row stays its own
-/// until it lets it go.
+/// A consumer that is alive is evicted while it reads: what it accepts is whole, it learns its
+/// fate, and its row stays its own until it lets it go.
 #[test]
 fn evicted_while_reading() {
-    explore("gate::evicted_while_reading", Bound::Preemptions, &["received", "lagged", "evicted in time"], |outcomes| {
-        let (ring, mut writer, mut member) = full_and_received();
-        let evicting = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                if let Err(blocker) = ring.refresh_limit(writer.next()) {
-                    assert!(ring.evict(blocker), "nobody else writes the state");
+    explore(
+        "gate::evicted_while_reading",
+        Bound::Preemptions,
+        &["received", "lagged", "evicted in time"],
+        |outcomes| {
+            let (ring, mut writer, mut member) = full_and_received();
+            let evicting = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    if let Err(blocker) = ring.refresh_limit(writer.next()) {
+                        assert!(ring.evict(blocker), "nobody else writes the state");
+                    }
+                    ring.publish_each(&mut writer, 1);
+                })
+            };
+            // It knows that it may be evicted, so it is a reader as any other.
+            let mut follower: Follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            outcomes.saw(match (member.is_evicted(), follower.recv()) {
+                (true, _) => "evicted in time",
+                (false, Ok(0)) => "received",
+                (false, Err(TryRecvError::Lagged(_))) => "lagged",
+                (false, other) => {
+                    panic!("message 0 was received or overwritten, but the ring says {other:?}")
                 }
-                ring.publish_each(&mut writer, 1);
-            })
-        };
-        // It knows that it may be evicted, so it is a reader as any other.
-        let mut follower: Follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-        outcomes.saw(match (member.is_evicted(), follower.recv()) {
-            (true, _) => "evicted in time",
-            (false, Ok(0)) => "received",
-            (false, Err(TryRecvError::Lagged(_))) => "lagged",
-            (false, other) => panic!("message 0 was received or overwritten, but the ring says {other:?}"),
-        });
-        evicting.join().unwrap();
-        assert!(member.is_evicted());
-        member.leave();
-        let mut member = ring.join(0);
-        assert!(!member.is_evicted());
-    });
+            });
+            evicting.join().unwrap();
+            assert!(member.is_evicted());
+            member.leave();
+            let mut member = ring.join(0);
+            assert!(!member.is_evicted());
+        },
+    );
 }
 
 /// The last row of the roster is free, and the producer forgets it while somebody takes it.
@@ -418,7 +505,10 @@ fn forgotten_while_joined() {
         ring.join(1).leave();
         let publishing = publishing(&ring, writer, 3, 1);
         let member = ring.join(1);
-        outcomes.saw(["joined before", "joined between", "joined between", "joined behind"][member.follower.reader.cursor() as usize]);
+        outcomes.saw(
+            ["joined before", "joined between", "joined between", "joined behind"]
+                [member.follower.reader.cursor() as usize],
+        );
         let (writer, missing) = publishing.join().unwrap();
         note(outcomes, missing);
         finish(&ring, member, writer, missing);
@@ -437,7 +527,8 @@ fn two_joined() {
         };
         let mut member = ring.join(0);
         ring.try_publish(&mut writer).expect("the ring is empty");
-        let blocker = ring.try_publish(&mut writer).expect_err("a consumer has not read the message");
+        let blocker =
+            ring.try_publish(&mut writer).expect_err("a consumer has not read the message");
         assert_eq!(blocker.row, 0, "the first of those that are equally slow");
         assert_eq!(member.recv(), Ok(0));
         let second = ring.try_publish(&mut writer).map_err(|blocker| blocker.row);
@@ -449,47 +540,54 @@ fn two_joined() {
         }
         ring.try_publish(&mut writer).expect("everything has been read");
         for row in [0, 1] {
-            let blocker = ring.try_publish(&mut writer).expect_err("two consumers have not read the message");
+            let blocker =
+                ring.try_publish(&mut writer).expect_err("two consumers have not read the message");
             assert_eq!((blocker.row, blocker.cursor), (row, writer.next() - 1));
             [&mut member, &mut other][row].drain();
         }
     });
 }
 
-/// The producer dies in a batch, in its second message, and a successor goes on: beside a consumer that has read nothing, it
-/// keeps what was ready and waits.
+/// The producer dies in a batch, in its second message, and a successor goes on: beside a consumer
+/// that has read nothing, it keeps what was ready and waits.
 #[test]
 fn succeeded_beside_a_consumer() {
-    explore("gate::succeeded_beside_a_consumer", Bound::Preemptions, &["received", "empty", "blocked", "not blocked"], |outcomes| {
-        let ring = Ring::with_readers(2, 1);
-        let mut first = ring.writer();
-        let mut member = ring.join(0);
-        let dying = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                ring.try_write(&mut first).expect("the ring is empty");
-                kill_at(Step::PublishMark, 1, || ring.try_write(&mut first));
-            })
-        };
-        let ring_of_successor = ring.clone();
-        let succeeding = thread::spawn(move || {
-            dying.join().unwrap();
-            let ring = ring_of_successor;
-            let mut second = ring.writer();
-            assert_eq!((second.next(), ring.head()), (1, 1));
-            let missing = publish_some(&ring, &mut second, 3, 1);
-            (second, missing)
-        });
-        for _ in 0..2 {
-            outcomes.saw(if member.recv().is_ok() { "received" } else { "empty" });
-        }
-        let (second, missing) = succeeding.join().unwrap();
-        note(outcomes, missing);
-        finish(&ring, member, second, missing);
-    });
+    explore(
+        "gate::succeeded_beside_a_consumer",
+        Bound::Preemptions,
+        &["received", "empty", "blocked", "not blocked"],
+        |outcomes| {
+            let ring = Ring::with_readers(2, 1);
+            let mut first = ring.writer();
+            let mut member = ring.join(0);
+            let dying = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    ring.try_write(&mut first).expect("the ring is empty");
+                    kill_at(Step::PublishMark, 1, || ring.try_write(&mut first));
+                })
+            };
+            let ring_of_successor = ring.clone();
+            let succeeding = thread::spawn(move || {
+                dying.join().unwrap();
+                let ring = ring_of_successor;
+                let mut second = ring.writer();
+                assert_eq!((second.next(), ring.head()), (1, 1));
+                let missing = publish_some(&ring, &mut second, 3, 1);
+                (second, missing)
+            });
+            for _ in 0..2 {
+                outcomes.saw(if member.recv().is_ok() { "received" } else { "empty" });
+            }
+            let (second, missing) = succeeding.join().unwrap();
+            note(outcomes, missing);
+            finish(&ring, member, second, missing);
+        },
+    );
 }
 
-/// A consumer joins while the producer is dead or being succeeded, with messages that the head does not count.
+/// A consumer joins while the producer is dead or being succeeded, with messages that the head does
+/// not count.
 #[test]
 fn succeeded_while_joined() {
     const OUTCOMES: [&str; 4] = ["joined before", "joined behind", "blocked", "not blocked"];
@@ -508,7 +606,11 @@ fn succeeded_while_joined() {
             })
         };
         let member = ring.join(0);
-        outcomes.saw(if member.follower.reader.cursor() == 0 { "joined before" } else { "joined behind" });
+        outcomes.saw(if member.follower.reader.cursor() == 0 {
+            "joined before"
+        } else {
+            "joined behind"
+        });
         let (second, missing) = succeeding.join().unwrap();
         note(outcomes, missing);
         finish(&ring, member, second, missing);
@@ -518,58 +620,74 @@ fn succeeded_while_joined() {
 /// A gating consumer and a free one: the one loses nothing, and the other is none the worse.
 #[test]
 fn beside_a_free_one() {
-    explore("gate::beside_a_free_one", Bound::Preemptions, &["received", "lagged", "blocked", "not blocked"], |outcomes| {
-        let ring = Ring::with_readers(1, 1);
-        let mut writer = ring.writer();
-        let mut member = ring.join(0);
-        ring.try_publish(&mut writer).expect("the ring is empty");
-        let publishing = publishing(&ring, writer, 1, 2);
-        let free = {
-            let (ring, outcomes) = (ring.clone(), outcomes.clone());
-            thread::spawn(move || {
-                let mut follower: Follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-                outcomes.saw(match follower.recv() {
-                    Ok(_) => "received",
-                    Err(TryRecvError::Lagged(_)) => "lagged",
-                    Err(error) => panic!("message 0 was there, but the ring says {error:?}"),
-                });
-                follower
-            })
-        };
-        assert_eq!(member.recv(), Ok(0));
-        let (writer, missing) = publishing.join().unwrap();
-        note(outcomes, missing);
-        let mut free = free.join().unwrap();
-        assert_eq!(free.drain(), TryRecvError::Empty);
-        assert_eq!(free.reader.cursor(), writer.next());
-        finish(&ring, member, writer, missing);
-    });
+    explore(
+        "gate::beside_a_free_one",
+        Bound::Preemptions,
+        &["received", "lagged", "blocked", "not blocked"],
+        |outcomes| {
+            let ring = Ring::with_readers(1, 1);
+            let mut writer = ring.writer();
+            let mut member = ring.join(0);
+            ring.try_publish(&mut writer).expect("the ring is empty");
+            let publishing = publishing(&ring, writer, 1, 2);
+            let free = {
+                let (ring, outcomes) = (ring.clone(), outcomes.clone());
+                thread::spawn(move || {
+                    let mut follower: Follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+                    outcomes.saw(match follower.recv() {
+                        Ok(_) => "received",
+                        Err(TryRecvError::Lagged(_)) => "lagged",
+                        Err(error) => panic!("message 0 was there, but the ring says {error:?}"),
+                    });
+                    follower
+                })
+            };
+            assert_eq!(member.recv(), Ok(0));
+            let (writer, missing) = publishing.join().unwrap();
+            note(outcomes, missing);
+            let mut free = free.join().unwrap();
+            assert_eq!(free.drain(), TryRecvError::Empty);
+            assert_eq!(free.reader.cursor(), writer.next());
+            finish(&ring, member, writer, missing);
+        },
+    );
 }
 
-/// The producer makes a consumer go on behind what it has not read: the loss is exact, and nothing else is lost.
+/// The producer makes a consumer go on behind what it has not read: the loss is exact, and nothing
+/// else is lost.
 #[test]
 fn synced_while_reading() {
-    explore("gate::synced_while_reading", Bound::Preemptions, &["synced", "in time", "lagged"], |outcomes| {
-        let (ring, mut writer, mut member) = full_and_received();
-        let syncing = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                assert!(sync(ring.table(), 0, writer.next()));
-                ring.try_publish(&mut writer).expect("the one that gates is told to go on");
-                writer
-            })
-        };
-        // Between the order and its arrival the message may be overwritten under its hands: a reader as any other.
-        let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-        outcomes.saw(match (member.apply_command(), follower.recv()) {
-            (1, _) => "synced",
-            (0, Ok(0)) => "in time",
-            (0, Err(TryRecvError::Lagged(_))) => "lagged",
-            other => panic!("message 0 was received, or lost alone: {other:?}"),
-        });
-        let writer = syncing.join().unwrap();
-        member.apply_command();
-        assert_eq!(member.follower.reader.lost(), 1, "one message was given up, no more and no less");
-        finish(&ring, member, writer, 0);
-    });
+    explore(
+        "gate::synced_while_reading",
+        Bound::Preemptions,
+        &["synced", "in time", "lagged"],
+        |outcomes| {
+            let (ring, mut writer, mut member) = full_and_received();
+            let syncing = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    assert!(sync(ring.table(), 0, writer.next()));
+                    ring.try_publish(&mut writer).expect("the one that gates is told to go on");
+                    writer
+                })
+            };
+            // Between the order and its arrival the message may be overwritten under its hands: a
+            // reader as any other.
+            let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+            outcomes.saw(match (member.apply_command(), follower.recv()) {
+                (1, _) => "synced",
+                (0, Ok(0)) => "in time",
+                (0, Err(TryRecvError::Lagged(_))) => "lagged",
+                other => panic!("message 0 was received, or lost alone: {other:?}"),
+            });
+            let writer = syncing.join().unwrap();
+            member.apply_command();
+            assert_eq!(
+                member.follower.reader.lost(),
+                1,
+                "one message was given up, no more and no less"
+            );
+            finish(&ring, member, writer, 0);
+        },
+    );
 }

@@ -23,19 +23,24 @@ fn running(before: u64, during: u64) -> (Ring, thread::JoinHandle<()>) {
 /// A ring that counts a message has one: who starts at the newest does not find the ring empty.
 #[test]
 fn at_the_newest() {
-    explore("join::at_the_newest", Bound::Complete, &["received old", "received new", "lagged"], |outcomes| {
-        let (ring, writing) = running(1, 2);
-        let mut follower = ring.follower(Start::Newest, OnLag::Oldest);
-        outcomes.saw(match follower.recv() {
-            Ok(0) => "received old",
-            Ok(_) => "received new",
-            Err(TryRecvError::Lagged(_)) => "lagged",
-            Err(error) => panic!("the ring has a message, but says {error:?}"),
-        });
-        writing.join().unwrap();
-        assert_eq!(follower.drain(), TryRecvError::Empty);
-        assert_eq!(follower.reader.cursor(), 3);
-    });
+    explore(
+        "join::at_the_newest",
+        Bound::Complete,
+        &["received old", "received new", "lagged"],
+        |outcomes| {
+            let (ring, writing) = running(1, 2);
+            let mut follower = ring.follower(Start::Newest, OnLag::Oldest);
+            outcomes.saw(match follower.recv() {
+                Ok(0) => "received old",
+                Ok(_) => "received new",
+                Err(TryRecvError::Lagged(_)) => "lagged",
+                Err(error) => panic!("the ring has a message, but says {error:?}"),
+            });
+            writing.join().unwrap();
+            assert_eq!(follower.drain(), TryRecvError::Empty);
+            assert_eq!(follower.reader.cursor(), 3);
+        },
+    );
 }
 
 #[test]
@@ -56,7 +61,8 @@ fn at_the_oldest() {
     });
 }
 
-/// Nothing that the joiner knows to be published comes to who starts at the next message, and all that follows does.
+/// Nothing that the joiner knows to be published comes to who starts at the next message, and all
+/// that follows does.
 #[test]
 fn at_the_next() {
     explore("join::at_the_next", Bound::Complete, &["before", "between", "behind"], |outcomes| {
@@ -75,7 +81,8 @@ fn at_the_next() {
     });
 }
 
-/// The newest message is at least as new as the last one that the reader has otherwise heard of, or seen counted.
+/// The newest message is at least as new as the last one that the reader has otherwise heard of, or
+/// seen counted.
 #[test]
 fn the_latest_is_fresh() {
     const OUTCOMES: [&str; 4] = ["newer than told", "as told", "untold", "empty"];
@@ -99,7 +106,9 @@ fn the_latest_is_fresh() {
             (Ok(0), true) if counted < 2 => "as told",
             (Ok(sequence), false) if sequence + 1 >= counted => "untold",
             (Err(TryRecvError::Empty), false) if counted == 0 => "empty",
-            (result, _) => panic!("told: {knows}, counted: {counted}, but the latest was {result:?}"),
+            (result, _) => {
+                panic!("told: {knows}, counted: {counted}, but the latest was {result:?}")
+            }
         });
         writing.join().unwrap();
         match follower.latest() {

@@ -1,7 +1,8 @@
 //! A producer dies at some step, and a successor goes on, while a reader is reading.
 //!
-//! The successor runs behind the predecessor's end: the kernel's lock orders them, here a join does. Death is an
-//! unwinding out of the library's own code, behind one of its steps, so every state is one that it can really leave behind.
+//! The successor runs behind the predecessor's end: the kernel's lock orders them, here a join
+//! does. Death is an unwinding out of the library's own code, behind one of its steps, so every
+//! state is one that it can really leave behind.
 #![cfg(loom)]
 
 use std::convert::Infallible;
@@ -15,7 +16,8 @@ use seqring::sync::Ordering;
 /// A word that no message contains.
 const GARBAGE: u64 = 666;
 
-/// Writes a batch of messages, `ready` of which get ready, and dies behind `step` of the last: in one of these, or in the next.
+/// Writes a batch of messages, `ready` of which get ready, and dies behind `step` of the last: in
+/// one of these, or in the next.
 fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
     let gets_ready = matches!(step, Step::PublishReady | Step::PublishCount);
     for _ in 0..ready - u64::from(gets_ready) {
@@ -24,19 +26,21 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
     // Not in it, as it counts what was written.
     let limit = ring.refresh_limit(writer.next()).expect("nobody gates");
     kill_at(step, 1, || {
-        let Ok(()) = ring.write_admitted(writer, limit, |body, sequence| -> Result<(), Infallible> {
-            let words = if gets_ready { payload(sequence) } else { [GARBAGE; 2] };
-            for (word, value) in payload_words(body).iter().zip(words) {
-                word.store(value, Ordering::Relaxed);
-                hit(Step::PublishPiece);
-            }
-            Ok(())
-        });
+        let Ok(()) =
+            ring.write_admitted(writer, limit, |body, sequence| -> Result<(), Infallible> {
+                let words = if gets_ready { payload(sequence) } else { [GARBAGE; 2] };
+                for (word, value) in payload_words(body).iter().zip(words) {
+                    word.store(value, Ordering::Relaxed);
+                    hit(Step::PublishPiece);
+                }
+                Ok(())
+            });
         writer.publish_head(ring.words());
     });
 }
 
-/// Writes a group of two messages, `ready` of which get ready, and dies behind the `times`-th `step` in it.
+/// Writes a group of two messages, `ready` of which get ready, and dies behind the `times`-th
+/// `step` in it.
 fn die_in_a_group(ring: &Ring, writer: &mut Writer, ready: u64, step: Step, times: u32) {
     let kept = writer.next() + ready;
     kill_at(step, times, || {
@@ -45,15 +49,23 @@ fn die_in_a_group(ring: &Ring, writer: &mut Writer, ready: u64, step: Step, time
     });
 }
 
-/// A predecessor that has published `counted` messages dies in a batch; those in `taking_over` die behind that step of taking the ring
-/// over; the last successor publishes one more.
-fn succeeded(outcomes: &Outcomes, slots: usize, counted: u64, ready: u64, death: Step, taking_over: &[Step], reads: usize) {
+/// A predecessor that has published `counted` messages dies in a batch; those in `taking_over` die
+/// behind that step of taking the ring over; the last successor publishes one more.
+fn succeeded(
+    outcomes: &Outcomes,
+    slots: usize,
+    counted: u64,
+    ready: u64,
+    death: Step,
+    taking_over: &[Step],
+    reads: usize,
+) {
     let die = move |ring: &Ring, writer: &mut Writer| die_in_a_batch(ring, writer, ready, death);
     succeeded_on(outcomes, &Ring::new(slots), counted, ready, die, taking_over, 0, reads);
 }
 
-/// As [`succeeded`], on this ring, with a predecessor that dies by `die`, behind `ready` messages that are not counted, and a reader that starts
-/// at message `start`.
+/// As [`succeeded`], on this ring, with a predecessor that dies by `die`, behind `ready` messages
+/// that are not counted, and a reader that starts at message `start`.
 #[allow(clippy::too_many_arguments)]
 fn succeeded_on(
     outcomes: &Outcomes,
@@ -91,7 +103,11 @@ fn succeeded_on(
     let mut second = ring.writer();
     gate.open();
     let kept = counted + ready;
-    assert_eq!((second.next(), ring.head()), (kept, kept), "the successor does not go on behind what was ready");
+    assert_eq!(
+        (second.next(), ring.head()),
+        (kept, kept),
+        "the successor does not go on behind what was ready"
+    );
     ring.publish(&mut second);
 
     let (mut follower, seen) = reading.join().unwrap();
@@ -111,16 +127,26 @@ fn succeeded_on(
 
 #[test]
 fn died_behind_the_stamp() {
-    explore("restart::died_behind_the_stamp", Bound::Preemptions, &["uncounted message", "successor's message", "empty"], |outcomes| {
-        succeeded(outcomes, 2, 0, 1, Step::PublishReady, &[], 2);
-    });
+    explore(
+        "restart::died_behind_the_stamp",
+        Bound::Preemptions,
+        &["uncounted message", "successor's message", "empty"],
+        |outcomes| {
+            succeeded(outcomes, 2, 0, 1, Step::PublishReady, &[], 2);
+        },
+    );
 }
 
 #[test]
 fn died_behind_the_head() {
-    explore("restart::died_behind_the_head", Bound::Preemptions, &["uncounted message", "successor's message", "empty"], |outcomes| {
-        succeeded(outcomes, 2, 0, 1, Step::PublishCount, &[], 2);
-    });
+    explore(
+        "restart::died_behind_the_head",
+        Bound::Preemptions,
+        &["uncounted message", "successor's message", "empty"],
+        |outcomes| {
+            succeeded(outcomes, 2, 0, 1, Step::PublishCount, &[], 2);
+        },
+    );
 }
 
 /// Death in a message that never gets ready.
@@ -151,12 +177,14 @@ fn died_behind_the_payload() {
 fn died_in_a_large_payload() {
     const OUTCOMES: [&str; 4] = ["counted message", "successor's message", "lagged", "empty"];
     explore("restart::died_in_a_large_payload", Bound::Preemptions, &OUTCOMES, |outcomes| {
-        let die = |ring: &Ring, writer: &mut Writer| die_in_a_batch(ring, writer, 0, Step::PublishPiece);
+        let die =
+            |ring: &Ring, writer: &mut Writer| die_in_a_batch(ring, writer, 0, Step::PublishPiece);
         succeeded_on(outcomes, &Ring::with_large_slots(1, 1), 1, 0, die, &[], 0, 2);
     });
 }
 
-/// Death in a group, none of which gets ready, over the messages of the last lap: a reader receives from message `start` on.
+/// Death in a group, none of which gets ready, over the messages of the last lap: a reader receives
+/// from message `start` on.
 fn died_in_a_group(name: &'static str, step: Step, start: u64, reads: usize) {
     explore(name, Bound::Preemptions, &["counted message", "lagged"], move |outcomes| {
         let die = move |ring: &Ring, writer: &mut Writer| die_in_a_group(ring, writer, 0, step, 2);
@@ -179,17 +207,29 @@ fn died_behind_the_payloads_of_a_group() {
 #[test]
 fn died_behind_the_first_stamp_of_a_group() {
     const OUTCOMES: [&str; 3] = ["uncounted message", "successor's message", "empty"];
-    explore("restart::died_behind_the_first_stamp_of_a_group", Bound::Preemptions, &OUTCOMES, |outcomes| {
-        let die = |ring: &Ring, writer: &mut Writer| die_in_a_group(ring, writer, 1, Step::PublishReady, 1);
-        succeeded_on(outcomes, &Ring::with_groups(8, 0), 0, 1, die, &[], 0, 2);
-    });
+    explore(
+        "restart::died_behind_the_first_stamp_of_a_group",
+        Bound::Preemptions,
+        &OUTCOMES,
+        |outcomes| {
+            let die = |ring: &Ring, writer: &mut Writer| {
+                die_in_a_group(ring, writer, 1, Step::PublishReady, 1)
+            };
+            succeeded_on(outcomes, &Ring::with_groups(8, 0), 0, 1, die, &[], 0, 2);
+        },
+    );
 }
 
 /// A successor dies, too, over taking the ring over, behind each step of that.
 fn died_taking_over(name: &'static str, step: Step) {
-    explore(name, Bound::Preemptions, &["uncounted message", "successor's message", "empty"], move |outcomes| {
-        succeeded(outcomes, 2, 0, 1, Step::PublishReady, &[step], 2);
-    });
+    explore(
+        name,
+        Bound::Preemptions,
+        &["uncounted message", "successor's message", "empty"],
+        move |outcomes| {
+            succeeded(outcomes, 2, 0, 1, Step::PublishReady, &[step], 2);
+        },
+    );
 }
 
 #[test]
@@ -209,13 +249,15 @@ fn died_behind_the_opening() {
 
 #[test]
 fn died_in_a_batch() {
-    const OUTCOMES: [&str; 5] = ["counted message", "uncounted message", "successor's message", "lagged", "empty"];
+    const OUTCOMES: [&str; 5] =
+        ["counted message", "uncounted message", "successor's message", "lagged", "empty"];
     explore("restart::died_in_a_batch", Bound::Preemptions, &OUTCOMES, |outcomes| {
         succeeded(outcomes, 2, 1, 1, Step::PublishPiece, &[], 2);
     });
 }
 
-/// A batch of a lap and more: what the dead producer left ready must not be written again under lower sequences.
+/// A batch of a lap and more: what the dead producer left ready must not be written again under
+/// lower sequences.
 #[test]
 fn died_in_a_batch_of_a_lap() {
     const OUTCOMES: [&str; 4] = ["uncounted message", "successor's message", "lagged", "empty"];
@@ -227,9 +269,14 @@ fn died_in_a_batch_of_a_lap() {
 #[test]
 fn died_behind_a_batch_of_a_lap_and_a_half() {
     const OUTCOMES: [&str; 3] = ["uncounted message", "lagged", "empty"];
-    explore("restart::died_behind_a_batch_of_a_lap_and_a_half", Bound::Preemptions, &OUTCOMES, |outcomes| {
-        succeeded(outcomes, 2, 0, 3, Step::PublishReady, &[], 1);
-    });
+    explore(
+        "restart::died_behind_a_batch_of_a_lap_and_a_half",
+        Bound::Preemptions,
+        &OUTCOMES,
+        |outcomes| {
+            succeeded(outcomes, 2, 0, 3, Step::PublishReady, &[], 1);
+        },
+    );
 }
 
 /// A successor's head vouches for messages that it has not written itself.
@@ -262,50 +309,60 @@ fn joined_at_the_newest() {
     });
 }
 
-/// A ring that was closed is opened again: a reader may be told the old end, but only behind the old messages, and
-/// gets the new ones all the same.
+/// A ring that was closed is opened again: a reader may be told the old end, but only behind the
+/// old messages, and gets the new ones all the same.
 #[test]
 fn opened_again() {
-    explore("restart::opened_again", Bound::Preemptions, &["received", "closed", "empty"], |outcomes| {
-        let ring = Ring::new(2);
-        let mut first = ring.writer();
-        let gate = Gate::new();
-        let reading = {
-            let (ring, gate) = (ring.clone(), gate.clone());
-            thread::spawn(move || {
-                let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-                let receive = |_| {
-                    gate.pass();
-                    (follower.recv(), follower.reader.received())
-                };
-                let seen: Vec<_> = (0..2).map(receive).collect();
-                (follower, seen)
-            })
-        };
-        let closing = {
-            let ring = ring.clone();
-            thread::spawn(move || {
-                ring.publish(&mut first);
-                first.close(ring.words());
-            })
-        };
-        closing.join().unwrap();
-        let mut second = ring.writer();
-        gate.open();
-        ring.publish(&mut second);
-        let (mut follower, seen) = reading.join().unwrap();
-        for (result, received) in seen {
-            outcomes.saw(match result {
-                Ok(_) => "received",
-                Err(TryRecvError::Closed(CloseReason::Closed)) => {
-                    assert!(received >= 1, "closed before the last message of the first producer");
-                    "closed"
-                }
-                Err(TryRecvError::Empty) => "empty",
-                Err(error) => panic!("nobody lapped or replaced anything, but the ring says {error:?}"),
-            });
-        }
-        assert_eq!(follower.drain(), TryRecvError::Empty);
-        assert_eq!((follower.reader.received(), follower.reader.lost()), (2, 0));
-    });
+    explore(
+        "restart::opened_again",
+        Bound::Preemptions,
+        &["received", "closed", "empty"],
+        |outcomes| {
+            let ring = Ring::new(2);
+            let mut first = ring.writer();
+            let gate = Gate::new();
+            let reading = {
+                let (ring, gate) = (ring.clone(), gate.clone());
+                thread::spawn(move || {
+                    let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
+                    let receive = |_| {
+                        gate.pass();
+                        (follower.recv(), follower.reader.received())
+                    };
+                    let seen: Vec<_> = (0..2).map(receive).collect();
+                    (follower, seen)
+                })
+            };
+            let closing = {
+                let ring = ring.clone();
+                thread::spawn(move || {
+                    ring.publish(&mut first);
+                    first.close(ring.words());
+                })
+            };
+            closing.join().unwrap();
+            let mut second = ring.writer();
+            gate.open();
+            ring.publish(&mut second);
+            let (mut follower, seen) = reading.join().unwrap();
+            for (result, received) in seen {
+                outcomes.saw(match result {
+                    Ok(_) => "received",
+                    Err(TryRecvError::Closed(CloseReason::Closed)) => {
+                        assert!(
+                            received >= 1,
+                            "closed before the last message of the first producer"
+                        );
+                        "closed"
+                    }
+                    Err(TryRecvError::Empty) => "empty",
+                    Err(error) => {
+                        panic!("nobody lapped or replaced anything, but the ring says {error:?}")
+                    }
+                });
+            }
+            assert_eq!(follower.drain(), TryRecvError::Empty);
+            assert_eq!((follower.reader.received(), follower.reader.lost()), (2, 0));
+        },
+    );
 }

@@ -1,4 +1,5 @@
-//! One slot: a message is overwritten, or arrives, while a reader copies. In a small slot mark and stamp are one word, in a large one they are two.
+//! One slot: a message is overwritten, or arrives, while a reader copies. In a small slot mark and
+//! stamp are one word, in a large one they are two.
 #![cfg(loom)]
 
 use std::convert::Infallible;
@@ -13,10 +14,11 @@ use seqring::sync::{AtomicU64, zeroed};
 const SMALL_SLOT: usize = 3;
 
 fn put(slot: &[AtomicU64], sequence: u64) {
-    let Ok(()) = slot::write(slot, mark_of(slot.len()), sequence, |body| -> Result<(), Infallible> {
-        store_payload(body, payload(sequence));
-        Ok(())
-    });
+    let Ok(()) =
+        slot::write(slot, mark_of(slot.len()), sequence, |body| -> Result<(), Infallible> {
+            store_payload(body, payload(sequence));
+            Ok(())
+        });
 }
 
 /// Whether message `sequence` could be had; if so, it is whole.

@@ -1,7 +1,8 @@
 //! The bell: whoever sleeps by it is woken when there is something to wake up for.
 //!
-//! In these models nobody's sleep ends by itself unless the model says so: a lost wake-up is a deadlock, which loom reports. Wakers
-//! look at the bell with the light barrier, which is a fence here.
+//! In these models nobody's sleep ends by itself unless the model says so: a lost wake-up is a
+//! deadlock, which loom reports. Wakers look at the bell with the light barrier, which is a fence
+//! here.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -57,22 +58,39 @@ impl Bell {
                 outcomes.saw("last look");
                 return;
             }
-            outcomes.saw(if self.futex().wait(&[(self.word(), expected)]) { "slept" } else { "not asleep" });
+            outcomes.saw(if self.futex().wait(&[(self.word(), expected)]) {
+                "slept"
+            } else {
+                "not asleep"
+            });
         }
     }
 }
 
-/// What may become of one who goes to sleep: there is something at its last look; or behind that, before it falls asleep; or later.
+/// What may become of one who goes to sleep: there is something at its last look; or behind that,
+/// before it falls asleep; or later.
 const SLEEPER: [&str; 3] = ["last look", "not asleep", "slept"];
 
 /// Receives the next message, asleep until it comes.
-fn recv(outcomes: &Outcomes, ring: &Ring, bell: &Bell, follower: &mut Follower) -> Result<u64, TryRecvError> {
-    bell.sleep(outcomes, || follower.reader.must_wait(ring.words()) && follower.reader.ended(ring.words()).is_none());
+fn recv(
+    outcomes: &Outcomes,
+    ring: &Ring,
+    bell: &Bell,
+    follower: &mut Follower,
+) -> Result<u64, TryRecvError> {
+    bell.sleep(outcomes, || {
+        follower.reader.must_wait(ring.words()) && follower.reader.ended(ring.words()).is_none()
+    });
     follower.recv()
 }
 
 /// A consumer in a thread of its own that receives the first `messages`, asleep between them.
-fn receiving(outcomes: &Arc<Outcomes>, ring: &Ring, bell: &Bell, messages: u64) -> thread::JoinHandle<()> {
+fn receiving(
+    outcomes: &Arc<Outcomes>,
+    ring: &Ring,
+    bell: &Bell,
+    messages: u64,
+) -> thread::JoinHandle<()> {
     let (outcomes, ring, bell) = (outcomes.clone(), ring.clone(), bell.clone());
     thread::spawn(move || {
         let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
@@ -120,7 +138,10 @@ fn closed() {
             let (outcomes, ring, bell) = (outcomes.clone(), ring.clone(), bell.clone());
             thread::spawn(move || {
                 let mut follower = ring.follower(Start::Sequence(0), OnLag::Oldest);
-                assert!(matches!(recv(&outcomes, &ring, &bell, &mut follower), Err(TryRecvError::Closed(_))));
+                assert!(matches!(
+                    recv(&outcomes, &ring, &bell, &mut follower),
+                    Err(TryRecvError::Closed(_))
+                ));
             })
         };
         writer.close(ring.words());
@@ -141,7 +162,8 @@ fn two_sleepers() {
     });
 }
 
-/// Each of two wakers brings one half of what the sleeper waits for: the ring of one of them may not stand for the other's work.
+/// Each of two wakers brings one half of what the sleeper waits for: the ring of one of them may
+/// not stand for the other's work.
 #[test]
 fn two_wakers() {
     explore("bell::two_wakers", Bound::Preemptions, &SLEEPER, |outcomes| {
@@ -151,8 +173,14 @@ fn two_wakers() {
             let (bell, mut writer) = (bell.clone(), ring.writer());
             thread::spawn(move || publish(&ring, &mut writer, &bell))
         });
-        let mut followers = rings.clone().map(|ring| ring.follower(Start::Sequence(0), OnLag::Oldest));
-        bell.sleep(outcomes, || rings.iter().zip(&followers).any(|(ring, follower)| follower.reader.must_wait(ring.words())));
+        let mut followers =
+            rings.clone().map(|ring| ring.follower(Start::Sequence(0), OnLag::Oldest));
+        bell.sleep(outcomes, || {
+            rings
+                .iter()
+                .zip(&followers)
+                .any(|(ring, follower)| follower.reader.must_wait(ring.words()))
+        });
         for follower in &mut followers {
             assert_eq!(follower.recv(), Ok(0));
         }
@@ -176,7 +204,8 @@ fn sleeper_killed() {
         publish(&ring, &mut writer, &bell);
         killed.join().unwrap();
         receiving.join().unwrap();
-        // Nobody is left to sleep: whatever the dead one has left behind is paid for by one more message.
+        // Nobody is left to sleep: whatever the dead one has left behind is paid for by one more
+        // message.
         publish(&ring, &mut writer, &bell);
         let rung = bell.rung();
         assert!(rung > 0, "the bit that the dead one raised was missed");
@@ -246,7 +275,8 @@ fn recv_and_tell(member: &mut Member, room: &Bell) {
     room.wake(Barrier::Light);
 }
 
-/// A full ring of one slot with `N` gating consumers: the producer sleeps until all of them have read.
+/// A full ring of one slot with `N` gating consumers: the producer sleeps until all of them have
+/// read.
 fn room<const N: usize>(outcomes: &Arc<Outcomes>, during: u64) {
     let (ring, room) = (Ring::with_readers(1, N), Bell::new());
     let mut writer = ring.writer();
@@ -304,7 +334,8 @@ fn both_sleep() {
         let mut writer = ring.writer();
         let mut member = ring.join(0);
         let reading = {
-            let (outcomes, ring, bell, room) = (outcomes.clone(), ring.clone(), bell.clone(), room.clone());
+            let (outcomes, ring, bell, room) =
+                (outcomes.clone(), ring.clone(), bell.clone(), room.clone());
             thread::spawn(move || {
                 for _ in 0..2 {
                     bell.sleep(&outcomes, || member.follower.reader.must_wait(ring.words()));
@@ -320,7 +351,8 @@ fn both_sleep() {
     });
 }
 
-/// A sleeper sleeps on the bell and on a word to cancel it by. Nothing else comes; and it learns why it was cancelled.
+/// A sleeper sleeps on the bell and on a word to cancel it by. Nothing else comes; and it learns
+/// why it was cancelled.
 #[test]
 fn cancelled() {
     explore("bell::cancelled", Bound::Complete, &["awake", "not asleep", "slept"], |outcomes| {

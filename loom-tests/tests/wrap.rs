@@ -16,14 +16,28 @@ fn note(outcomes: &Outcomes, result: Result<u64, TryRecvError>) {
     });
 }
 
-/// `before` messages are there when a writer publishes `during` more beside a reader that receives `reads` times. After
-/// both, the reader gets what is left, down to the newest message.
-fn lapped(outcomes: &Outcomes, slots: usize, before: u64, during: u64, reads: usize, on_lag: OnLag) {
+/// `before` messages are there when a writer publishes `during` more beside a reader that receives
+/// `reads` times. After both, the reader gets what is left, down to the newest message.
+fn lapped(
+    outcomes: &Outcomes,
+    slots: usize,
+    before: u64,
+    during: u64,
+    reads: usize,
+    on_lag: OnLag,
+) {
     lapped_on(outcomes, &Ring::new(slots), before, during, reads, on_lag);
 }
 
 /// As [`lapped`], on this ring.
-fn lapped_on(outcomes: &Outcomes, ring: &Ring, before: u64, during: u64, reads: usize, on_lag: OnLag) {
+fn lapped_on(
+    outcomes: &Outcomes,
+    ring: &Ring,
+    before: u64,
+    during: u64,
+    reads: usize,
+    on_lag: OnLag,
+) {
     let mut writer = ring.writer();
     ring.publish_each(&mut writer, before);
     let mut follower = ring.follower(Start::Sequence(0), on_lag);
@@ -40,30 +54,43 @@ fn lapped_on(outcomes: &Outcomes, ring: &Ring, before: u64, during: u64, reads: 
     let cursor = follower.reader.cursor();
     assert_eq!(follower.drain(), TryRecvError::Empty);
     assert_eq!(follower.reader.cursor(), total, "the newest message is accounted for");
-    // With one slot, the slot of the newest message is also the next to be written, and may be given up.
+    // With one slot, the slot of the newest message is also the next to be written, and may be
+    // given up.
     if ring.geometry().slots > 1 && cursor < total {
-        assert!(follower.reader.received() > received, "the newest of {total} messages was not received: {:?}", follower.reader);
+        assert!(
+            follower.reader.received() > received,
+            "the newest of {total} messages was not received: {:?}",
+            follower.reader
+        );
     }
 }
 
 #[test]
 fn two_slots() {
-    explore("wrap::two_slots", Bound::Preemptions, &OUTCOMES, |outcomes| lapped(outcomes, 2, 0, 4, 2, OnLag::Oldest));
+    explore("wrap::two_slots", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        lapped(outcomes, 2, 0, 4, 2, OnLag::Oldest)
+    });
 }
 
 #[test]
 fn two_slots_three_laps() {
-    explore("wrap::two_slots_three_laps", Bound::Preemptions, &OUTCOMES[..2], |outcomes| lapped(outcomes, 2, 1, 5, 1, OnLag::Oldest));
+    explore("wrap::two_slots_three_laps", Bound::Preemptions, &OUTCOMES[..2], |outcomes| {
+        lapped(outcomes, 2, 1, 5, 1, OnLag::Oldest)
+    });
 }
 
 #[test]
 fn three_slots() {
-    explore("wrap::three_slots", Bound::Preemptions, &OUTCOMES, |outcomes| lapped(outcomes, 3, 2, 3, 4, OnLag::Oldest));
+    explore("wrap::three_slots", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        lapped(outcomes, 3, 2, 3, 4, OnLag::Oldest)
+    });
 }
 
 #[test]
 fn one_slot() {
-    explore("wrap::one_slot", Bound::Preemptions, &OUTCOMES, |outcomes| lapped(outcomes, 1, 0, 3, 2, OnLag::Oldest));
+    explore("wrap::one_slot", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        lapped(outcomes, 1, 0, 3, 2, OnLag::Oldest)
+    });
 }
 
 /// The marks of the slots are apart from their stamps.
@@ -76,7 +103,9 @@ fn two_large_slots() {
 
 #[test]
 fn to_the_newest() {
-    explore("wrap::to_the_newest", Bound::Preemptions, &OUTCOMES, |outcomes| lapped(outcomes, 2, 1, 3, 2, OnLag::Newest));
+    explore("wrap::to_the_newest", Bound::Preemptions, &OUTCOMES, |outcomes| {
+        lapped(outcomes, 2, 1, 3, 2, OnLag::Newest)
+    });
 }
 
 /// Eight slots: the reader goes on three behind the oldest message.
@@ -104,7 +133,9 @@ fn staying() {
         note(outcomes, first);
         note(outcomes, second);
         if let Err(TryRecvError::Lagged(lost)) = first {
-            let Err(TryRecvError::Lagged(again)) = second else { panic!("lagged, then {second:?} without a seek") };
+            let Err(TryRecvError::Lagged(again)) = second else {
+                panic!("lagged, then {second:?} without a seek")
+            };
             assert!(lost <= again, "lost {lost}, then only {again}");
             assert_eq!(follower.reader.cursor(), 0);
         }

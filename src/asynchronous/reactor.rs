@@ -23,7 +23,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub(crate) struct Interest {
     /// Tells it from others; a new interest takes the place of the last of the same key.
     pub(crate) key: usize,
-    /// The page of the ring that the bell is on, mapped apart from the rest: it keeps nothing else of the ring alive.
+    /// The page of the ring that the bell is on, mapped apart from the rest: it keeps nothing else
+    /// of the ring alive.
     pub(crate) page: Arc<Segment>,
     /// What the bell's word was when the task looked last.
     pub(crate) expected: u32,
@@ -34,7 +35,8 @@ pub(crate) struct Interest {
 
 struct Entry {
     interest: Interest,
-    /// When to wake it, bell or not: to see whether the producer lives, or because nobody may ring.
+    /// When to wake it, bell or not: to see whether the producer lives, or because nobody may
+    /// ring.
     until: Instant,
 }
 
@@ -113,7 +115,11 @@ impl Reactor {
         loop {
             let own = wake::prepare_wait(&self.bell);
             // Behind that: who registers from here on rings.
-            let waiting: Vec<_> = self.entries().iter().map(|e| (e.interest.page.clone(), e.interest.expected, e.until)).collect();
+            let waiting: Vec<_> = self
+                .entries()
+                .iter()
+                .map(|e| (e.interest.page.clone(), e.interest.expected, e.until))
+                .collect();
             let now = Instant::now();
             let until = waiting.iter().map(|(.., until)| *until).min().unwrap_or(now + IDLE);
             let bells = waiting.iter().map(|(page, expected, _)| (&page.words()[BELL], *expected));
@@ -127,9 +133,9 @@ impl Reactor {
     fn wake_up(&self) {
         let now = Instant::now();
         let mut entries = self.entries();
-        let (due, rest) = mem::take(&mut *entries)
-            .into_iter()
-            .partition(|entry: &Entry| now >= entry.until || wake::load_key(entry.bell()) != entry.interest.expected);
+        let (due, rest) = mem::take(&mut *entries).into_iter().partition(|entry: &Entry| {
+            now >= entry.until || wake::load_key(entry.bell()) != entry.interest.expected
+        });
         *entries = rest;
         // Wakers are the runtime's code, and may come back here.
         drop(entries);

@@ -29,7 +29,13 @@ pub struct ConsumerBuilder<M: Message + ?Sized> {
 
 impl<M: Message + ?Sized> ConsumerBuilder<M> {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, start: Start::default(), on_lag: OnLag::default(), wait: WaitStrategy::default(), _message: PhantomData }
+        Self {
+            shared,
+            start: Start::default(),
+            on_lag: OnLag::default(),
+            wait: WaitStrategy::default(),
+            _message: PhantomData,
+        }
     }
 
     /// Where to start; [`Start::Next`] unless told otherwise.
@@ -46,23 +52,28 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
 
     /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
     ///
-    /// To be woken, a consumer must be able to say that it sleeps: a registered one can, and so can one of a ring that was opened for writing.
-    /// A free consumer of a ring that was opened read-only naps instead, for up to a millisecond at a time; so do all of a ring that is not
+    /// To be woken, a consumer must be able to say that it sleeps: a registered one can, and so can
+    /// one of a ring that was opened for writing. A free consumer of a ring that was opened
+    /// read-only naps instead, for up to a millisecond at a time; so do all of a ring that is not
     /// [`parkable`](crate::RingBuilder::parkable), and those that a forked child has inherited.
     pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
         self
     }
 
-    /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to tools, and may gate. Names
-    /// need not differ; the table keeps their first 80 bytes.
+    /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to
+    /// tools, and may gate. Names need not differ; the table keeps their first 80 bytes.
     pub fn name(self, name: &str) -> RegisteredBuilder<M> {
-        RegisteredBuilder { free: self, wishes: RegisterOptions { name: name.into(), ..RegisterOptions::default() } }
+        RegisteredBuilder {
+            free: self,
+            wishes: RegisterOptions { name: name.into(), ..RegisterOptions::default() },
+        }
     }
 
     /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
     pub fn attach(self) -> Consumer<M> {
-        let reader = Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
+        let reader =
+            Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
         let waiter = Box::new(Waiter::new(self.wait, IDLE_CHECK));
         Consumer {
             reader: CachePadded::new(reader),
@@ -101,31 +112,36 @@ impl<M: Message + ?Sized> RegisteredBuilder<M> {
         self
     }
 
-    /// Gate: the producer waits rather than overwrite what this consumer has not received. It loses nothing that is published
-    /// after it has attached, unless the producer tells it to skip ahead or evicts it, which it is told.
+    /// Gate: the producer waits rather than overwrite what this consumer has not received. It loses
+    /// nothing that is published after it has attached, unless the producer tells it to skip
+    /// ahead or evicts it, which it is told.
     pub fn gating(mut self) -> Self {
         self.wishes.gating = true;
         self
     }
 
-    /// Go on where the last consumer of this name left off, if the reader table still knows: the one that ended or was killed must have been
-    /// attached with this too. Otherwise the start is what [`RegisteredBuilder::start`] says.
+    /// Go on where the last consumer of this name left off, if the reader table still knows: the
+    /// one that ended or was killed must have been attached with this too. Otherwise the start
+    /// is what [`RegisteredBuilder::start`] says.
     ///
-    /// What was received but perhaps not dealt with comes again: at least the message that was received last, at most 32 of them (or all of
-    /// the last [`Consumer::recv_batch`] or [`Consumer::recv_each`]), or none behind a [`Consumer::checkpoint`]. What was overwritten meanwhile is reported as lost.
+    /// What was received but perhaps not dealt with comes again: at least the message that was
+    /// received last, at most 32 of them (or all of the last [`Consumer::recv_batch`] or
+    /// [`Consumer::recv_each`]), or none behind a [`Consumer::checkpoint`]. What was overwritten
+    /// meanwhile is reported as lost.
     pub fn resume(mut self) -> Self {
         self.wishes.resume = true;
         self
     }
 
-    /// As [`RegisteredBuilder::resume`], and keeps checkpoints in this file too, for when a full table has given the row to another consumer.
-    /// Written by [`Consumer::checkpoint`] only.
+    /// As [`RegisteredBuilder::resume`], and keeps checkpoints in this file too, for when a full
+    /// table has given the row to another consumer. Written by [`Consumer::checkpoint`] only.
     pub fn checkpoint_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.wishes.checkpoint_file = Some(path.into());
         self.resume()
     }
 
-    /// Enters the reader table. Opens the segment once more, for writing, and maps the table's pages; the rest stays as it is.
+    /// Enters the reader table. Opens the segment once more, for writing, and maps the table's
+    /// pages; the rest stays as it is.
     ///
     /// # Errors
     /// [`Error::TableFull`], [`Error::Permission`], [`Error::Forked`], or [`Error::Io`].

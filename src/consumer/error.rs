@@ -7,7 +7,8 @@ use crate::protocol::{CloseReason, TryRecvError};
 /// Why [`Consumer::recv`] has no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvError {
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
+    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
+    /// behind them.
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),
@@ -20,7 +21,8 @@ pub enum RecvError {
 pub enum RecvTimeoutError {
     /// Nothing was published in time.
     Timeout,
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
+    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
+    /// behind them.
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),

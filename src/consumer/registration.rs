@@ -10,13 +10,16 @@ use crate::error::Error;
 use crate::failpoint::{Step, hit};
 use crate::layout::{Geometry, ROOM};
 use crate::protocol::wake::Barrier;
-use crate::protocol::{self, CloseReason, JoinRequest, Joined, Order, Reader, Row, Start, TryRecvError};
+use crate::protocol::{
+    self, CloseReason, JoinRequest, Joined, Order, Reader, Row, Start, TryRecvError,
+};
 use crate::segment::{Role, Segment};
 use crate::shared::Shared;
 use crate::sync::AtomicU64;
 use crate::wait::wake_sleepers;
 
-/// Cursors are published at least every this many messages; more often would only make the line travel.
+/// Cursors are published at least every this many messages; more often would only make the line
+/// travel.
 const LONGEST_STRIDE: u64 = 32;
 
 /// Whether a consumer is registered: [`Free`] or [`Registered`]. Nobody else implements it.
@@ -36,12 +39,14 @@ pub struct Free {
 /// A consumer with a row in the ring's reader table, which it leaves when it is dropped.
 #[derive(Debug)]
 pub struct Registered {
-    /// On the heap, so that the compiler sees that what is done to it leaves the consumer's own state alone, and keeps that in registers.
+    /// On the heap, so that the compiler sees that what is done to it leaves the consumer's own
+    /// state alone, and keeps that in registers.
     seat: Box<TableHandle>,
     row: Row,
     /// Cursor that the row has.
     told: u64,
-    /// How far the cursor may be ahead of what the row has: a small part of the ring, so that a producer that waits sees room in time.
+    /// How far the cursor may be ahead of what the row has: a small part of the ring, so that a
+    /// producer that waits sees room in time.
     stride: u64,
 }
 
@@ -75,11 +80,14 @@ pub(crate) mod private {
         fn has_command(&self) -> bool;
         /// Does what the producer wants, and says what that meant, if anything.
         fn apply_command(&mut self, reader: &mut Reader) -> Result<(), TryRecvError>;
-        /// Tells the table about progress, now and then: a message has been received, and all before it have been dealt with.
+        /// Tells the table about progress, now and then: a message has been received, and all
+        /// before it have been dealt with.
         fn received(&mut self, reader: &Reader, words: &[AtomicU64]);
-        /// Messages of a batch after which the table is to be told, so that a producer that waits sees room in time; no bound where that has no use.
+        /// Messages of a batch after which the table is to be told, so that a producer that waits
+        /// sees room in time; no bound where that has no use.
         fn pace(&self) -> usize;
-        /// Tells the table about all progress: before a pause, after a loss, after a seek. What comes before `done` has been dealt with.
+        /// Tells the table about all progress: before a pause, after a loss, after a seek. What
+        /// comes before `done` has been dealt with.
         fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
         /// Whether the producer has given up on the consumer.
         fn is_evicted(&self) -> bool;
@@ -124,30 +132,52 @@ impl Hooks for Free {
 }
 
 impl Registered {
-    /// Registers the consumer whose reader this is, and puts that where it starts: at `start`, if there is nothing to resume.
-    pub(crate) fn join(shared: &Shared, wishes: RegisterOptions, start: Start, reader: &mut Reader) -> Result<Self, Error> {
+    /// Registers the consumer whose reader this is, and puts that where it starts: at `start`, if
+    /// there is nothing to resume.
+    pub(crate) fn join(
+        shared: &Shared,
+        wishes: RegisterOptions,
+        start: Start,
+        reader: &mut Reader,
+    ) -> Result<Self, Error> {
         if !shared.is_ours() {
             return Err(Error::Forked { name: shared.name.clone() });
         }
         let geometry = shared.header.geometry;
-        let table = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
-        let file = wishes.checkpoint_file.map(|path| checkpoint::File::new(path, shared.header.instance));
+        let table =
+            shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
+        let file =
+            wishes.checkpoint_file.map(|path| checkpoint::File::new(path, shared.header.instance));
         let (row, checkpoint) = take_row(shared, &table, &geometry, &wishes.name, wishes.resume)?;
         let resumed = match (&file, checkpoint) {
-            (Some(file), None) if wishes.resume => file.read().map_err(|e| Error::io(&shared.name, "read the checkpoint file", e))?,
+            (Some(file), None) if wishes.resume => {
+                file.read().map_err(|e| Error::io(&shared.name, "read the checkpoint file", e))?
+            }
             (_, resumed) => resumed,
         };
         let start = resumed.map_or(start, Start::Sequence);
         // Bounds what the memory or the file says.
         reader.seek(shared.words(), start);
         let start = (start != Start::Next).then(|| reader.cursor());
-        let joiner = JoinRequest { name: &wishes.name, pid: process::id().into(), gating: wishes.gating, start, checkpoint };
+        let joiner = JoinRequest {
+            name: &wishes.name,
+            pid: process::id().into(),
+            gating: wishes.gating,
+            start,
+            checkpoint,
+        };
         let Joined { row, first, head } = Row::join(shared.words(), table.words(), row, joiner);
         reader.seek(shared.words(), Start::Sequence(first));
         if wishes.gating {
             reader.protect(head);
         }
-        let seat = TableHandle { table, slots: geometry.slots as u64, gating: wishes.gating, resumable: wishes.resume, file };
+        let seat = TableHandle {
+            table,
+            slots: geometry.slots as u64,
+            gating: wishes.gating,
+            resumable: wishes.resume,
+            file,
+        };
         if wishes.resume && checkpoint.is_none() {
             row.checkpoint(seat.table.words(), first);
         }
@@ -155,8 +185,14 @@ impl Registered {
         Ok(Self { seat: Box::new(seat), row, told: first, stride })
     }
 
-    /// Keeps where a successor is to go on: at `done`, before which all that has been received has been dealt with.
-    pub(crate) fn checkpoint(&mut self, reader: &Reader, words: &[AtomicU64], done: u64) -> std::io::Result<()> {
+    /// Keeps where a successor is to go on: at `done`, before which all that has been received has
+    /// been dealt with.
+    pub(crate) fn checkpoint(
+        &mut self,
+        reader: &Reader,
+        words: &[AtomicU64],
+        done: u64,
+    ) -> std::io::Result<()> {
         self.tell(reader, words, done);
         self.row.checkpoint(self.seat.table.words(), done);
         self.seat.file.as_ref().map_or(Ok(()), |file| file.write(done))
@@ -165,13 +201,26 @@ impl Registered {
 
 /// Takes a row's lock, and says where the row's last owner wanted a successor of its name to go on.
 ///
-/// That of a consumer of the same name that wants to be resumed, if there is one; else one that nobody wants to be resumed from; else any.
-fn take_row(shared: &Shared, table: &Segment, geometry: &Geometry, name: &str, resume: bool) -> Result<(usize, Option<u64>), Error> {
-    let lock = |row: &usize| table.try_lock(Role::Consumer(*row)).map_err(|e| Error::io(&shared.name, "lock a row of the reader table", e));
+/// That of a consumer of the same name that wants to be resumed, if there is one; else one that
+/// nobody wants to be resumed from; else any.
+fn take_row(
+    shared: &Shared,
+    table: &Segment,
+    geometry: &Geometry,
+    name: &str,
+    resume: bool,
+) -> Result<(usize, Option<u64>), Error> {
+    let lock = |row: &usize| {
+        table
+            .try_lock(Role::Consumer(*row))
+            .map_err(|e| Error::io(&shared.name, "lock a row of the reader table", e))
+    };
     let words = table.words();
     let rows = 0..geometry.readers;
     let (kept, rest): (Vec<_>, Vec<_>) = rows.partition(|row| protocol::is_kept(words, *row));
-    let (mut ours, kept): (Vec<_>, Vec<_>) = kept.into_iter().partition(|row| resume && protocol::checkpoint(words, *row, name).is_some());
+    let (mut ours, kept): (Vec<_>, Vec<_>) = kept
+        .into_iter()
+        .partition(|row| resume && protocol::checkpoint(words, *row, name).is_some());
     // The one that has come furthest, if several of the name have been.
     ours.sort_by_key(|row| std::cmp::Reverse(protocol::checkpoint(words, *row, name)));
     for row in ours.into_iter().chain(rest).chain(kept) {
@@ -208,15 +257,20 @@ impl Hooks for Registered {
         let cursor = reader.cursor();
         // Wrapping: a seek may have gone back.
         if cursor.wrapping_sub(self.told) >= self.stride {
-            tell(&self.seat, self.row, words, [self.told, cursor, cursor - 1, reader.received(), reader.lost()]);
+            tell(
+                &self.seat,
+                self.row,
+                words,
+                [self.told, cursor, cursor - 1, reader.received(), reader.lost()],
+            );
             self.told = cursor;
         }
     }
 
     #[inline(always)]
     fn pace(&self) -> usize {
-        // What a batch begins with is what a successor begins with: of one that can be resumed, it must not be overwritten before all of the batch is
-        // dealt with.
+        // What a batch begins with is what a successor begins with: of one that can be resumed, it
+        // must not be overwritten before all of the batch is dealt with.
         if self.seat.gating && !self.seat.resumable { self.stride as usize } else { usize::MAX }
     }
 
@@ -224,7 +278,12 @@ impl Hooks for Registered {
     fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64) {
         let cursor = reader.cursor();
         if cursor != self.told || self.seat.resumable {
-            tell(&self.seat, self.row, words, [self.told, cursor, done, reader.received(), reader.lost()]);
+            tell(
+                &self.seat,
+                self.row,
+                words,
+                [self.told, cursor, done, reader.received(), reader.lost()],
+            );
             self.told = cursor;
         }
     }
@@ -246,7 +305,12 @@ impl Hooks for Registered {
 /// Gets its numbers by value, and no reference into the consumer: see [`Registered::seat`].
 #[cold]
 #[inline(never)]
-fn tell(seat: &TableHandle, row: Row, words: &[AtomicU64], [told, cursor, done, received, lost]: [u64; 5]) {
+fn tell(
+    seat: &TableHandle,
+    row: Row,
+    words: &[AtomicU64],
+    [told, cursor, done, received, lost]: [u64; 5],
+) {
     let table = seat.table.words();
     row.report(table, received, lost);
     if seat.resumable {

@@ -1,5 +1,6 @@
-//! Bulk copies for x86-64: from both ends up to four lines, by 32-byte vectors where the processor has AVX2, then more of those or of 64 bytes, and `rep movsb`
-//! for what is long and goes into a slot.
+//! Bulk copies for x86-64: from both ends up to four lines, by 32-byte vectors where the processor
+//! has AVX2, then more of those or of 64 bytes, and `rep movsb` for what is long and goes into a
+//! slot.
 
 use core::arch::asm;
 use core::arch::x86_64::{__cpuid, __cpuid_count, __m128i, _MM_HINT_T0, _mm_prefetch, _rdtsc};
@@ -20,21 +21,26 @@ const ROUND: usize = 4 * VECTOR;
 /// Copies of a round to two have code of their own too, which is inlined.
 const TWO_ROUNDS: usize = 2 * ROUND;
 
-/// From this many bytes on, `rep movsb` into a slot is faster where the processor has it enhanced: it need not read the lines, which the consumers
-/// have, before it overwrites them. On processors of AMD, by measurement on Zen 5.
+/// From this many bytes on, `rep movsb` into a slot is faster where the processor has it enhanced:
+/// it need not read the lines, which the consumers have, before it overwrites them. On processors
+/// of AMD, by measurement on Zen 5.
 const LONG: usize = 4 << 10;
 
-/// And on others: on Intel's Granite Rapids, 4 to 8 KiB come 1.1 to 1.2 times as fast by vectors. From here on it is no slower, and at 1 MiB faster.
+/// And on others: on Intel's Granite Rapids, 4 to 8 KiB come 1.1 to 1.2 times as fast by vectors.
+/// From here on it is no slower, and at 1 MiB faster.
 const LONG_ELSEWHERE: usize = 16 << 10;
 
-/// From this many bytes on, it is faster out of a slot too, as long as the whole ring is in the producer's cache: the destination's lines, which leave
-/// the first level of the cache anyway, need not be read. From further away it is much slower than vectors, as it fetches little ahead.
+/// From this many bytes on, it is faster out of a slot too, as long as the whole ring is in the
+/// producer's cache: the destination's lines, which leave the first level of the cache anyway, need
+/// not be read. From further away it is much slower than vectors, as it fetches little ahead.
 const LONG_NEAR: usize = 32 << 10;
 
-/// So many bytes of a slot are worth asking for at once: more would be gone again before they are written.
+/// So many bytes of a slot are worth asking for at once: more would be gone again before they are
+/// written.
 const FETCHED: usize = 8 << 10;
 
-/// From this many bytes on, 64-byte vectors are faster, where they are at all. Shorter messages arrive 3 % later by them.
+/// From this many bytes on, 64-byte vectors are faster, where they are at all. Shorter messages
+/// arrive 3 % later by them.
 const WIDE_FROM: usize = 2 << 10;
 
 /// Bytes of a cache line.
@@ -42,13 +48,15 @@ const LINE: usize = 64;
 
 /// Stores two words at once.
 ///
-/// The manuals promise that for addresses that are a multiple of 16 only; the processors known to us split other such stores between words, if at all.
-/// Nothing hangs on that: what a consumer takes of a message before its stamp has vouched for it, it throws away.
+/// The manuals promise that for addresses that are a multiple of 16 only; the processors known to
+/// us split other such stores between words, if at all. Nothing hangs on that: what a consumer
+/// takes of a message before its stamp has vouched for it, it throws away.
 #[inline(always)]
 pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
     let value: __m128i = bytemuck::pod_read_unaligned(source);
-    // SAFETY: the 16 bytes of `pair` are writable through a shared reference, because they are atomics. The block stands for two relaxed stores in
-    // no particular order: it stores whole words and does nothing else.
+    // SAFETY: the 16 bytes of `pair` are writable through a shared reference, because they are
+    // atomics. The block stands for two relaxed stores in no particular order: it stores whole
+    // words and does nothing else.
     unsafe {
         asm!("movdqu [{pair}], {value}", pair = in(reg) pair.as_ptr(), value = in(xmm_reg) value, options(nostack, preserves_flags));
     }
@@ -56,25 +64,28 @@ pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
 
 /// Copies `bytes` bytes into a slot.
 ///
-/// Loads and stores need no alignment. All stores are ordinary ones, or those of a string operation, which may come in any order
-/// among themselves but not after later stores: the stamp that follows stays behind them (Intel SDM, "Fast-String Operation and
-/// Out-of-Order Stores").
+/// Loads and stores need no alignment. All stores are ordinary ones, or those of a string
+/// operation, which may come in any order among themselves but not after later stores: the stamp
+/// that follows stays behind them (Intel SDM, "Fast-String Operation and Out-of-Order Stores").
 ///
 /// Inlined, so that of a size that the compiler knows only the code for that is left.
 ///
 /// # Safety
-/// `source` must be readable and `destination` writable for `bytes` bytes, and they must not overlap.
+/// `source` must be readable and `destination` writable for `bytes` bytes, and they must not
+/// overlap.
 #[inline(always)]
 pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize) {
     // SAFETY: the caller's promise.
     if !unsafe { inlined(destination, source, bytes) } {
-        // SAFETY: the caller's promise; there is at least a round, and with AVX2 more than two, as `inlined` has not copied it.
+        // SAFETY: the caller's promise; there is at least a round, and with AVX2 more than two, as
+        // `inlined` has not copied it.
         unsafe { store_long(destination, source, bytes) }
     }
 }
 
-/// Copies `bytes` bytes out of a slot. Some may be loaded and stored twice: out of a slot that changes meanwhile, the second value stays, which is as
-/// good as the first before the stamp has vouched for either.
+/// Copies `bytes` bytes out of a slot. Some may be loaded and stored twice: out of a slot that
+/// changes meanwhile, the second value stays, which is as good as the first before the stamp has
+/// vouched for either.
 ///
 /// Otherwise as [`store`].
 ///
@@ -84,7 +95,8 @@ pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize
 pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize, reach: Reach) {
     // SAFETY: the caller's promise.
     if !unsafe { inlined(destination, source, bytes) } {
-        // SAFETY: the caller's promise; there is at least a round, and with AVX2 more than two, as `inlined` has not copied it.
+        // SAFETY: the caller's promise; there is at least a round, and with AVX2 more than two, as
+        // `inlined` has not copied it.
         unsafe { load_long(destination, source, bytes, reach) }
     }
 }
@@ -99,44 +111,53 @@ unsafe fn inlined(destination: *mut u8, source: *const u8, bytes: usize) -> bool
         // SAFETY: the caller's promise; there is less than a round.
         0..ROUND => unsafe { short(destination, source, bytes) },
         // SAFETY: the caller's promise; there are one to two rounds, and the processor has AVX2.
-        ROUND..=TWO_ROUNDS if std::is_x86_feature_detected!("avx2") => unsafe { two_rounds(destination, source, bytes) },
+        ROUND..=TWO_ROUNDS if std::is_x86_feature_detected!("avx2") => unsafe {
+            two_rounds(destination, source, bytes)
+        },
         _ => return false,
     }
     true
 }
 
 /// # Safety
-/// As [`store`]; `bytes` must be at least [`ROUND`], and more than [`TWO_ROUNDS`] where the processor has AVX2.
+/// As [`store`]; `bytes` must be at least [`ROUND`], and more than [`TWO_ROUNDS`] where the
+/// processor has AVX2.
 #[inline(never)]
 unsafe fn store_long(destination: *mut u8, source: *const u8, bytes: usize) {
     let is_long = bytes >= LONG_ELSEWHERE || (bytes >= LONG && &vendor() == AMD);
-    let by_string = (is_long && std::is_x86_feature_detected!("ermsb")) || !std::is_x86_feature_detected!("avx2");
+    let by_string = (is_long && std::is_x86_feature_detected!("ermsb"))
+        || !std::is_x86_feature_detected!("avx2");
     if by_string {
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else {
         fetch_for_writing(destination, bytes.min(FETCHED));
         if has_wide(bytes) {
-            // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds, and AVX-512.
+            // SAFETY: the caller's promise; the processor has AVX2, so there is more than two
+            // rounds, and AVX-512.
             unsafe { wide_vectors(destination, source, bytes, before_aligned(destination, WIDE)) }
         } else {
-            // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds.
+            // SAFETY: the caller's promise; the processor has AVX2, so there is more than two
+            // rounds.
             unsafe { vectors(destination, source, bytes, before_aligned(destination, VECTOR)) }
         }
     }
 }
 
 /// # Safety
-/// As [`load`]; `bytes` must be at least [`ROUND`], and more than [`TWO_ROUNDS`] where the processor has AVX2.
+/// As [`load`]; `bytes` must be at least [`ROUND`], and more than [`TWO_ROUNDS`] where the
+/// processor has AVX2.
 #[inline(never)]
 unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach: Reach) {
-    let by_string = reach == Reach::Core && bytes >= LONG_NEAR && std::is_x86_feature_detected!("ermsb");
+    let by_string =
+        reach == Reach::Core && bytes >= LONG_NEAR && std::is_x86_feature_detected!("ermsb");
     if by_string || !std::is_x86_feature_detected!("avx2") {
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else if (destination.addr() ^ source.addr()) % VECTOR != 0 && has_wide(bytes) {
-        // Loads straddle lines, by 32-byte vectors every second and by 64-byte ones each, but of those there are half as many, which is faster.
-        // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds, and AVX-512.
+        // Loads straddle lines, by 32-byte vectors every second and by 64-byte ones each, but of
+        // those there are half as many, which is faster. SAFETY: the caller's promise; the
+        // processor has AVX2, so there is more than two rounds, and AVX-512.
         unsafe { wide_vectors(destination, source, bytes, before_aligned(destination, WIDE)) }
     } else {
         // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds.
@@ -144,18 +165,24 @@ unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach
     }
 }
 
-/// Whether 64-byte vectors are there and faster: on processors of Intel, by measurement on Granite Rapids, but not on those before Ice Lake (which lack
-/// VBMI2), whose clock changes for them and stands still meanwhile. On AMD's Zen 5 they are no faster.
+/// Whether 64-byte vectors are there and faster: on processors of Intel, by measurement on Granite
+/// Rapids, but not on those before Ice Lake (which lack VBMI2), whose clock changes for them and
+/// stands still meanwhile. On AMD's Zen 5 they are no faster.
 #[inline(always)]
 fn has_wide(bytes: usize) -> bool {
-    bytes >= WIDE_FROM && std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512vbmi2") && &vendor() == INTEL
+    bytes >= WIDE_FROM
+        && std::is_x86_feature_detected!("avx512f")
+        && std::is_x86_feature_detected!("avx512vbmi2")
+        && &vendor() == INTEL
 }
 
-/// Asks for the lines of a slot, which the consumers have, all at once: stores by themselves would get them few at a time.
+/// Asks for the lines of a slot, which the consumers have, all at once: stores by themselves would
+/// get them few at a time.
 #[inline(always)]
 pub(super) fn fetch_for_writing(destination: *mut u8, bytes: usize) {
     for offset in (0..bytes).step_by(LINE) {
-        // SAFETY: a hint, which reads and writes nothing and does not fault, whatever the address. Processors that do not know it do nothing.
+        // SAFETY: a hint, which reads and writes nothing and does not fault, whatever the address.
+        // Processors that do not know it do nothing.
         unsafe {
             asm!("prefetchw [{}]", in(reg) destination.wrapping_add(offset), options(nostack, preserves_flags));
         }
@@ -174,8 +201,9 @@ pub(super) fn fetch_for_reading(source: *const u8, lines: usize) {
     }
 }
 
-/// In turn on processors of AMD, by measurement on Zen 5. Those of Intel, measured on Granite Rapids, are up to twice as fast out of turn, and up to twice as
-/// fast again when told what comes next; nobody has measured yet what that does on AMD's, or anything on others.
+/// In turn on processors of AMD, by measurement on Zen 5. Those of Intel, measured on Granite
+/// Rapids, are up to twice as fast out of turn, and up to twice as fast again when told what comes
+/// next; nobody has measured yet what that does on AMD's, or anything on others.
 pub(super) fn pace() -> Pace {
     match &vendor() {
         AMD => Pace::InTurn,
@@ -197,7 +225,8 @@ fn vendor() -> [u8; 12] {
     })
 }
 
-/// Where the processor has the instruction; measured on Intel's Granite Rapids only, and nobody else makes it.
+/// Where the processor has the instruction; measured on Intel's Granite Rapids only, and nobody
+/// else makes it.
 pub(super) fn demotes() -> bool {
     const LEAF: u32 = 7;
     const CLDEMOTE: u32 = 1 << 25;
@@ -210,7 +239,8 @@ pub(super) fn demotes() -> bool {
 /// Asks for a line to be moved to the cache that all cores share.
 #[inline(always)]
 pub(super) fn demote(line: *const u8) {
-    // SAFETY: a hint, which changes no memory and does not fault, whatever the address. Processors that do not know it do nothing.
+    // SAFETY: a hint, which changes no memory and does not fault, whatever the address. Processors
+    // that do not know it do nothing.
     unsafe {
         asm!("cldemote [{}]", in(reg) line, options(nostack, preserves_flags));
     }
@@ -219,23 +249,27 @@ pub(super) fn demote(line: *const u8) {
 /// The time-stamp counter.
 #[inline(always)]
 pub(super) fn ticks() -> u64 {
-    // SAFETY: every processor of 64 bits has the instruction. A process that has forbidden it to itself (`PR_SET_TSC`) ends with it, as with most clocks.
+    // SAFETY: every processor of 64 bits has the instruction. A process that has forbidden it to
+    // itself (`PR_SET_TSC`) ends with it, as with most clocks.
     unsafe { _rdtsc() }
 }
 
-/// Waits for all instructions ahead of it but stores on their way to memory; none behind it begins before that, on processors of AMD as operating systems
-/// set them up.
+/// Waits for all instructions ahead of it but stores on their way to memory; none behind it begins
+/// before that, on processors of AMD as operating systems set them up.
 #[inline(always)]
 pub(super) fn wait_for_loads() {
-    // SAFETY: it reads and writes nothing. Not `nomem`: the compiler must not move loads across either.
+    // SAFETY: it reads and writes nothing. Not `nomem`: the compiler must not move loads across
+    // either.
     unsafe {
         asm!("lfence", options(nostack, preserves_flags));
     }
 }
 
-/// Copies `$pieces` pieces of a size from the start and as many up to the end; they meet or overlap in the middle.
+/// Copies `$pieces` pieces of a size from the start and as many up to the end; they meet or overlap
+/// in the middle.
 ///
-/// All loads come first: pieces that overlap are stored as they were at one time each, which is all that is promised.
+/// All loads come first: pieces that overlap are stored as they were at one time each, which is all
+/// that is promised.
 macro_rules! both_ends {
     ($destination:ident, $source:ident, $bytes:ident, $class:ident: $($instruction:literal),+; $($register:ident),+) => {
         // SAFETY: the caller's promise, and `$bytes` is at least the size of the pieces that are copied from one end. Not `nomem`: the compiler
@@ -321,8 +355,9 @@ unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
 
 /// An assembly block that uses the 32-byte registers, or the 64-byte ones.
 ///
-/// `vzeroupper` spares the code that follows the penalty for mixing SSE and AVX; naming xmm0 to xmm15 as clobbered covers the whole registers. Not `nomem`:
-/// the compiler must not move other memory accesses across.
+/// `vzeroupper` spares the code that follows the penalty for mixing SSE and AVX; naming xmm0 to
+/// xmm15 as clobbered covers the whole registers. Not `nomem`: the compiler must not move other
+/// memory accesses across.
 macro_rules! avx {
     ($($instruction:expr),+; [$($operand:tt)+], $($option:ident),+) => {
         asm!(
@@ -344,7 +379,8 @@ macro_rules! avx {
 /// As [`store`]; `bytes` must be [`ROUND`] to [`TWO_ROUNDS`], and the processor must have AVX2.
 #[inline(always)]
 unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: touches the first and the last ROUND bytes of the ranges of the caller's promise, which meet or overlap in the middle.
+    // SAFETY: touches the first and the last ROUND bytes of the ranges of the caller's promise,
+    // which meet or overlap in the middle.
     unsafe {
         avx!(
             "vmovdqu ymm0, [{source}]",
@@ -372,8 +408,9 @@ unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
 /// # Safety
 /// As [`store`].
 unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: reads and writes exactly the ranges of the caller's promise; the direction flag is clear at the entry of
-    // every block. Not `nomem`: the compiler must not move other memory accesses across.
+    // SAFETY: reads and writes exactly the ranges of the caller's promise; the direction flag is
+    // clear at the entry of every block. Not `nomem`: the compiler must not move other memory
+    // accesses across.
     unsafe {
         asm!(
             "rep movsb",
@@ -385,15 +422,16 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
     }
 }
 
-/// Behind how many bytes rounds begin for their stores to be aligned. Those that straddle lines cost Intel's processors half of the speed, and loads that do
-/// a quarter. On AMD's alignment has made copies of 64 KiB out of slots slower, and there it is none.
+/// Behind how many bytes rounds begin for their stores to be aligned. Those that straddle lines
+/// cost Intel's processors half of the speed, and loads that do a quarter. On AMD's alignment has
+/// made copies of 64 KiB out of slots slower, and there it is none.
 #[inline(always)]
 fn before_aligned(destination: *mut u8, vector: usize) -> usize {
     if &vendor() == AMD { 0 } else { destination.addr().wrapping_neg() % vector }
 }
 
-/// A copy of a vector of `$vector` bytes, then in rounds of four, which begin behind the first `before` bytes, then of the last round. What lies in two of these
-/// is copied twice.
+/// A copy of a vector of `$vector` bytes, then in rounds of four, which begin behind the first
+/// `before` bytes, then of the last round. What lies in two of these is copied twice.
 macro_rules! rounds {
     ($(#[$attribute:meta])* $name:ident, $vector:ident, $move:literal, $register:literal) => {
         $(#[$attribute])*
@@ -456,22 +494,35 @@ rounds! {
 mod tests {
     use super::*;
 
-    /// Copies by vectors of `width` bytes, for all lengths from two rounds on that differ in what is left at the end, and all places in a line on both sides.
+    /// Copies by vectors of `width` bytes, for all lengths from two rounds on that differ in what
+    /// is left at the end, and all places in a line on both sides.
     ///
     /// # Safety
     /// The processor must have what `copy` takes.
     unsafe fn check(width: usize, copy: unsafe fn(*mut u8, *const u8, usize, usize)) {
         let source: Vec<u8> = (0..2000).map(|i| (i * 7 + i / 251 + 1) as u8).collect();
         for bytes in (TWO_ROUNDS + 1..TWO_ROUNDS + 2 * LINE).chain([1000, 1024, 1900]) {
-            for (from, to) in (0..LINE).step_by(7).flat_map(|place| [(place, 0), (0, place), (place, LINE - place)]) {
+            for (from, to) in (0..LINE)
+                .step_by(7)
+                .flat_map(|place| [(place, 0), (0, place), (place, LINE - place)])
+            {
                 let mut landing = [0xEE_u8; 2100];
                 for before in [0, landing[to..].as_ptr().addr().wrapping_neg() % width, width] {
                     landing.fill(0xEE);
                     // SAFETY: both ranges lie inside, and the caller's promise.
-                    unsafe { copy(landing[to..].as_mut_ptr(), source[from..].as_ptr(), bytes, before) };
-                    assert_eq!(landing[to..to + bytes], source[from..from + bytes], "{bytes} bytes from {from} to {to}, {before}");
+                    unsafe {
+                        copy(landing[to..].as_mut_ptr(), source[from..].as_ptr(), bytes, before)
+                    };
+                    assert_eq!(
+                        landing[to..to + bytes],
+                        source[from..from + bytes],
+                        "{bytes} bytes from {from} to {to}, {before}"
+                    );
                     assert!(
-                        landing[..to].iter().chain(&landing[to + bytes..]).all(|byte| *byte == 0xEE),
+                        landing[..to]
+                            .iter()
+                            .chain(&landing[to + bytes..])
+                            .all(|byte| *byte == 0xEE),
                         "{bytes} bytes from {from} to {to}, {before}"
                     );
                 }

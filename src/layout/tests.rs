@@ -1,10 +1,14 @@
 use super::*;
 use crate::sync::zeroed;
 
-/// The cells of the rows of all tables in the documentation under `heading`, up to the next heading.
+/// The cells of the rows of all tables in the documentation under `heading`, up to the next
+/// heading.
 fn table(heading: &str) -> Vec<Vec<&'static str>> {
     let text = include_str!("../../docs/layout.md");
-    let section = text.split("\n## ").find(|section| section.starts_with(heading)).expect("the section is there");
+    let section = text
+        .split("\n## ")
+        .find(|section| section.starts_with(heading))
+        .expect("the section is there");
     let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
@@ -41,8 +45,11 @@ fn the_documented_table_is_the_layout() {
         ("PRODUCER_PID", PRODUCER_PID),
         ("HEAD", HEAD),
     ];
-    let documented: Vec<(&str, usize)> =
-        table("Header").iter().chain(&table("Control")).map(|row| (row[1], row[0].parse::<usize>().unwrap() / WORD)).collect();
+    let documented: Vec<(&str, usize)> = table("Header")
+        .iter()
+        .chain(&table("Control"))
+        .map(|row| (row[1], row[0].parse::<usize>().unwrap() / WORD))
+        .collect();
     assert_eq!(documented, code);
 
     let rows = [
@@ -61,24 +68,41 @@ fn the_documented_table_is_the_layout() {
         ("ROW_WAITS", ROW_WAITS),
         ("ROW_WAITED", ROW_WAITED),
     ];
-    let documented: Vec<(&str, usize)> = table("Reader table").iter().map(|row| (row[1], row[0].parse().unwrap())).collect();
+    let documented: Vec<(&str, usize)> =
+        table("Reader table").iter().map(|row| (row[1], row[0].parse().unwrap())).collect();
     assert_eq!(documented, rows);
     let prose = include_str!("../../docs/layout.md");
     assert!(
         prose.contains(&format!("Word {BELL} of the table is the bell"))
             && prose.contains(&format!("word {ROOM} the one by which producers sleep"))
     );
-    assert!(prose.contains(&format!("word {ROSTER} of the table")) && prose.contains(&format!("begins at word {ROWS} of the table")));
+    assert!(
+        prose.contains(&format!("word {ROSTER} of the table"))
+            && prose.contains(&format!("begins at word {ROWS} of the table"))
+    );
 
     let slot: Vec<(&str, &str)> = table("Slots").iter().map(|row| (row[0], row[1])).collect();
-    assert_eq!(slot, [("0", "SLOT_STAMP"), ("1 or 9", "SLOT_LENGTH"), ("0 or 8", "SLOT_MARK"), ("PAYLOAD_WORD", "payload")]);
+    assert_eq!(
+        slot,
+        [
+            ("0", "SLOT_STAMP"),
+            ("1 or 9", "SLOT_LENGTH"),
+            ("0 or 8", "SLOT_MARK"),
+            ("PAYLOAD_WORD", "payload")
+        ]
+    );
     assert_eq!((SLOT_STAMP, SLOT_LENGTH, SLOT_LENGTH_APART, SLOT_MARK), (0, 1, 9, 8));
 }
 
 #[test]
 fn a_real_segment_has_the_documented_bytes() {
     let name = format!("layout-{}", std::process::id());
-    let ring = crate::Ring::<[u8]>::builder(&name).slots(3).slot_bytes(300).metadata("{}").create().unwrap();
+    let ring = crate::Ring::<[u8]>::builder(&name)
+        .slots(3)
+        .slot_bytes(300)
+        .metadata("{}")
+        .create()
+        .unwrap();
     let mut producer = ring.producer().unwrap();
     for message in [&b"zero"[..], b"one", b"two", b"three"] {
         producer.publish(message).unwrap();
@@ -87,7 +111,9 @@ fn a_real_segment_has_the_documented_bytes() {
     let at = |offset: usize| u64::from_ne_bytes(bytes[offset..offset + 8].try_into().unwrap());
     let offset_of = |field: &str| {
         let tables = [table("Header"), table("Control")].concat();
-        tables.iter().find(|row| row[1] == field).expect("a documented field")[0].parse::<usize>().unwrap()
+        tables.iter().find(|row| row[1] == field).expect("a documented field")[0]
+            .parse::<usize>()
+            .unwrap()
     };
     let field = |name: &str| at(offset_of(name));
 
@@ -146,20 +172,38 @@ fn headers_survive_the_memory() {
         assert_eq!(Header::read(&words), Err(Refused::NoMagic(0)));
         header.write(&words);
         assert_eq!(Header::read(&words), Ok(header));
-        assert!(matches!(Header::read(&words[..words.len() - 1]), Err(Refused::Field(_))), "a truncated segment");
+        assert!(
+            matches!(Header::read(&words[..words.len() - 1]), Err(Refused::Field(_))),
+            "a truncated segment"
+        );
     }
 }
 
 #[test]
 fn slots_that_fit_into_a_line_stay_in_it() {
-    for (payload, stride) in
-        [(1, 2), (8, 2), (9, 4), (24, 4), (25, 8), (56, 8), (57, 9), (64, 9), (65, 24), (128, 24), (256, 40), (257, 56)]
-    {
+    for (payload, stride) in [
+        (1, 2),
+        (8, 2),
+        (9, 4),
+        (24, 4),
+        (25, 8),
+        (56, 8),
+        (57, 9),
+        (64, 9),
+        (65, 24),
+        (128, 24),
+        (256, 40),
+        (257, 56),
+    ] {
         let geometry = Geometry::plan(Kind::Fixed, sizes(payload, 4), 0).unwrap();
         assert_eq!(geometry.stride, stride, "{payload} bytes");
         // The mark has a word before the payload: the stamp's, or one on another line.
         assert!(mark_word(payload) < payload_word(Kind::Fixed, payload), "{payload} bytes");
-        assert_eq!(mark_word(payload) / LINE != SLOT_STAMP / LINE, payload > MARK_SHARED_UP_TO, "{payload} bytes");
+        assert_eq!(
+            mark_word(payload) / LINE != SLOT_STAMP / LINE,
+            payload > MARK_SHARED_UP_TO,
+            "{payload} bytes"
+        );
     }
 }
 
@@ -168,7 +212,10 @@ fn impossible_sizes_are_refused_without_overflow() {
     let huge = [usize::MAX, usize::MAX / 2 + 1, 1 << 60, 1 << 46];
     for size in huge {
         for (payload, slots) in [(size, 1), (1, size), (size, size)] {
-            assert!(Geometry::plan(Kind::Variable, sizes(payload, slots), 0).is_err(), "{payload} x {slots}");
+            assert!(
+                Geometry::plan(Kind::Variable, sizes(payload, slots), 0).is_err(),
+                "{payload} x {slots}"
+            );
         }
     }
     let refused = |sizes| Geometry::plan(Kind::Fixed, sizes, 0).unwrap_err().what;
@@ -187,7 +234,9 @@ fn shapes_tell_slots_with_lines_of_their_own_from_others() {
     for bytes in [25, 48, 56, 256, 1024, 4096] {
         assert!(is_lines(bytes), "{bytes} bytes");
     }
-    for (bytes, is_medium) in [(256, false), (257, true), (1024, true), (4032, true), (4033, false), (4096, false)] {
+    for (bytes, is_medium) in
+        [(256, false), (257, true), (1024, true), (4032, true), (4033, false), (4096, false)]
+    {
         assert_eq!(Shape::fixed(bytes).is_medium(), is_medium, "{bytes} bytes");
     }
 }
@@ -201,7 +250,11 @@ fn a_place_knows_the_slot_before_it() {
         for sequence in 0..20 {
             let slot = place.slot(&words);
             place.advance();
-            assert_eq!(place.previous_slot(&words).as_ptr_range(), slot.as_ptr_range(), "{slots} slots, {sequence}");
+            assert_eq!(
+                place.previous_slot(&words).as_ptr_range(),
+                slot.as_ptr_range(),
+                "{slots} slots, {sequence}"
+            );
         }
     }
 }

@@ -33,7 +33,8 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         Self { index, consumer, held: None, late: 0, end: None, mark: None }
     }
 
-    /// Receives the next message, or finds a loss or an end that has not been reported yet. Never enters the kernel.
+    /// Receives the next message, or finds a loss or an end that has not been reported yet. Never
+    /// enters the kernel.
     #[inline]
     pub(super) fn receive(&mut self) -> Option<Result<M::Owned, MergeError>> {
         match self.consumer.try_recv() {
@@ -57,7 +58,8 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         news.then_some(MergeError::Closed { ring: self.index, reason })
     }
 
-    /// Notes that there is a producer, though it is silent, or that there is something behind the end.
+    /// Notes that there is a producer, though it is silent, or that there is something behind the
+    /// end.
     pub(super) fn reopen(&mut self) {
         self.end = None;
     }
@@ -82,7 +84,8 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         match self.end {
             _ if !self.is_waited_for() => false,
             None | Some(CloseReason::ProducerDied) => self.consumer.has_news(),
-            // An end that has been reported is no news; a message behind it is: the ring has another producer.
+            // An end that has been reported is no news; a message behind it is: the ring has
+            // another producer.
             Some(_) => self.consumer.has_next(),
         }
     }
@@ -92,9 +95,11 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         self.consumer.cursor() - u64::from(self.held.is_some())
     }
 
-    /// Since when the held message is known to have been there; if that is not known yet, since `now`, and so is all that is behind it by now.
+    /// Since when the held message is known to have been there; if that is not known yet, since
+    /// `now`, and so is all that is behind it by now.
     ///
-    /// The mark covers what is behind the message too, so that a merge which falls behind waits once for all of them, and not for each.
+    /// The mark covers what is behind the message too, so that a merge which falls behind waits
+    /// once for all of them, and not for each.
     pub(super) fn there_since(&mut self, now: Instant) -> Instant {
         let sequence = self.delivered();
         match self.mark {

@@ -16,7 +16,12 @@ struct Rings {
 
 impl Rings {
     fn new(test: &str, rings: usize) -> Self {
-        let create = |ring| Ring::builder(&format!("merge-{test}-{ring}-{}", std::process::id())).slots(64).create().unwrap();
+        let create = |ring| {
+            Ring::builder(&format!("merge-{test}-{ring}-{}", std::process::id()))
+                .slots(64)
+                .create()
+                .unwrap()
+        };
         let rings: Vec<Ring<Event>> = (0..rings).map(create).collect();
         let producers = rings.iter().map(|ring| ring.producer().unwrap()).collect();
         Self { rings, producers }
@@ -35,7 +40,9 @@ impl Rings {
     }
 
     fn publish(&mut self, ring: usize, timestamps: &[u64]) {
-        timestamps.iter().for_each(|timestamp| _ = self.producers[ring].publish(&[*timestamp, ring as u64]));
+        timestamps
+            .iter()
+            .for_each(|timestamp| _ = self.producers[ring].publish(&[*timestamp, ring as u64]));
     }
 }
 
@@ -115,7 +122,10 @@ fn patience_ends_once_for_all_that_is_there_and_what_comes_late_is_counted() {
     rings.publish(1, &[99, 160, 170]);
     rings.publish(0, &[165]);
     assert_eq!(drain(&mut merge), [(1, 99), (1, 160), (0, 165)]);
-    assert_eq!((merge.late(), merge.late_of(0), merge.late_of(1), merge.late_of(2)), (1, Some(0), Some(1), None));
+    assert_eq!(
+        (merge.late(), merge.late_of(0), merge.late_of(1), merge.late_of(2)),
+        (1, Some(0), Some(1), None)
+    );
 }
 
 #[test]
@@ -134,7 +144,8 @@ fn losses_are_told_by_ring() {
     for by_timestamp in [false, true] {
         let mut rings = Rings::new(if by_timestamp { "lost-time" } else { "lost" }, 2);
         let mut consumers = rings.consumers();
-        consumers[1] = rings.rings[1].consumer().start(Start::Oldest).on_lag(OnLag::Newest).attach();
+        consumers[1] =
+            rings.rings[1].consumer().start(Start::Oldest).on_lag(OnLag::Newest).attach();
         let mut merge = if by_timestamp {
             Merge::by_timestamp(consumers, |event| event[0], FOREVER)
         } else {
@@ -146,7 +157,11 @@ fn losses_are_told_by_ring() {
         let lagged = Err(MergeError::Lagged { ring: 1, lost: 199 });
         let closed = Err(MergeError::Closed { ring: 1, reason: CloseReason::Closed });
         let (first, second) = (Ok((0, [500, 0])), Ok((1, [199, 1])));
-        let expected = if by_timestamp { [lagged, second, closed, first] } else { [first, lagged, second, closed] };
+        let expected = if by_timestamp {
+            [lagged, second, closed, first]
+        } else {
+            [first, lagged, second, closed]
+        };
         assert_eq!([(); 4].map(|()| merge.try_recv()), expected);
         assert_eq!(merge.try_recv(), Err(MergeError::Empty));
     }
@@ -176,7 +191,8 @@ fn sources_come_and_go_and_keep_their_indices() {
     assert_eq!((merge.try_recv(), merge.recv()), (Err(MergeError::Ended), Err(MergeError::Ended)));
 
     // In turn: the turn stays where it is.
-    let mut merge = Merge::new(rings.rings.iter().map(|ring| ring.consumer().attach()), MergeOrder::RoundRobin);
+    let mut merge =
+        Merge::new(rings.rings.iter().map(|ring| ring.consumer().attach()), MergeOrder::RoundRobin);
     (0..3).for_each(|ring| rings.publish(ring, &[1, 2]));
     assert_eq!((merge.recv(), merge.recv()), (Ok((0, [1, 0])), Ok((1, [1, 1]))));
     drop(merge.remove(0));
@@ -193,7 +209,10 @@ fn an_end_is_said_once_and_again_behind_another_life() {
     assert_eq!(merge.try_recv(), Err(MergeError::Empty), "the other ring is open");
     rings.producers.remove(0).close();
     assert_eq!(merge.try_recv(), closed(1));
-    assert_eq!((merge.try_recv(), merge.recv(), merge.recv()), (Err(MergeError::Ended), Err(MergeError::Ended), Err(MergeError::Ended)));
+    assert_eq!(
+        (merge.try_recv(), merge.recv(), merge.recv()),
+        (Err(MergeError::Ended), Err(MergeError::Ended), Err(MergeError::Ended))
+    );
     // Another producer: silent at first, which is no end.
     let mut successor = rings.rings[0].producer().unwrap();
     assert_eq!(merge.recv_timeout(Duration::from_millis(1)), Err(MergeError::Timeout));
@@ -206,7 +225,9 @@ fn an_end_is_said_once_and_again_behind_another_life() {
 #[test]
 fn a_held_message_is_no_checkpoint() {
     let mut rings = Rings::new("checkpoint", 2);
-    let attach = |ring: &Ring<Event>, start| ring.consumer().start(start).name("heir").resume().attach().unwrap();
+    let attach = |ring: &Ring<Event>, start| {
+        ring.consumer().start(start).name("heir").resume().attach().unwrap()
+    };
     let consumers: Vec<_> = rings.rings.iter().map(|ring| attach(ring, Start::Oldest)).collect();
     let mut merge = Merge::by_timestamp(consumers, |event| event[0], FOREVER);
     rings.publish(0, &[10, 30]);
@@ -223,10 +244,15 @@ fn a_held_message_is_no_checkpoint() {
 #[test]
 fn a_held_message_does_not_hold_up_the_producer_that_all_wait_for() {
     let rings = Rings::new("room", 2);
-    let consumers: Vec<_> = rings.rings.iter().map(|ring| ring.consumer().name("merge").gating().attach().unwrap()).collect();
+    let consumers: Vec<_> = rings
+        .rings
+        .iter()
+        .map(|ring| ring.consumer().name("merge").gating().attach().unwrap())
+        .collect();
     let mut merge = Merge::by_timestamp(consumers, |event| event[0], FOREVER);
     let Rings { rings: _rings, producers } = rings;
-    // The last message of the first ring has room as soon as the first one is held; only behind it the second ring speaks.
+    // The last message of the first ring has room as soon as the first one is held; only behind it
+    // the second ring speaks.
     let publishing = std::thread::spawn(move || {
         let [mut first, mut second] = <[_; 2]>::try_from(producers).unwrap();
         (0..65).for_each(|timestamp| _ = first.publish(&[timestamp, 0]));

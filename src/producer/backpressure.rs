@@ -1,4 +1,5 @@
-//! How a producer waits for room: for the gating consumers that have not read what it would overwrite.
+//! How a producer waits for room: for the gating consumers that have not read what it would
+//! overwrite.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -29,21 +30,31 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-// These get what they need by value, and no reference into the producer: so the compiler can keep the producer's state in
-// registers from one message to the next, though they may be called in between.
+// These get what they need by value, and no reference into the producer: so the compiler can keep
+// the producer's state in registers from one message to the next, though they may be called in
+// between.
 
-/// Up to where messages from `next` on may be written, if that can be said without waiting. It comes behind a message, so it does not panic in a forked
-/// child: [`room`] does, at the limit.
+/// Up to where messages from `next` on may be written, if that can be said without waiting. It
+/// comes behind a message, so it does not panic in a forked child: [`room`] does, at the limit.
 #[cold]
 #[inline(never)]
 pub(crate) fn limit_early(shared: &Shared, next: u64) -> Option<u64> {
-    if shared.is_inherited() { None } else { protocol::refresh_limit(shared.words(), &shared.header.geometry, next).ok() }
+    if shared.is_inherited() {
+        None
+    } else {
+        protocol::refresh_limit(shared.words(), &shared.header.geometry, next).ok()
+    }
 }
 
 /// As [`room`], however long it takes.
 #[cold]
 #[inline(never)]
-pub(crate) fn wait_for_space(shared: &Shared, waiter: &Waiter, next: u64, eviction_timeout: Option<Duration>) -> u64 {
+pub(crate) fn wait_for_space(
+    shared: &Shared,
+    waiter: &Waiter,
+    next: u64,
+    eviction_timeout: Option<Duration>,
+) -> u64 {
     match room(shared, waiter, next, eviction_timeout, Timeout::Never) {
         Ok(limit) => limit,
         Err(full) => unreachable!("endless patience has ended: {full}"),
@@ -52,7 +63,8 @@ pub(crate) fn wait_for_space(shared: &Shared, waiter: &Waiter, next: u64, evicti
 
 /// Waits until message `next` may be written, and returns up to where it and its successors may.
 ///
-/// Gating consumers that have died are evicted, and those that have kept the producer waiting for `eviction_timeout`.
+/// Gating consumers that have died are evicted, and those that have kept the producer waiting for
+/// `eviction_timeout`.
 #[cold]
 #[inline(never)]
 pub(crate) fn room(
@@ -68,7 +80,8 @@ pub(crate) fn room(
     shared.expect_ours();
     let mut seen = look();
     if seen.is_err() {
-        // In the middle of a batch: who is waited for may sleep until it is told of the messages before.
+        // In the middle of a batch: who is waited for may sleep until it is told of the messages
+        // before.
         shared.wake_consumers();
     }
     let end = patience.end();
@@ -102,7 +115,9 @@ pub(crate) fn room(
             }
             // It may stand before the claim of a producer that died.
             if geometry.producers > 1
-                && claim::resolve(shared.words(), geometry, slowest.cursor, |row| shared.is_shared_producer_alive(row))
+                && claim::resolve(shared.words(), geometry, slowest.cursor, |row| {
+                    shared.is_shared_producer_alive(row)
+                })
             {
                 shared.wake_consumers();
             }
@@ -123,7 +138,10 @@ pub(crate) fn room(
             }
             Outcome::Timeout(slowest) => {
                 if let Some(reader) = protocol::name_of(table, slowest.row, slowest.state) {
-                    return Err(Full { consumer: reader, lag: next.saturating_sub(slowest.cursor) });
+                    return Err(Full {
+                        consumer: reader,
+                        lag: next.saturating_sub(slowest.cursor),
+                    });
                 }
                 // It has gone this very moment.
             }

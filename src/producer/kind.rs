@@ -19,7 +19,8 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// How long joining or closing may take another producer of the ring before it is given up on.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether it is done, or whether a living producer a lap behind has finished its message.
+/// How often it is looked whether it is done, or whether a living producer a lap behind has
+/// finished its message.
 const POLL: Duration = Duration::from_micros(50);
 
 /// Whether a producer is alone: [`Single`] or [`Multi`]. Nobody else implements it.
@@ -55,8 +56,8 @@ pub(crate) mod private {
 
     /// What a producer does that depends on its standing.
     pub trait Write {
-        /// Publishes a message that `fill` writes, in what `room` allows, and calls `wake` behind it; returns its sequence. The
-        /// `mark` is that word of each slot.
+        /// Publishes a message that `fill` writes, in what `room` allows, and calls `wake` behind
+        /// it; returns its sequence. The `mark` is that word of each slot.
         ///
         /// # Errors
         /// Those of `room` and `fill`.
@@ -69,7 +70,13 @@ pub(crate) mod private {
             wake: impl FnOnce(),
         ) -> Result<u64, E>;
         /// Behind a message of so many bytes, does what is due; see [`Writer::after_publish`].
-        fn after_publish(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize, look: impl FnOnce(u64) -> Option<u64>);
+        fn after_publish(
+            &mut self,
+            words: &[AtomicU64],
+            shape: Shape,
+            payload_bytes: usize,
+            look: impl FnOnce(u64) -> Option<u64>,
+        );
         /// Sequence of the next message, if nobody else is faster.
         fn next(&self, words: &[AtomicU64]) -> u64;
         /// Says that no message will follow, if that is so.
@@ -99,7 +106,13 @@ impl Write for Single {
     }
 
     #[inline(always)]
-    fn after_publish(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize, look: impl FnOnce(u64) -> Option<u64>) {
+    fn after_publish(
+        &mut self,
+        words: &[AtomicU64],
+        shape: Shape,
+        payload_bytes: usize,
+        look: impl FnOnce(u64) -> Option<u64>,
+    ) {
         self.writer.after_publish(words, shape, payload_bytes, look);
     }
 
@@ -122,10 +135,14 @@ impl Multi {
         let geometry = shared.header.geometry;
         let words = shared.words();
         let io = |doing: &'static str| move |error| Error::io(&shared.name, doing, error);
-        let file = shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
+        let file =
+            shared.segment.part(&shared.name, geometry.table_word..geometry.slots_word, false)?;
         let mut desk = ProducerLock { file, row: usize::MAX };
         if !desk.lock().map_err(io("lock the segment"))? {
-            return Err(Error::InUse { name: shared.name.clone(), producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed) });
+            return Err(Error::InUse {
+                name: shared.name.clone(),
+                producer_pid: words[PRODUCER_PID].load(Ordering::Relaxed),
+            });
         }
         hit(Step::ResumeLock);
         // From here on the lock goes with the file, if we fail.
@@ -139,11 +156,15 @@ impl Multi {
             }
         }
         if desk.row == usize::MAX {
-            return Err(Error::TooManyProducers { name: shared.name.clone(), producers: geometry.producers });
+            return Err(Error::TooManyProducers {
+                name: shared.name.clone(),
+                producers: geometry.producers,
+            });
         }
         let pid = u64::from(std::process::id());
         words[PRODUCER_PID].store(pid, Ordering::Relaxed);
-        protocol::table(words, &geometry)[geometry.producer_row(desk.row) + ROW_PRODUCER_PID].store(pid, Ordering::Relaxed);
+        protocol::table(words, &geometry)[geometry.producer_row(desk.row) + ROW_PRODUCER_PID]
+            .store(pid, Ordering::Relaxed);
         hit(Step::ResumePid);
         let member = MultiWriter::join(words, geometry, desk.row, |row| desk.is_alive(row));
         desk.file.unlock(Role::Producer);
@@ -152,7 +173,8 @@ impl Multi {
 }
 
 impl ProducerLock {
-    /// Takes the lock that all hold who join or close; returns whether it could be had. Who has it is quick, or dead and without the lock.
+    /// Takes the lock that all hold who join or close; returns whether it could be had. Who has it
+    /// is quick, or dead and without the lock.
     fn lock(&self) -> io::Result<bool> {
         let patience = Instant::now() + PATIENCE;
         loop {
@@ -183,8 +205,16 @@ impl Write for Multi {
         self.member.publish(words, mark, &mut around, |body, _| fill(body), wake)
     }
 
-    /// Nothing: what a message of several producers waits for is the claim, whose line is fought over.
-    fn after_publish(&mut self, _: &[AtomicU64], _: Shape, _: usize, _: impl FnOnce(u64) -> Option<u64>) {}
+    /// Nothing: what a message of several producers waits for is the claim, whose line is fought
+    /// over.
+    fn after_publish(
+        &mut self,
+        _: &[AtomicU64],
+        _: Shape,
+        _: usize,
+        _: impl FnOnce(u64) -> Option<u64>,
+    ) {
+    }
 
     fn next(&self, words: &[AtomicU64]) -> u64 {
         protocol::head(words)
@@ -197,7 +227,8 @@ impl Write for Multi {
     }
 
     fn release(&mut self) {
-        // In this order: who waits for the second lock, to be the last, must find the first one free.
+        // In this order: who waits for the second lock, to be the last, must find the first one
+        // free.
         self.desk.file.unlock(Role::SharedProducer(self.desk.row));
         hit(Step::CloseLock);
         self.desk.file.unlock(Role::Producer);

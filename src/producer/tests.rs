@@ -6,8 +6,13 @@ use crate::layout::ROSTER;
 use crate::sync::Ordering;
 use crate::{Message, Producer, Ring};
 
-/// Calls `publish` for one message of a ring of 64 slots after the other, and says behind which of them the producer looked at the reader table.
-fn looks<M: Message + ?Sized>(name: &str, ring: crate::RingBuilder<M>, mut publish: impl FnMut(&mut Producer<M>)) -> Vec<u64> {
+/// Calls `publish` for one message of a ring of 64 slots after the other, and says behind which of
+/// them the producer looked at the reader table.
+fn looks<M: Message + ?Sized>(
+    name: &str,
+    ring: crate::RingBuilder<M>,
+    mut publish: impl FnMut(&mut Producer<M>),
+) -> Vec<u64> {
     let ring = ring.slots(64).create().unwrap_or_else(|error| panic!("{name}: {error}"));
     let mut producer = ring.producer().unwrap();
     let mut looks = Vec::new();
@@ -26,10 +31,16 @@ fn looks<M: Message + ?Sized>(name: &str, ring: crate::RingBuilder<M>, mut publi
 #[test]
 fn producers_look_ahead_of_time_however_they_publish() {
     let name = |how: &str| format!("producer-looks-{how}-{}", process::id());
-    let values = |how: &str, publish: fn(&mut Producer<u64>)| looks(how, Ring::builder(&name(how)), publish);
-    let large = |how: &str, publish: fn(&mut Producer<[u64; 32]>)| looks(how, Ring::builder(&name(how)), publish);
-    let bytes = |how: &str, publish: fn(&mut Producer<[u8]>)| looks(how, Ring::builder(&name(how)).slot_bytes(8), publish);
-    // The first message waits for a look; the others come a sixteenth of the ring before the limit of the last.
+    let values =
+        |how: &str, publish: fn(&mut Producer<u64>)| looks(how, Ring::builder(&name(how)), publish);
+    let large = |how: &str, publish: fn(&mut Producer<[u64; 32]>)| {
+        looks(how, Ring::builder(&name(how)), publish)
+    };
+    let bytes = |how: &str, publish: fn(&mut Producer<[u8]>)| {
+        looks(how, Ring::builder(&name(how)).slot_bytes(8), publish)
+    };
+    // The first message waits for a look; the others come a sixteenth of the ring before the limit
+    // of the last.
     let expected = [1, 60, 120, 180];
     assert_eq!(values("value", |producer| _ = producer.publish(&7)), expected);
     assert_eq!(values("try-value", |producer| _ = producer.try_publish(&7)), expected);
@@ -38,6 +49,9 @@ fn producers_look_ahead_of_time_however_they_publish() {
     assert_eq!(large("large-batch", |producer| _ = producer.publish_batch(&[[7; 32]])), expected);
     assert_eq!(bytes("bytes", |producer| _ = producer.publish(b"7")), expected);
     assert_eq!(bytes("try-bytes", |producer| _ = producer.try_publish(b"7")), expected);
-    assert_eq!(bytes("built", |producer| _ = producer.publish_with(|message| message.write(b"7"))), expected);
+    assert_eq!(
+        bytes("built", |producer| _ = producer.publish_with(|message| message.write(b"7"))),
+        expected
+    );
     assert_eq!(bytes("bytes-batch", |producer| _ = producer.publish_batch([b"7"])), expected);
 }

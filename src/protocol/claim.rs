@@ -1,7 +1,8 @@
 //! Several producers, one total order.
 //!
-//! The head is the number of sequences *claimed*. A producer announces the sequence in its own row, claims it by compare-and-swap of the
-//! head, writes the slot as ever, and withdraws the announcement:
+//! The head is the number of sequences *claimed*. A producer announces the sequence in its own row,
+//! claims it by compare-and-swap of the head, writes the slot as ever, and withdraws the
+//! announcement:
 //!
 //! ```text
 //! announce <- s+1                    Release  (1)
@@ -11,14 +12,18 @@
 //! announce <- 0                      Release  (3)
 //! ```
 //!
-//! A claim whose producer has died is an *orphan*: nobody else will ever write its message. That can be proved without waiting, as
-//! from before (2) until behind its ready stamp the winner's announcement stands. So `s` is an orphan if and only if it is
-//! claimed and pending, and no living producer announces it. (Losers of the compare-and-swap announce `s` for a moment too: an
-//! announcement proves nothing, its absence does. Whether a row's producer lives, its kernel lock says.) Orphans are given tombstones
-//! by any producer that meets them; consumers, which write nothing, go over those that they can prove.
+//! A claim whose producer has died is an *orphan*: nobody else will ever write its message. That
+//! can be proved without waiting, as from before (2) until behind its ready stamp the winner's
+//! announcement stands. So `s` is an orphan if and only if it is claimed and pending, and no living
+//! producer announces it. (Losers of the compare-and-swap announce `s` for a moment too: an
+//! announcement proves nothing, its absence does. Whether a row's producer lives, its kernel lock
+//! says.) Orphans are given tombstones by any producer that meets them; consumers, which write
+//! nothing, go over those that they can prove.
 
 use crate::failpoint::{Step, hit, is_dying};
-use crate::layout::{CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE};
+use crate::layout::{
+    CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE,
+};
 use crate::protocol::slot::{self, abandon, bury, earliest_pending, is_done, is_pending};
 use crate::protocol::{head, table};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -32,13 +37,15 @@ pub struct MultiWriter {
     limit: u64,
     /// All claims before this one have been seen to be done.
     done: u64,
-    /// Whether that one was pending already when this producer had written its last message. If it still is at the next, it may be an orphan.
+    /// Whether that one was pending already when this producer had written its last message. If it
+    /// still is at the next, it may be an orphan.
     suspicious: bool,
 }
 
 /// What a [`MultiWriter`] asks its surroundings.
 pub trait Surroundings<E> {
-    /// Up to where sequences may be claimed, as a look at the reader table before `next` allows; see [`gating::refresh_limit`](crate::protocol::gating::look).
+    /// Up to where sequences may be claimed, as a look at the reader table before `next` allows;
+    /// see [`gating::refresh_limit`](crate::protocol::gating::look).
     ///
     /// # Errors
     /// If there is no room for `next`.
@@ -51,8 +58,14 @@ pub trait Surroundings<E> {
 
 impl MultiWriter {
     /// Takes row `row`. The caller holds its lock, and the one that all hold who join or close.
-    pub fn join(words: &[AtomicU64], geometry: Geometry, row: usize, is_alive: impl FnMut(usize) -> bool) -> Self {
-        // Release: as (3), for our predecessor's last message, if it died between its ready stamp and (3).
+    pub fn join(
+        words: &[AtomicU64],
+        geometry: Geometry,
+        row: usize,
+        is_alive: impl FnMut(usize) -> bool,
+    ) -> Self {
+        // Release: as (3), for our predecessor's last message, if it died between its ready stamp
+        // and (3).
         announcement(words, &geometry, row).store(0, Ordering::Release);
         hit(Step::CrewRow);
         resolve_all(words, &geometry, is_alive);
@@ -64,11 +77,12 @@ impl MultiWriter {
         Self { geometry, row, limit: 0, done: head(words), suspicious: false }
     }
 
-    /// Publishes one message, written by `fill`, which gets its sequence too, and returns that; behind it, `wake` is called. The `mark`
-    /// is that word of each slot.
+    /// Publishes one message, written by `fill`, which gets its sequence too, and returns that;
+    /// behind it, `wake` is called. The `mark` is that word of each slot.
     ///
     /// # Errors
-    /// Those of the room: nothing is claimed then. Those of `fill`: the sequence has a tombstone then.
+    /// Those of the room: nothing is claimed then. Those of `fill`: the sequence has a tombstone
+    /// then.
     #[inline]
     pub fn publish<E>(
         &mut self,
@@ -82,12 +96,15 @@ impl MultiWriter {
         let slot = Place::of(&self.geometry, sequence).slot(words);
         if let Some(last) = sequence.checked_sub(self.geometry.slots as u64) {
             while !is_done(slot, last) {
-                if !resolve(words, &self.geometry, last, |row| row == self.row || surroundings.is_alive(row)) {
+                if !resolve(words, &self.geometry, last, |row| {
+                    row == self.row || surroundings.is_alive(row)
+                }) {
                     surroundings.wait();
                 }
             }
         }
-        let mut claimed = Claimed { slot, sequence, announcement: self.announcement(words), published: false };
+        let mut claimed =
+            Claimed { slot, sequence, announcement: self.announcement(words), published: false };
         let written = slot::write(slot, mark, sequence, |body| fill(body, sequence));
         claimed.published = written.is_ok();
         drop(claimed);
@@ -97,16 +114,18 @@ impl MultiWriter {
         written.map(|()| sequence)
     }
 
-    /// Says that no message will follow, if this is the last living producer, and withdraws. The caller holds the lock that all
-    /// hold who join or close, and releases that of the row behind it.
+    /// Says that no message will follow, if this is the last living producer, and withdraws. The
+    /// caller holds the lock that all hold who join or close, and releases that of the row
+    /// behind it.
     pub fn close(&mut self, words: &[AtomicU64], mut is_alive: impl FnMut(usize) -> bool) {
         if (0..self.geometry.producers).any(|row| row != self.row && is_alive(row)) {
             return;
         }
         // With nobody left, every pending claim is an orphan.
         resolve_all(words, &self.geometry, |_| false);
-        // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring closed sees every message, and
-        // every tombstone, that was there before; without it, it could report the end before the last message.
+        // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring
+        // closed sees every message, and every tombstone, that was there before; without
+        // it, it could report the end before the last message.
         words[STATE].store(CLOSED, Ordering::Release);
         hit(Step::CloseState);
     }
@@ -116,25 +135,36 @@ impl MultiWriter {
     }
 
     /// Claims the next sequence.
-    fn claim<E>(&mut self, words: &[AtomicU64], surroundings: &mut impl Surroundings<E>) -> Result<u64, E> {
+    fn claim<E>(
+        &mut self,
+        words: &[AtomicU64],
+        surroundings: &mut impl Surroundings<E>,
+    ) -> Result<u64, E> {
         let announcement = self.announcement(words);
         let mut next = head(words);
         loop {
-            assert!(next < MAX_SEQUENCE, "the head of the ring says {next}: it is corrupt, or all sequences are used up");
+            assert!(
+                next < MAX_SEQUENCE,
+                "the head of the ring says {next}: it is corrupt, or all sequences are used up"
+            );
             if next >= self.limit {
-                // What we announced and have not got is nobody's business while we wait. Release: as (3), for our last message.
+                // What we announced and have not got is nobody's business while we wait. Release:
+                // as (3), for our last message.
                 announcement.store(0, Ordering::Release);
                 self.limit = surroundings.room(next)?;
                 next = head(words);
                 continue;
             }
-            // Release (1): pairs with the acquire fences in `is_orphan`. Who sees a later claim of ours sees the ready stamp of the last; without it,
-            // our last message could be taken for an orphan.
+            // Release (1): pairs with the acquire fences in `is_orphan`. Who sees a later claim of
+            // ours sees the ready stamp of the last; without it, our last message could
+            // be taken for an orphan.
             announcement.store(next + 1, Ordering::Release);
             hit(Step::ClaimAnnounce);
-            // Release (2): pairs with the acquire fences in `is_orphan`. Who sees the claim sees the announcement; without it, a
-            // claim of the living could be taken for an orphan.
-            match words[HEAD].compare_exchange(next, next + 1, Ordering::Release, Ordering::Relaxed) {
+            // Release (2): pairs with the acquire fences in `is_orphan`. Who sees the claim sees
+            // the announcement; without it, a claim of the living could be taken for an
+            // orphan.
+            match words[HEAD].compare_exchange(next, next + 1, Ordering::Release, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(changed) => next = changed,
             }
@@ -143,10 +173,17 @@ impl MultiWriter {
         Ok(next)
     }
 
-    /// Looks whether claims before ours have been left behind by producers that died. A slow one is not bothered: only what is still
-    /// pending at our next message is looked into, as that takes system calls.
-    fn look_back<E>(&mut self, words: &[AtomicU64], sequence: u64, surroundings: &mut impl Surroundings<E>) {
-        let pending = |sequence: u64| is_pending(Place::of(&self.geometry, sequence).slot(words), sequence);
+    /// Looks whether claims before ours have been left behind by producers that died. A slow one is
+    /// not bothered: only what is still pending at our next message is looked into, as that
+    /// takes system calls.
+    fn look_back<E>(
+        &mut self,
+        words: &[AtomicU64],
+        sequence: u64,
+        surroundings: &mut impl Surroundings<E>,
+    ) {
+        let pending =
+            |sequence: u64| is_pending(Place::of(&self.geometry, sequence).slot(words), sequence);
         let was = self.done;
         // What is a lap behind is done, as our slot was free.
         self.done = self.done.max((sequence + 1).saturating_sub(self.geometry.slots as u64));
@@ -156,7 +193,9 @@ impl MultiWriter {
         if self.done > sequence {
             self.suspicious = false;
         } else if self.suspicious && self.done == was {
-            resolve(words, &self.geometry, self.done, |row| row == self.row || surroundings.is_alive(row));
+            resolve(words, &self.geometry, self.done, |row| {
+                row == self.row || surroundings.is_alive(row)
+            });
         } else {
             self.suspicious = true;
         }
@@ -180,22 +219,28 @@ impl Drop for Claimed<'_> {
             // The message failed, or panicked.
             abandon(self.slot, self.sequence);
         }
-        // Release (3): pairs with the acquire fences in `is_orphan`. Who misses our announcement sees that the message is ready; without
-        // it, it could be taken for an orphan.
+        // Release (3): pairs with the acquire fences in `is_orphan`. Who misses our announcement
+        // sees that the message is ready; without it, it could be taken for an orphan.
         self.announcement.store(0, Ordering::Release);
         hit(Step::ClaimDone);
     }
 }
 
 /// Whether `sequence` was claimed by a producer that has died, and will never be a message.
-pub fn is_orphan(words: &[AtomicU64], geometry: &Geometry, sequence: u64, mut is_alive: impl FnMut(usize) -> bool) -> bool {
+pub fn is_orphan(
+    words: &[AtomicU64],
+    geometry: &Geometry,
+    sequence: u64,
+    mut is_alive: impl FnMut(usize) -> bool,
+) -> bool {
     // Relaxed loads and fences: consumers ask this too, whose memory is read-only.
     if words[HEAD].load(Ordering::Relaxed) <= sequence {
         return false;
     }
     // Acquire: pairs with (2), through all claims that followed.
     fence(Ordering::Acquire);
-    let announced = |row: usize| announcement(words, geometry, row).load(Ordering::Relaxed) == sequence + 1;
+    let announced =
+        |row: usize| announcement(words, geometry, row).load(Ordering::Relaxed) == sequence + 1;
     if (0..geometry.producers).any(|row| announced(row) && is_alive(row)) {
         return false;
     }
@@ -204,15 +249,26 @@ pub fn is_orphan(words: &[AtomicU64], geometry: &Geometry, sequence: u64, mut is
     is_pending(Place::of(geometry, sequence).slot(words), sequence)
 }
 
-/// Gives tombstones to what is pending in the slot of `sequence`, up to that, as far as it is orphans. Returns whether it gave any.
-pub fn resolve(words: &[AtomicU64], geometry: &Geometry, sequence: u64, is_alive: impl FnMut(usize) -> bool) -> bool {
+/// Gives tombstones to what is pending in the slot of `sequence`, up to that, as far as it is
+/// orphans. Returns whether it gave any.
+pub fn resolve(
+    words: &[AtomicU64],
+    geometry: &Geometry,
+    sequence: u64,
+    is_alive: impl FnMut(usize) -> bool,
+) -> bool {
     let slot = Place::of(geometry, sequence).slot(words);
     let slots = geometry.slots as u64;
-    // The earliest first: over a claim whose slot is still in use a lap before, no tombstone may be written.
+    // The earliest first: over a claim whose slot is still in use a lap before, no tombstone may be
+    // written.
     let Some(mut earliest) = earliest_pending(slot, sequence, slots) else { return false };
-    let laps = sequence.checked_sub(earliest).filter(|ahead| ahead % slots == 0).map(|ahead| ahead / slots);
+    let laps = sequence
+        .checked_sub(earliest)
+        .filter(|ahead| ahead % slots == 0)
+        .map(|ahead| ahead / slots);
     if laps.is_none_or(|laps| laps > MAX_PRODUCERS as u64) {
-        // No such claim belongs here, and as many cannot be open: memory is corrupt, and must not keep us.
+        // No such claim belongs here, and as many cannot be open: memory is corrupt, and must not
+        // keep us.
         earliest = sequence;
     }
     let orphan = is_orphan(words, geometry, earliest, is_alive);
@@ -228,7 +284,9 @@ fn resolve_all(words: &[AtomicU64], geometry: &Geometry, mut is_alive: impl FnMu
     let head = head(words);
     for sequence in head.saturating_sub(geometry.slots as u64)..head {
         // Corrupt memory must not keep us.
-        let _ = (0..=MAX_PRODUCERS).take_while(|_| resolve(words, geometry, sequence, &mut is_alive)).count();
+        let _ = (0..=MAX_PRODUCERS)
+            .take_while(|_| resolve(words, geometry, sequence, &mut is_alive))
+            .count();
     }
 }
 

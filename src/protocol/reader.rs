@@ -1,7 +1,9 @@
 //! The consumer's side of the protocol: loads only.
 
 use crate::copy::{Pace, wait_for_loads};
-use crate::layout::{CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape};
+use crate::layout::{
+    CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape,
+};
 use crate::protocol::slot::{Miss, Turn, is_pending, read, read_in_turn};
 use crate::protocol::{claim, head};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -13,20 +15,23 @@ pub enum Start {
     /// The next message to be published.
     #[default]
     Next,
-    /// The message published last, if there is one. Among several producers it may still be on its way, or never come.
+    /// The message published last, if there is one. Among several producers it may still be on its
+    /// way, or never come.
     Newest,
-    /// The oldest message still in the ring. If the producer is busy, it may be overwritten before it is read; that
-    /// is reported like any other loss.
+    /// The oldest message still in the ring. If the producer is busy, it may be overwritten before
+    /// it is read; that is reported like any other loss.
     Oldest,
-    /// The message with this sequence. If it has been overwritten, the first receive reports the loss; if it has not
-    /// been published, the consumer waits for it and ignores what comes before.
+    /// The message with this sequence. If it has been overwritten, the first receive reports the
+    /// loss; if it has not been published, the consumer waits for it and ignores what comes
+    /// before.
     Sequence(u64),
 }
 
 /// What a consumer does when the producer has overwritten its next message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnLag {
-    /// Go on at the oldest message, plus an eighth of the ring or four slots (but less than half of it), so as not to be lapped again at once.
+    /// Go on at the oldest message, plus an eighth of the ring or four slots (but less than half of
+    /// it), so as not to be lapped again at once.
     #[default]
     Oldest,
     /// Go on at the newest message.
@@ -40,7 +45,8 @@ pub enum OnLag {
 pub enum TryRecvError {
     /// Nothing new.
     Empty,
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on behind them.
+    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
+    /// behind them.
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),
@@ -52,8 +58,8 @@ pub enum TryRecvError {
 pub enum CloseReason {
     /// The producer closed it.
     Closed,
-    /// The producer ended without closing it: its kernel lock is free. If another producer takes the ring over,
-    /// receiving goes on.
+    /// The producer ended without closing it: its kernel lock is free. If another producer takes
+    /// the ring over, receiving goes on.
     ProducerDied,
     /// Another ring has taken the name; open it again.
     Superseded,
@@ -70,8 +76,8 @@ pub struct Reader {
     cursor: u64,
     /// Where its slot is.
     place: Place,
-    /// Where the cursor would be without the messages received: they are counted by the distance, which spares each of them
-    /// a counter. Wraps around when a consumer seeks backwards.
+    /// Where the cursor would be without the messages received: they are counted by the distance,
+    /// which spares each of them a counter. Wraps around when a consumer seeks backwards.
     unreceived: u64,
     lost: u64,
     skipped: u64,
@@ -83,7 +89,8 @@ pub struct Reader {
     ahead: Ahead,
 }
 
-/// A producer that laps a jump to the newest message this many times is given up on, to bound the call.
+/// A producer that laps a jump to the newest message this many times is given up on, to bound the
+/// call.
 const LATEST_TRIES: usize = 64;
 
 impl Reader {
@@ -93,7 +100,13 @@ impl Reader {
     }
 
     /// The same, whatever the processor.
-    pub(super) fn with_pace(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag, pace: Pace) -> Self {
+    pub(super) fn with_pace(
+        words: &[AtomicU64],
+        geometry: Geometry,
+        start: Start,
+        on_lag: OnLag,
+        pace: Pace,
+    ) -> Self {
         let mut reader = Self {
             geometry,
             on_lag,
@@ -120,8 +133,9 @@ impl Reader {
     pub fn seek(&mut self, words: &[AtomicU64], start: Start) {
         let head = self.synced_head(words);
         if self.protected < u64::MAX {
-            // Whoever waited for us has overwritten nothing from the cursor on, either, and will not by what it was allowed so far. A cursor
-            // ahead of the head has kept nobody waiting.
+            // Whoever waited for us has overwritten nothing from the cursor on, either, and will
+            // not by what it was allowed so far. A cursor ahead of the head has kept
+            // nobody waiting.
             self.protected = self.protected.max(self.cursor.min(head));
         }
         self.go_to(match start {
@@ -132,15 +146,21 @@ impl Reader {
         });
     }
 
-    /// Receives the next message: `take` copies it out of the words after the stamp. The caller may know the `shape` of the slots when it is compiled,
-    /// and is faster for it.
+    /// Receives the next message: `take` copies it out of the words after the stamp. The caller may
+    /// know the `shape` of the slots when it is compiled, and is faster for it.
     ///
     /// # Errors
-    /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than loads to see it.
+    /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than
+    /// loads to see it.
     // `|body| take(body)`, as in `Consumer`: what calls a `&mut take` may be compiled out of reach.
     #[inline(always)]
     #[allow(clippy::redundant_closure)]
-    pub fn try_read<R>(&mut self, words: &[AtomicU64], shape: Shape, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+    pub fn try_read<R>(
+        &mut self,
+        words: &[AtomicU64],
+        shape: Shape,
+        mut take: impl FnMut(&[AtomicU64]) -> R,
+    ) -> Result<R, TryRecvError> {
         self.ahead.look(words, &self.geometry, self.cursor);
         loop {
             let slot = self.place.slot(words);
@@ -157,9 +177,11 @@ impl Reader {
         }
     }
 
-    /// What to keep the processor from loading ahead where messages are received one by one. On Zen 5 with the cores far apart, slots that have lines of
-    /// their own are received faster in turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones, with their payloads, 1.3
-    /// times as fast near and 1.15 times far. Smaller ones, and those that straddle lines, are slower in turn.
+    /// What to keep the processor from loading ahead where messages are received one by one. On Zen
+    /// 5 with the cores far apart, slots that have lines of their own are received faster in
+    /// turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones, with
+    /// their payloads, 1.3 times as fast near and 1.15 times far. Smaller ones, and those that
+    /// straddle lines, are slower in turn.
     #[inline(always)]
     fn turn(&self, shape: Shape) -> Turn {
         if !self.in_turn {
@@ -174,7 +196,8 @@ impl Reader {
     }
 
     /// Goes over a sequence that was claimed by a producer which died, and will never be a message.
-    // Inlined, though it is rare: behind a call the compiler would keep the cursor in memory, for all messages.
+    // Inlined, though it is rare: behind a call the compiler would keep the cursor in memory, for
+    // all messages.
     #[inline(always)]
     pub fn skip_tombstone(&mut self) {
         self.tombstones += 1;
@@ -182,15 +205,20 @@ impl Reader {
         self.received_one(());
     }
 
-    /// Whether the next sequence is such a one, though nobody has marked it as that; see [`claim::is_orphan`].
+    /// Whether the next sequence is such a one, though nobody has marked it as that; see
+    /// [`claim::is_orphan`].
     pub fn is_at_orphan(&self, words: &[AtomicU64], is_alive: impl FnMut(usize) -> bool) -> bool {
         // Further ahead than this no honest head is while a claim is open.
         let open = self.cursor.saturating_add((self.geometry.slots + MAX_PRODUCERS) as u64);
-        self.geometry.producers > 1 && head(words) <= open && claim::is_orphan(words, &self.geometry, self.cursor, is_alive)
+        self.geometry.producers > 1
+            && head(words) <= open
+            && claim::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
-    /// Receives what is there of the messages of this lap, one for each of `landings`: `take` copies it out, and `accept` gets it with its landing
-    /// once it is known to be whole; both get the `context`. Returns how many. The reason why it were no more is left to the next [`Reader::try_read`].
+    /// Receives what is there of the messages of this lap, one for each of `landings`: `take`
+    /// copies it out, and `accept` gets it with its landing once it is known to be whole; both
+    /// get the `context`. Returns how many. The reason why it were no more is left to the next
+    /// [`Reader::try_read`].
     ///
     /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
     ///
@@ -216,7 +244,8 @@ impl Reader {
             ahead.fetch(slot, shape);
             let take = |body: &[AtomicU64]| {
                 let taken = take(context, body);
-                // Here, so that nobody waits with an empty slot, and what the receiver does with the message goes on beside the next copy.
+                // Here, so that nobody waits with an empty slot, and what the receiver does with
+                // the message goes on beside the next copy.
                 if fences {
                     wait_for_loads();
                 }
@@ -229,16 +258,28 @@ impl Reader {
         run.received
     }
 
-    /// Jumps to the newest message and receives it; the messages in between count as skipped. Without a newer
-    /// message it does what [`Reader::try_read`] does.
-    pub fn latest<R>(&mut self, words: &[AtomicU64], shape: Shape, mut take: impl FnMut(&[AtomicU64]) -> R) -> Result<R, TryRecvError> {
+    /// Jumps to the newest message and receives it; the messages in between count as skipped.
+    /// Without a newer message it does what [`Reader::try_read`] does.
+    pub fn latest<R>(
+        &mut self,
+        words: &[AtomicU64],
+        shape: Shape,
+        mut take: impl FnMut(&[AtomicU64]) -> R,
+    ) -> Result<R, TryRecvError> {
         for _ in 0..LATEST_TRIES {
             let head = self.synced_head(words);
-            // Where there are several producers, the newest claims may not be messages yet, as many as there are producers, or never.
+            // Where there are several producers, the newest claims may not be messages yet, as many
+            // as there are producers, or never.
             let mut pending = 0;
-            let candidates = (self.cursor.max(head.saturating_sub(self.geometry.slots as u64))..head).rev();
+            let candidates =
+                (self.cursor.max(head.saturating_sub(self.geometry.slots as u64))..head).rev();
             for newest in candidates.chain([self.cursor]) {
-                match read(Place::of(&self.geometry, newest).slot(words), shape.mark, newest, &mut take) {
+                match read(
+                    Place::of(&self.geometry, newest).slot(words),
+                    shape.mark,
+                    newest,
+                    &mut take,
+                ) {
                     Ok(taken) => {
                         self.skipped += newest - self.cursor;
                         self.go_to(newest);
@@ -247,7 +288,8 @@ impl Reader {
                     Err(Miss::NotYet) if pending < self.geometry.producers => pending += 1,
                     Err(Miss::NotYet) => break,
                     Err(Miss::Tombstone) => {}
-                    // A whole lap since the head was read: there is a newer one, and this one is jumped over at least.
+                    // A whole lap since the head was read: there is a newer one, and this one is
+                    // jumped over at least.
                     Err(Miss::Lapped) => {
                         self.skipped += newest - self.cursor;
                         self.go_to(newest);
@@ -268,7 +310,8 @@ impl Reader {
         is_pending(self.place.slot(words), self.cursor)
     }
 
-    /// Goes on at `sequence`, if that is ahead, at the producer's wish; returns how many messages are lost by that.
+    /// Goes on at `sequence`, if that is ahead, at the producer's wish; returns how many messages
+    /// are lost by that.
     pub fn skip_to(&mut self, sequence: u64) -> u64 {
         let lost = sequence.min(MAX_SEQUENCE - 1).saturating_sub(self.cursor);
         if lost > 0 {
@@ -287,8 +330,9 @@ impl Reader {
             SUPERSEDED => CloseReason::Superseded,
             _ => return None,
         };
-        // Acquire: pairs with the release store in `Writer::close`. A look at the slot that came before this one may
-        // have missed the last message; behind the fence, every message before the close is visible.
+        // Acquire: pairs with the release store in `Writer::close`. A look at the slot that came
+        // before this one may have missed the last message; behind the fence, every message
+        // before the close is visible.
         fence(Ordering::Acquire);
         self.must_wait(words).then_some(reason)
     }
@@ -349,17 +393,20 @@ impl Reader {
     /// The head, ordered before all later loads of this reader.
     fn synced_head(&self, words: &[AtomicU64]) -> u64 {
         let head = head(words);
-        // Acquire: pairs with the release store in `Writer::count`: slots of counted messages are seen ready.
+        // Acquire: pairs with the release store in `Writer::count`: slots of counted messages are
+        // seen ready.
         fence(Ordering::Acquire);
         head
     }
 
-    // The error is made here, and not by what stands out of the way: that would return it through memory, by a byte that is loaded by words, and who
-    // polls would wait for it.
+    // The error is made here, and not by what stands out of the way: that would return it through
+    // memory, by a byte that is loaded by words, and who polls would wait for it.
     #[inline(always)]
     fn not_yet(&self, words: &[AtomicU64], shape: Shape) -> TryRecvError {
-        // Who polls comes here with every look that finds nothing: one load more and no call, as long as the ring is open. Relaxed, as in `ended`.
-        // Not for larger messages, which take longer to be written than from look to look: there a faster look disturbs more than it gains.
+        // Who polls comes here with every look that finds nothing: one load more and no call, as
+        // long as the ring is open. Relaxed, as in `ended`. Not for larger messages, which
+        // take longer to be written than from look to look: there a faster look disturbs more than
+        // it gains.
         if shape.is_small() && words[STATE].load(Ordering::Relaxed) < CLOSED {
             return TryRecvError::Empty;
         }
@@ -372,9 +419,11 @@ impl Reader {
     fn lapped(&mut self, words: &[AtomicU64]) -> u64 {
         let head = self.synced_head(words);
         let slots = self.geometry.slots as u64;
-        // The slot of the message `head` may be under the producer's hands: the oldest that is safe for now is one on.
+        // The slot of the message `head` may be under the producer's hands: the oldest that is safe
+        // for now is one on.
         let oldest = (head + 1).saturating_sub(slots);
-        // The stamp has proved that at least one message is gone, whatever an old value of the head says.
+        // The stamp has proved that at least one message is gone, whatever an old value of the head
+        // says.
         let at_least = self.cursor + 1;
         let target = match self.on_lag {
             OnLag::Oldest => oldest + margin(slots),
@@ -393,12 +442,14 @@ impl Reader {
     }
 }
 
-/// How far behind the oldest message of a ring a lapped consumer goes on. A slot of a ring of few lasts about as long as the copy of a message.
+/// How far behind the oldest message of a ring a lapped consumer goes on. A slot of a ring of few
+/// lasts about as long as the copy of a message.
 fn margin(slots: u64) -> u64 {
     (slots / 8).max(4).min((slots - 1) / 2)
 }
 
-/// Messages that were received at one go; the reader goes on behind them also if one of them made its receiver panic.
+/// Messages that were received at one go; the reader goes on behind them also if one of them made
+/// its receiver panic.
 struct Run<'a> {
     reader: &'a mut Reader,
     received: usize,

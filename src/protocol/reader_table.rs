@@ -1,12 +1,14 @@
 //! One row of the reader table, from its consumer's side: joining, progress, leaving.
 //!
-//! Whoever holds the row's kernel lock owns it, so no row is taken by two, and an owner whose lock is free is dead. The state
-//! word counts how often the row was taken, so that an eviction that was decided about one owner cannot hit the next.
+//! Whoever holds the row's kernel lock owns it, so no row is taken by two, and an owner whose lock
+//! is free is dead. The state word counts how often the row was taken, so that an eviction that was
+//! decided about one owner cannot hit the next.
 
 use crate::failpoint::{Step, hit};
 use crate::layout::{
-    EVICTED, FREE, GATING, JOINED, MAX_READER_NAME_BYTES, ROSTER, ROW, ROW_CHECKPOINT, ROW_COMMANDS, ROW_CURSOR, ROW_LONGEST_LAG, ROW_LOST,
-    ROW_NAME, ROW_NAME_BYTES, ROW_PID, ROW_RECEIVED, ROW_SKIP_TO, ROW_SLEEPS, ROW_STATE, ROW_WAITED, ROW_WAITS, ROWS, WORD,
+    EVICTED, FREE, GATING, JOINED, MAX_READER_NAME_BYTES, ROSTER, ROW, ROW_CHECKPOINT,
+    ROW_COMMANDS, ROW_CURSOR, ROW_LONGEST_LAG, ROW_LOST, ROW_NAME, ROW_NAME_BYTES, ROW_PID,
+    ROW_RECEIVED, ROW_SKIP_TO, ROW_SLEEPS, ROW_STATE, ROW_WAITED, ROW_WAITS, ROWS, WORD,
 };
 use crate::protocol::head;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -67,9 +69,15 @@ pub enum Order {
 impl Row {
     /// Enters the table at row `index`, whose lock the caller holds.
     ///
-    /// A gating consumer loses nothing from the head on. If it begins before that, what lies there may be overwritten until the producer
-    /// comes to the limit that it had, and is reported like any loss.
-    pub fn join(words: &[AtomicU64], table: &[AtomicU64], index: usize, joiner: JoinRequest<'_>) -> Joined {
+    /// A gating consumer loses nothing from the head on. If it begins before that, what lies there
+    /// may be overwritten until the producer comes to the limit that it had, and is reported
+    /// like any loss.
+    pub fn join(
+        words: &[AtomicU64],
+        table: &[AtomicU64],
+        index: usize,
+        joiner: JoinRequest<'_>,
+    ) -> Joined {
         let row = row_words(table, index);
         let put = |word: usize, value: u64| {
             row[word].store(value, Ordering::Relaxed);
@@ -80,16 +88,26 @@ impl Row {
             // Its owner is dead, as we hold the lock, and what it has not read is not ours to keep.
             vacate(table, index, gate, FREE);
         }
-        // Release: pairs with the acquire fence in `name_of`: who reads of our name sees that the row is no longer its last owner's. And, as in
-        // `advance`, for the last owner: who sees our cursor, its copies are done.
+        // Release: pairs with the acquire fence in `name_of`: who reads of our name sees that the
+        // row is no longer its last owner's. And, as in `advance`, for the last owner: who
+        // sees our cursor, its copies are done.
         fence(Ordering::Release);
-        // Before the state: who gives orders to us has seen it. What comes late for the last owner is looked at and found to be nothing.
+        // Before the state: who gives orders to us has seen it. What comes late for the last owner
+        // is looked at and found to be nothing.
         let orders = row[ROW_COMMANDS].load(Ordering::Relaxed);
         // First, and only if it is another's: who dies over its joining has not lost it.
         if joiner.checkpoint.is_none() {
             put(ROW_CHECKPOINT, 0);
         }
-        for word in [ROW_RECEIVED, ROW_LOST, ROW_LONGEST_LAG, ROW_SLEEPS, ROW_SKIP_TO, ROW_WAITS, ROW_WAITED] {
+        for word in [
+            ROW_RECEIVED,
+            ROW_LOST,
+            ROW_LONGEST_LAG,
+            ROW_SLEEPS,
+            ROW_SKIP_TO,
+            ROW_WAITS,
+            ROW_WAITED,
+        ] {
             put(word, 0);
         }
         put(ROW_PID, joiner.pid);
@@ -100,21 +118,25 @@ impl Row {
             padded[..chunk.len()].copy_from_slice(chunk);
             put(ROW_NAME + offset, u64::from_ne_bytes(padded));
         }
-        // Relaxed: a producer that still sees the last owner's state may see our cursor, but the fence above has released what that one copied.
+        // Relaxed: a producer that still sees the last owner's state may see our cursor, but the
+        // fence above has released what that one copied.
         row[ROW_CURSOR].store(joiner.start.unwrap_or_else(|| head(words)), Ordering::Relaxed);
         hit(Step::JoinProvisional);
         let owners = (row[ROW_STATE].load(Ordering::Relaxed) >> 8).wrapping_add(1);
         let state = owners << 8 | if joiner.gating { GATING } else { JOINED };
-        // A swap, so that what the last owner released when it left is released with our state too. Release: pairs with the acquire load of
-        // the state in `gating::refresh_limit`. A producer that waits for us finds our name here. (One that sees the row taken and not its cursor is bound
-        // by an older look, as below.)
+        // A swap, so that what the last owner released when it left is released with our state too.
+        // Release: pairs with the acquire load of the state in `gating::refresh_limit`. A
+        // producer that waits for us finds our name here. (One that sees the row taken and not its
+        // cursor is bound by an older look, as below.)
         row[ROW_STATE].swap(state, Ordering::Release);
         hit(Step::JoinState);
         enlist(table, index);
         hit(Step::JoinRoster);
-        // SeqCst: pairs with the fence in `gating::refresh_limit`. Either the producer's next look sees this row; or the head loaded below is
-        // at least the one at that look, which allowed the producer one lap from there: it overwrites nothing from this
-        // head on before it looks again. Without the fence the row may be unseen and the head old: a joiner is lapped.
+        // SeqCst: pairs with the fence in `gating::refresh_limit`. Either the producer's next look
+        // sees this row; or the head loaded below is at least the one at that look, which
+        // allowed the producer one lap from there: it overwrites nothing from this
+        // head on before it looks again. Without the fence the row may be unseen and the head old:
+        // a joiner is lapped.
         fence(Ordering::SeqCst);
         let head = head(words);
         let first = joiner.start.unwrap_or(head);
@@ -127,8 +149,9 @@ impl Row {
     /// Says that everything before `cursor` has been read.
     #[inline(always)]
     pub fn advance(&self, table: &[AtomicU64], cursor: u64) {
-        // Release: pairs with the acquire load of the cursor in `gating::refresh_limit`. The copies of all messages before `cursor` are
-        // done; without it, the producer could overwrite a message that is still being copied.
+        // Release: pairs with the acquire load of the cursor in `gating::refresh_limit`. The copies
+        // of all messages before `cursor` are done; without it, the producer could
+        // overwrite a message that is still being copied.
         row_words(table, self.index)[ROW_CURSOR].store(cursor, Ordering::Release);
         hit(Step::TellCursor);
     }
@@ -172,7 +195,8 @@ impl Row {
     pub fn order(&mut self, table: &[AtomicU64]) -> Order {
         let row = row_words(table, self.index);
         let orders = row[ROW_COMMANDS].load(Ordering::Relaxed);
-        // Acquire: pairs with the release in `order`. What is wanted is seen; without it, the order would be taken for another's.
+        // Acquire: pairs with the release in `order`. What is wanted is seen; without it, the order
+        // would be taken for another's.
         fence(Ordering::Acquire);
         if self.is_evicted(table) {
             return Order::Evicted;
@@ -198,7 +222,8 @@ impl Row {
     /// Leaves the table; the caller releases the lock behind it.
     pub fn leave(self, table: &[AtomicU64]) {
         let evicted = self.state & !0xFF | EVICTED;
-        let _ = vacate(table, self.index, self.state, FREE) || vacate(table, self.index, evicted, FREE);
+        let _ =
+            vacate(table, self.index, self.state, FREE) || vacate(table, self.index, evicted, FREE);
     }
 }
 
@@ -206,24 +231,34 @@ impl Row {
 fn enlist(table: &[AtomicU64], index: usize) {
     let mut roster = table[ROSTER].load(Ordering::Relaxed);
     loop {
-        // The count makes every join visible as a change, so that the producer cannot shorten the roster over our head.
+        // The count makes every join visible as a change, so that the producer cannot shorten the
+        // roster over our head.
         let joins = (roster >> 16).wrapping_add(1);
         let rows = (roster & 0xFFFF).max(index as u64 + 1);
-        // Release: pairs with the acquire load in `gating::refresh_limit`. A look that goes by this roster sees the row taken.
-        match table[ROSTER].compare_exchange(roster, joins << 16 | rows, Ordering::Release, Ordering::Relaxed) {
+        // Release: pairs with the acquire load in `gating::refresh_limit`. A look that goes by this
+        // roster sees the row taken.
+        match table[ROSTER].compare_exchange(
+            roster,
+            joins << 16 | rows,
+            Ordering::Release,
+            Ordering::Relaxed,
+        ) {
             Ok(_) => return,
             Err(changed) => roster = changed,
         }
     }
 }
 
-/// Frees row `index` if its state is still `seen`; returns whether it was. The new state is `FREE` for a consumer that has left or
-/// died, `EVICTED` for one that was given up on.
+/// Frees row `index` if its state is still `seen`; returns whether it was. The new state is `FREE`
+/// for a consumer that has left or died, `EVICTED` for one that was given up on.
 pub fn vacate(table: &[AtomicU64], index: usize, seen: u64, state: u64) -> bool {
     let word = &row_words(table, index)[ROW_STATE];
-    // Release: pairs with the acquire load of the state in `gating::refresh_limit`. Who leaves has copied what it has received, told or not;
-    // without it, the producer could overwrite a message that is still being copied.
-    let vacated = word.compare_exchange(seen, seen & !0xFF | state, Ordering::Release, Ordering::Relaxed).is_ok();
+    // Release: pairs with the acquire load of the state in `gating::refresh_limit`. Who leaves has
+    // copied what it has received, told or not; without it, the producer could overwrite a
+    // message that is still being copied.
+    let vacated = word
+        .compare_exchange(seen, seen & !0xFF | state, Ordering::Release, Ordering::Relaxed)
+        .is_ok();
     if vacated {
         hit(Step::VacateRow);
         if state == EVICTED {
@@ -265,13 +300,15 @@ pub fn is_kept(table: &[AtomicU64], index: usize) -> bool {
 
 /// Where a consumer called `name` that had row `index` wanted to be resumed, if it did.
 pub fn checkpoint(table: &[AtomicU64], index: usize, name: &str) -> Option<u64> {
-    let sequence = row_words(table, index)[ROW_CHECKPOINT].load(Ordering::Relaxed).checked_sub(1)?;
+    let sequence =
+        row_words(table, index)[ROW_CHECKPOINT].load(Ordering::Relaxed).checked_sub(1)?;
     (describe(table, index).name == cut(name)).then_some(sequence)
 }
 
 /// What a row holds of a name.
 fn cut(name: &str) -> &str {
-    let end = (0..=name.len().min(MAX_READER_NAME_BYTES)).rev().find(|end| name.is_char_boundary(*end));
+    let end =
+        (0..=name.len().min(MAX_READER_NAME_BYTES)).rev().find(|end| name.is_char_boundary(*end));
     &name[..end.unwrap_or(0)]
 }
 
@@ -288,8 +325,9 @@ pub fn waited(table: &[AtomicU64], index: usize, nanoseconds: u64) {
 /// Name of the consumer that has row `index`, if that is still the one whose state word is `state`.
 pub fn name_of(table: &[AtomicU64], index: usize, state: u64) -> Option<String> {
     let name = name(row_words(table, index));
-    // Acquire: pairs with the release fence in `Row::join`. If any of the name is the next owner's, the state is no longer this one's; without
-    // it, a consumer would be named that nobody has waited for.
+    // Acquire: pairs with the release fence in `Row::join`. If any of the name is the next owner's,
+    // the state is no longer this one's; without it, a consumer would be named that nobody has
+    // waited for.
     fence(Ordering::Acquire);
     (row_words(table, index)[ROW_STATE].load(Ordering::Relaxed) == state).then_some(name)
 }
@@ -313,9 +351,11 @@ pub fn describe(table: &[AtomicU64], index: usize) -> Description {
 }
 
 fn name(row: &[AtomicU64]) -> String {
-    let bytes = row[ROW_NAME_BYTES].load(Ordering::Relaxed).min(MAX_READER_NAME_BYTES as u64) as usize;
+    let bytes =
+        row[ROW_NAME_BYTES].load(Ordering::Relaxed).min(MAX_READER_NAME_BYTES as u64) as usize;
     let words = row[ROW_NAME..].iter().take(bytes.div_ceil(WORD));
-    let mut name: Vec<u8> = words.flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+    let mut name: Vec<u8> =
+        words.flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
     name.truncate(bytes);
     String::from_utf8_lossy(&name).into_owned()
 }

@@ -23,7 +23,12 @@ impl Fixture {
     }
 
     fn sized(payload_bytes: usize, slots: usize) -> Self {
-        let geometry = Geometry::plan(Kind::Fixed, Sizes { payload_bytes, payload_align: 8, slots, readers: 4, producers: 1 }, 0).unwrap();
+        let geometry = Geometry::plan(
+            Kind::Fixed,
+            Sizes { payload_bytes, payload_align: 8, slots, readers: 4, producers: 1 },
+            0,
+        )
+        .unwrap();
         Self { words: zeroed(geometry.end_word()), geometry }
     }
 
@@ -38,7 +43,15 @@ impl Fixture {
                 body[0].store(value, Ordering::Relaxed);
                 Ok(())
             };
-            writer.publish(&self.words, self.geometry.shape().mark, |next| self.look(next), fill, || ()).unwrap();
+            writer
+                .publish(
+                    &self.words,
+                    self.geometry.shape().mark,
+                    |next| self.look(next),
+                    fill,
+                    || (),
+                )
+                .unwrap();
         }
     }
 
@@ -67,13 +80,19 @@ impl Fixture {
 fn messages_of_a_batch_become_ready_line_by_line() {
     // Not a multiple of the four slots of a line, with which the second lap begins all the same.
     const SLOTS: u64 = 50;
-    for (begun, expected) in [(0, [0, 0, 0, 0, 4, 4, 4, 4]), (1, [0, 0, 0, 3, 3, 3, 3, 7]), (3, [0, 1, 1, 1, 1, 5, 5, 5])] {
+    for (begun, expected) in [
+        (0, [0, 0, 0, 0, 4, 4, 4, 4]),
+        (1, [0, 0, 0, 3, 3, 3, 3, 7]),
+        (3, [0, 1, 1, 1, 1, 5, 5, 5]),
+    ] {
         let ring = Fixture::new(SLOTS as usize);
         let mut writer = ring.writer();
         let first = SLOTS + begun;
         ring.publish(&mut writer, first);
         let ready = |end: u64| {
-            let is_ready = |sequence: &u64| is_ready(Place::of(&ring.geometry, *sequence).slot(&ring.words), *sequence);
+            let is_ready = |sequence: &u64| {
+                is_ready(Place::of(&ring.geometry, *sequence).slot(&ring.words), *sequence)
+            };
             (first..end).filter(is_ready).count()
         };
         let seen = RefCell::new(Vec::new());
@@ -81,7 +100,13 @@ fn messages_of_a_batch_become_ready_line_by_line() {
             seen.borrow_mut().push(ready(sequence));
             if sequence < first + 7 { Ok(()) } else { Err("no more") }
         };
-        let written = writer.write_group(&ring.words, ring.geometry.shape(), |next| Ok(next + SLOTS), &mut (first..), fill);
+        let written = writer.write_group(
+            &ring.words,
+            ring.geometry.shape(),
+            |next| Ok(next + SLOTS),
+            &mut (first..),
+            fill,
+        );
         assert_eq!((written, writer.next(), ready(first + 8)), (Err("no more"), first + 7, 7));
         assert_eq!(seen.into_inner(), expected);
     }
@@ -91,12 +116,19 @@ fn messages_of_a_batch_become_ready_line_by_line() {
 fn starts_are_where_they_say() {
     let ring = Fixture::new(4);
     let mut writer = ring.writer();
-    for (published, next, newest, oldest) in [(0, 0, 0, 0), (1, 1, 0, 0), (4, 4, 3, 0), (6, 6, 5, 2)] {
+    for (published, next, newest, oldest) in
+        [(0, 0, 0, 0), (1, 1, 0, 0), (4, 4, 3, 0), (6, 6, 5, 2)]
+    {
         let published_before = writer.next();
         ring.publish(&mut writer, published - published_before);
         let cursor = |start| ring.reader(start, OnLag::Oldest).cursor();
         assert_eq!(
-            (cursor(Start::Next), cursor(Start::Newest), cursor(Start::Oldest), cursor(Start::Sequence(3))),
+            (
+                cursor(Start::Next),
+                cursor(Start::Newest),
+                cursor(Start::Oldest),
+                cursor(Start::Sequence(3))
+            ),
             (next, newest, oldest, 3)
         );
     }
@@ -125,9 +157,11 @@ fn messages_are_the_same_at_every_pace() {
     for (bytes, pace) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(cases) {
         let ring = Fixture::sized(bytes, 7);
         let mut writer = ring.writer();
-        let mut reader = Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
+        let mut reader =
+            Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
         for round in 0..20 {
-            let expected: Vec<u64> = (round * 5..round * 5 + 5).map(|sequence| sequence * 10).collect();
+            let expected: Vec<u64> =
+                (round * 5..round * 5 + 5).map(|sequence| sequence * 10).collect();
             ring.publish(&mut writer, 5);
             let mut received = Vec::new();
             while received.len() < 5 {
@@ -135,9 +169,16 @@ fn messages_are_the_same_at_every_pace() {
                     received.push(ring.recv(&mut reader).unwrap());
                 } else {
                     // As far as the lap goes.
-                    let take = |_: &mut Vec<u64>, body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
-                    let read =
-                        reader.read_run(&ring.words, ring.geometry.shape(), 0.., &mut received, take, |to, _: u64, value| to.push(value));
+                    let take =
+                        |_: &mut Vec<u64>, body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
+                    let read = reader.read_run(
+                        &ring.words,
+                        ring.geometry.shape(),
+                        0..,
+                        &mut received,
+                        take,
+                        |to, _: u64, value| to.push(value),
+                    );
                     assert!(read > 0);
                 }
             }
@@ -157,7 +198,10 @@ fn a_lapped_reader_learns_the_exact_loss_and_goes_on_by_its_policy() {
         ring.publish(&mut writer, 40);
         assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Lagged(expected)));
         assert_eq!(ring.recv(&mut reader), Ok(expected * 10));
-        assert_eq!((reader.lost(), reader.received(), reader.cursor()), (expected, 1, expected + 1));
+        assert_eq!(
+            (reader.lost(), reader.received(), reader.cursor()),
+            (expected, 1, expected + 1)
+        );
     }
 }
 
@@ -186,7 +230,10 @@ fn the_latest_message_skips_and_counts() {
     assert_eq!(ring.latest(&mut reader), Err(TryRecvError::Empty));
     ring.publish(&mut writer, 100);
     assert_eq!(ring.latest(&mut reader), Ok(1020));
-    assert_eq!((reader.received(), reader.skipped(), reader.lost(), reader.cursor()), (2, 101, 0, 103));
+    assert_eq!(
+        (reader.received(), reader.skipped(), reader.lost(), reader.cursor()),
+        (2, 101, 0, 103)
+    );
 }
 
 #[test]
@@ -222,7 +269,8 @@ fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
     let ring = Fixture::new(4);
     let mut writer = ring.writer();
     ring.publish(&mut writer, 6);
-    // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end mark.
+    // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end
+    // mark.
     let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
     let at = |sequence| Place::of(&ring.geometry, sequence).slot(&ring.words);
     let ready: Result<(), ()> = crate::protocol::slot::write(at(6), 0, 6, |body| {
@@ -239,7 +287,10 @@ fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
     let mut reader = ring.reader(Start::Sequence(5), OnLag::Oldest);
     assert_eq!(ring.recv(&mut reader), Ok(50));
     let mut writer = ring.writer();
-    assert_eq!((writer.next(), head(&ring.words), ring.words[EPOCH].load(Ordering::Relaxed)), (7, 7, 2));
+    assert_eq!(
+        (writer.next(), head(&ring.words), ring.words[EPOCH].load(Ordering::Relaxed)),
+        (7, 7, 2)
+    );
     assert_eq!(ring.recv(&mut reader), Ok(60));
     assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
     ring.publish(&mut writer, 1);
@@ -267,7 +318,13 @@ fn corrupt_words_never_overflow_or_loop() {
     for garbage in [1, u64::MAX, u64::MAX / 2, 1 << 62, 1 << 63] {
         ring.words.iter().for_each(|word| word.store(garbage, Ordering::Relaxed));
         for on_lag in [OnLag::Oldest, OnLag::Newest, OnLag::Stay] {
-            for start in [Start::Next, Start::Newest, Start::Oldest, Start::Sequence(0), Start::Sequence(u64::MAX)] {
+            for start in [
+                Start::Next,
+                Start::Newest,
+                Start::Oldest,
+                Start::Sequence(0),
+                Start::Sequence(u64::MAX),
+            ] {
                 let mut reader = ring.reader(start, on_lag);
                 for _ in 0..10 {
                     let _ = ring.recv(&mut reader);
@@ -282,8 +339,12 @@ fn corrupt_words_never_overflow_or_loop() {
 /// Registers a consumer in row `index`.
 fn join(ring: &Fixture, index: usize, gating: bool, start: Option<u64>) -> (Row, u64) {
     let table = ring.table();
-    let Joined { row, first, .. } =
-        Row::join(&ring.words, table, index, JoinRequest { name: "a name", pid: 7, gating, start, checkpoint: None });
+    let Joined { row, first, .. } = Row::join(
+        &ring.words,
+        table,
+        index,
+        JoinRequest { name: "a name", pid: 7, gating, start, checkpoint: None },
+    );
     (row, first)
 }
 
@@ -350,20 +411,28 @@ fn a_protected_reader_jumps_over_nothing_that_is_safe() {
         ring.publish(&mut writer, 20);
         let mut reader = ring.reader(Start::Sequence(3), on_lag);
         reader.protect(14);
-        // Message 11 is gone; what lies between it and the promise may be jumped over, whatever the policy says about the rest.
-        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 3 is still there") };
+        // Message 11 is gone; what lies between it and the promise may be jumped over, whatever the
+        // policy says about the rest.
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else {
+            panic!("message 3 is still there")
+        };
         assert!((12 - 3..=14 - 3).contains(&lost), "{on_lag:?}: {lost}");
-        // The promise covers what it has gone past since, as nobody has overwritten what lies behind that.
+        // The promise covers what it has gone past since, as nobody has overwritten what lies
+        // behind that.
         reader.seek(&ring.words, Start::Sequence(17));
         reader.seek(&ring.words, Start::Sequence(15));
         ring.publish(&mut writer, 5);
-        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 15 is still there") };
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else {
+            panic!("message 15 is still there")
+        };
         assert_eq!(lost, 17 - 15, "{on_lag:?}");
         // But not what was never published: what it was to wait for, it has not gone past.
         reader.seek(&ring.words, Start::Sequence(1000));
         reader.seek(&ring.words, Start::Sequence(18));
         ring.publish(&mut writer, 5);
-        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("message 18 is still there") };
+        let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else {
+            panic!("message 18 is still there")
+        };
         assert!((22 - 18..=25 - 18).contains(&lost), "{on_lag:?}: {lost}");
     }
 }

@@ -18,7 +18,8 @@ use crate::shared::Shared;
 const DEFAULT_SLOTS: usize = 1024;
 /// Rows of the reader table of a ring whose creator does not say.
 const DEFAULT_REGISTERED: usize = 64;
-/// How long an existing segment may take from its creation to its magic word before it is given up on.
+/// How long an existing segment may take from its creation to its magic word before it is given up
+/// on.
 const CREATION_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a waiting create looks again.
 const POLL: Duration = Duration::from_millis(1);
@@ -61,12 +62,13 @@ impl<M: Message + ?Sized> Ring<M> {
 pub enum IfExists {
     /// Fail, whatever its state.
     Error,
-    /// Replace it if neither its owner nor its producer is alive, also if its creation was never finished; consumers
-    /// that are still attached learn that it was superseded. Fail if it is in use.
+    /// Replace it if neither its owner nor its producer is alive, also if its creation was never
+    /// finished; consumers that are still attached learn that it was superseded. Fail if it is
+    /// in use.
     #[default]
     ReplaceStale,
-    /// Open it, if it has the same type and geometry, to continue its sequence. Replace it only if its creation was
-    /// never finished.
+    /// Open it, if it has the same type and geometry, to continue its sequence. Replace it only if
+    /// its creation was never finished.
     Attach,
 }
 
@@ -97,53 +99,61 @@ impl RingBuilder<[u8]> {
 }
 
 impl<M: Message + ?Sized> RingBuilder<M> {
-    /// Number of slots: how many messages a consumer may be behind before it loses some. 1024 unless told otherwise.
+    /// Number of slots: how many messages a consumer may be behind before it loses some. 1024
+    /// unless told otherwise.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = slots;
         self
     }
 
-    /// How many consumers can be registered at a time, 1 to 4096; 64 unless told otherwise. Free consumers are unlimited.
+    /// How many consumers can be registered at a time, 1 to 4096; 64 unless told otherwise. Free
+    /// consumers are unlimited.
     pub fn max_registered(mut self, consumers: usize) -> Self {
         self.max_registered = consumers;
         self
     }
 
-    /// How many producers the ring may have at a time, 1 to 256; 1 unless told otherwise. A ring for several is published to by
-    /// [`Ring::shared_producer`], at about the price of two atomic exchanges per message; a ring for one by [`Ring::producer`].
+    /// How many producers the ring may have at a time, 1 to 256; 1 unless told otherwise. A ring
+    /// for several is published to by [`Ring::shared_producer`], at about the price of two
+    /// atomic exchanges per message; a ring for one by [`Ring::producer`].
     pub fn max_producers(mut self, producers: usize) -> Self {
         self.max_producers = producers;
         self
     }
 
-    /// Whether consumers may sleep until the producer wakes them; true unless told otherwise. Without it, consumers of this ring that are
-    /// to park ([`WaitStrategy::Park`](crate::WaitStrategy::Park)) nap for up to a millisecond at a time instead, and the producer is spared a look per message
-    /// at whether one sleeps: less than a nanosecond.
+    /// Whether consumers may sleep until the producer wakes them; true unless told otherwise.
+    /// Without it, consumers of this ring that are
+    /// to park ([`WaitStrategy::Park`](crate::WaitStrategy::Park)) nap for up to a millisecond at a
+    /// time instead, and the producer is spared a look per message at whether one sleeps: less
+    /// than a nanosecond.
     pub fn parkable(mut self, parkable: bool) -> Self {
         self.parkable = parkable;
         self
     }
 
-    /// Mode bits of the segment's file, regardless of the umask; 0600 unless told otherwise. Consumers need to read.
+    /// Mode bits of the segment's file, regardless of the umask; 0600 unless told otherwise.
+    /// Consumers need to read.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// What to do when a ring of the same name exists; [`IfExists::ReplaceStale`] unless told otherwise.
+    /// What to do when a ring of the same name exists; [`IfExists::ReplaceStale`] unless told
+    /// otherwise.
     pub fn if_exists(mut self, if_exists: IfExists) -> Self {
         self.if_exists = if_exists;
         self
     }
 
-    /// Name of the message type, which both sides must agree on. Without it, it is the name that Rust gives the type,
-    /// less the module paths.
+    /// Name of the message type, which both sides must agree on. Without it, it is the name that
+    /// Rust gives the type, less the module paths.
     pub fn type_name(mut self, type_name: &str) -> Self {
         self.type_name = Some(type_name.into());
         self
     }
 
-    /// Up to a megabyte of the caller's own, fixed for the ring's life: a schema, a dtype and shape as JSON.
+    /// Up to a megabyte of the caller's own, fixed for the ring's life: a schema, a dtype and shape
+    /// as JSON.
     pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
         self.metadata = metadata.into();
         self
@@ -155,8 +165,9 @@ impl<M: Message + ?Sized> RingBuilder<M> {
         self
     }
 
-    /// Leave the name behind when the last handle of this process goes; otherwise it is unlinked then, unless another process
-    /// owns the ring or produces into it, and consumers that are attached keep what they have.
+    /// Leave the name behind when the last handle of this process goes; otherwise it is unlinked
+    /// then, unless another process owns the ring or produces into it, and consumers that are
+    /// attached keep what they have.
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.persistent = persistent;
         self
@@ -168,7 +179,8 @@ impl<M: Message + ?Sized> RingBuilder<M> {
     /// [`Error`]: an argument is out of range, the ring exists and the policy forbids, or there is no space.
     pub fn create(self) -> Result<Ring<M>, Error> {
         let header = self.plan()?;
-        // Each round ends in a ring or an error unless somebody else created or removed the name meanwhile.
+        // Each round ends in a ring or an error unless somebody else created or removed the name
+        // meanwhile.
         let patience = Instant::now() + CREATION_PATIENCE;
         let bytes = header.geometry.segment_bytes().expect("a planned geometry has a size");
         loop {
@@ -179,7 +191,9 @@ impl<M: Message + ?Sized> RingBuilder<M> {
             match self.existing() {
                 Ok(Some((segment, found, owner))) => return Ok(self.finish(segment, found, owner)),
                 Ok(None) | Err(Error::NotFound { .. }) => {}
-                Err(error @ Error::NotReady { .. }) if Instant::now() >= patience => return Err(error),
+                Err(error @ Error::NotReady { .. }) if Instant::now() >= patience => {
+                    return Err(error);
+                }
                 Err(Error::NotReady { .. }) => thread::sleep(POLL),
                 Err(error) => return Err(error),
             }
@@ -196,12 +210,18 @@ impl<M: Message + ?Sized> RingBuilder<M> {
         ];
         for (what, bytes) in texts {
             if bytes as u64 > MAX_TEXT_BYTES {
-                return Err(Error::argument(&self.name, OutOfRange { what, value: bytes as u64, why: "at most 1048576 bytes" }));
+                return Err(Error::argument(
+                    &self.name,
+                    OutOfRange { what, value: bytes as u64, why: "at most 1048576 bytes" },
+                ));
             }
         }
         if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
             let why = "permission bits only, at most 0o777, and 0o600 among them: its creator must be able to open it";
-            return Err(Error::argument(&self.name, OutOfRange { what: "mode", value: self.mode.into(), why }));
+            return Err(Error::argument(
+                &self.name,
+                OutOfRange { what: "mode", value: self.mode.into(), why },
+            ));
         }
         let text_words = text_words(self.name.len(), type_name.len(), self.metadata.len());
         let sizes = Sizes {
@@ -211,8 +231,10 @@ impl<M: Message + ?Sized> RingBuilder<M> {
             readers: self.max_registered,
             producers: self.max_producers,
         };
-        let geometry = Geometry::plan(format.kind, sizes, text_words).map_err(|e| Error::argument(&self.name, e))?;
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+        let geometry = Geometry::plan(format.kind, sizes, text_words)
+            .map_err(|e| Error::argument(&self.name, e))?;
+        let created =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
         Ok(Header {
             geometry,
             parkable: self.parkable,
@@ -224,8 +246,8 @@ impl<M: Message + ?Sized> RingBuilder<M> {
         })
     }
 
-    /// Deals with the segment that has the name: attaches to it (and tells whether we own it now), or clears it away
-    /// and returns `None`.
+    /// Deals with the segment that has the name: attaches to it (and tells whether we own it now),
+    /// or clears it away and returns `None`.
     fn existing(&self) -> Result<Option<(Segment, Header, bool)>, Error> {
         match self.if_exists {
             IfExists::Error => Err(Error::AlreadyExists { name: self.name.clone() }),
@@ -233,7 +255,9 @@ impl<M: Message + ?Sized> RingBuilder<M> {
             IfExists::Attach => match open_segment(&self.name, false) {
                 Ok((segment, found)) => {
                     self.check_same(&found)?;
-                    let owner = segment.try_lock(Role::Owner).map_err(|e| Error::io(&self.name, "lock the segment", e))?;
+                    let owner = segment
+                        .try_lock(Role::Owner)
+                        .map_err(|e| Error::io(&self.name, "lock the segment", e))?;
                     // Somebody may have replaced it between the open and the lock.
                     Ok(segment.is_named().then_some((segment, found, owner)))
                 }
@@ -250,7 +274,8 @@ impl<M: Message + ?Sized> RingBuilder<M> {
     fn check_same(&self, found: &Header) -> Result<(), Error> {
         let asked = M::format(self.slot_bytes);
         check_type::<M>(&self.name, self.type_name.as_deref(), found)?;
-        let found_sizes = (found.geometry.payload_bytes, found.geometry.slots, found.geometry.producers);
+        let found_sizes =
+            (found.geometry.payload_bytes, found.geometry.slots, found.geometry.producers);
         if (asked.payload_bytes, self.slots, self.max_producers) != found_sizes {
             let say = |slots: usize, bytes: usize, producers: usize| {
                 format!("{slots} slots of {bytes} bytes for {producers} producers at a time")
@@ -258,7 +283,11 @@ impl<M: Message + ?Sized> RingBuilder<M> {
             return Err(Error::GeometryMismatch {
                 name: self.name.clone(),
                 expected: say(self.slots, asked.payload_bytes, self.max_producers),
-                found: say(found.geometry.slots, found.geometry.payload_bytes, found.geometry.producers),
+                found: say(
+                    found.geometry.slots,
+                    found.geometry.payload_bytes,
+                    found.geometry.producers,
+                ),
             });
         }
         Ok(())
@@ -266,7 +295,17 @@ impl<M: Message + ?Sized> RingBuilder<M> {
 
     fn finish(self, segment: Segment, header: Header, owner: bool) -> Ring<M> {
         let (prefault, persistent) = (self.prefault, self.persistent);
-        Ring::of(Shared { segment, header, name: self.name, has_producer: AtomicBool::new(false), owner, persistent }, prefault)
+        Ring::of(
+            Shared {
+                segment,
+                header,
+                name: self.name,
+                has_producer: AtomicBool::new(false),
+                owner,
+                persistent,
+            },
+            prefault,
+        )
     }
 }
 

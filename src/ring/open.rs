@@ -18,7 +18,8 @@ const POLL: Duration = Duration::from_millis(1);
 debug_of!(OpenOptions: read_only, wait, prefault, type_name);
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// Opens the ring called `name` for reading and writing: for a process that may become its producer.
+    /// Opens the ring called `name` for reading and writing: for a process that may become its
+    /// producer.
     ///
     /// # Errors
     /// [`Error`]: the ring does not exist, is not finished, is corrupt, or holds other messages.
@@ -26,7 +27,8 @@ impl<M: Message + ?Sized> Ring<M> {
         Self::options(name).open()
     }
 
-    /// Opens the ring called `name` for reading: all that consumers need. The memory is mapped read-only.
+    /// Opens the ring called `name` for reading: all that consumers need. The memory is mapped
+    /// read-only.
     ///
     /// # Errors
     /// As [`Ring::open`].
@@ -34,7 +36,8 @@ impl<M: Message + ?Sized> Ring<M> {
         Self::options(name).read_only(true).open()
     }
 
-    /// Opens the ring called `name` for reading, waiting at most `timeout` for somebody to create it.
+    /// Opens the ring called `name` for reading, waiting at most `timeout` for somebody to create
+    /// it.
     ///
     /// # Errors
     /// As [`Ring::open`]; [`Error::NotFound`] or [`Error::NotReady`] when the time is over.
@@ -44,7 +47,14 @@ impl<M: Message + ?Sized> Ring<M> {
 
     /// Opens with options.
     pub fn options(name: &str) -> OpenOptions<M> {
-        OpenOptions { name: name.into(), read_only: false, wait: Duration::ZERO, prefault: false, type_name: None, _message: PhantomData }
+        OpenOptions {
+            name: name.into(),
+            read_only: false,
+            wait: Duration::ZERO,
+            prefault: false,
+            type_name: None,
+            _message: PhantomData,
+        }
     }
 }
 
@@ -93,13 +103,24 @@ impl<M: Message + ?Sized> OpenOptions<M> {
         let started = Instant::now();
         let (segment, header) = loop {
             match open_segment(name, self.read_only) {
-                Err(Error::NotFound { .. } | Error::NotReady { .. }) if started.elapsed() < self.wait => thread::sleep(POLL),
+                Err(Error::NotFound { .. } | Error::NotReady { .. })
+                    if started.elapsed() < self.wait =>
+                {
+                    thread::sleep(POLL)
+                }
                 other => break other?,
             }
         };
         check_type::<M>(name, self.type_name.as_deref(), &header)?;
         // Who opens a ring has no part in its name.
-        let shared = Shared { segment, header, name: self.name, has_producer: AtomicBool::new(false), owner: false, persistent: true };
+        let shared = Shared {
+            segment,
+            header,
+            name: self.name,
+            has_producer: AtomicBool::new(false),
+            owner: false,
+            persistent: true,
+        };
         Ok(Ring::of(shared, self.prefault))
     }
 }
@@ -118,16 +139,24 @@ pub(super) fn open_segment(name: &str, read_only: bool) -> Result<(Segment, Head
     Ok((segment, header))
 }
 
-/// Checks that the segment is of the ring called `name`, and not of one whose name has the same hash.
+/// Checks that the segment is of the ring called `name`, and not of one whose name has the same
+/// hash.
 pub(super) fn check_name(name: &str, header: &Header) -> Result<(), Error> {
     if header.name == name.as_bytes() {
         return Ok(());
     }
-    Err(Error::NameCollision { name: name.into(), found: String::from_utf8_lossy(&header.name).into_owned() })
+    Err(Error::NameCollision {
+        name: name.into(),
+        found: String::from_utf8_lossy(&header.name).into_owned(),
+    })
 }
 
 /// Checks that the ring holds messages of type `M`.
-pub(super) fn check_type<M: Message + ?Sized>(name: &str, type_name: Option<&str>, header: &Header) -> Result<(), Error> {
+pub(super) fn check_type<M: Message + ?Sized>(
+    name: &str,
+    type_name: Option<&str>,
+    header: &Header,
+) -> Result<(), Error> {
     let geometry = &header.geometry;
     let found = Format {
         kind: geometry.kind,

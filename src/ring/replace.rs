@@ -32,7 +32,8 @@ pub(super) struct Stale {
 }
 
 impl Stale {
-    /// Takes the segment of `name`, whatever is in it. `Ok(None)` if the name changed its meaning meanwhile.
+    /// Takes the segment of `name`, whatever is in it. `Ok(None)` if the name changed its meaning
+    /// meanwhile.
     fn claim(name: &str) -> Result<Option<Self>, Error> {
         let segment = Segment::open(name, false)?;
         let io = |e| Error::io(name, "lock the segment", e);
@@ -51,9 +52,12 @@ impl Stale {
                 return Err(Error::InUse { name: name.into(), producer_pid });
             }
         }
-        // A ring whose name has the same hash is not ours to remove; a damaged name, which leads elsewhere, is nobody's.
+        // A ring whose name has the same hash is not ours to remove; a damaged name, which leads
+        // elsewhere, is nobody's.
         let header = segment.is_reserved().then(|| Header::read(segment.words()).ok()).flatten();
-        if let Some(header) = header.filter(|header| std::str::from_utf8(&header.name).is_ok_and(|found| path(found) == path(name))) {
+        if let Some(header) = header.filter(|header| {
+            std::str::from_utf8(&header.name).is_ok_and(|found| path(found) == path(name))
+        }) {
             check_name(name, &header)?;
         }
         Ok(segment.is_named().then_some(Self { segment }))
@@ -87,5 +91,9 @@ impl Stale {
 
 /// The name stays: in `/dev/shm`, as in every sticky directory, only its owner may remove a file.
 fn cannot_remove(name: &str, error: std::io::Error) -> Error {
-    Error::io(name, "remove the stale segment (its owner or root can, or choose another name)", error)
+    Error::io(
+        name,
+        "remove the stale segment (its owner or root can, or choose another name)",
+        error,
+    )
 }

@@ -1,31 +1,40 @@
-//! What a forked child takes along of its parent's segments: memory to read, and nothing that speaks for the parent.
+//! What a forked child takes along of its parent's segments: memory to read, and nothing that
+//! speaks for the parent.
 //!
-//! A fork copies descriptors and mappings. The locks that say who is alive belong to the open file, which parent and child then
-//! share: a child would keep the locks of a dead parent held, and could write its parent's messages. So in every child, before
-//! `fork` returns, a handler (`pthread_atfork`) puts in the place of each segment that was open for writing
+//! A fork copies descriptors and mappings. The locks that say who is alive belong to the open file,
+//! which parent and child then share: a child would keep the locks of a dead parent held, and could
+//! write its parent's messages. So in every child, before `fork` returns, a handler
+//! (`pthread_atfork`) puts in the place of each segment that was open for writing
 //!
-//! * over its descriptor: the same file, opened once more, for reading. The child has no part in the parent's locks any more, and
-//!   sees them as it sees those of other processes, so it can still ask who is alive;
-//! * over its mapping: a private one, at the same address. What the parent writes is seen there until the child writes to the same
-//!   page; what the child writes, by handles that it inherited, reaches nobody.
+//! * over its descriptor: the same file, opened once more, for reading. The child has no part in
+//!   the parent's locks any more, and sees them as it sees those of other processes, so it can
+//!   still ask who is alive;
+//! * over its mapping: a private one, at the same address. What the parent writes is seen there
+//!   until the child writes to the same page; what the child writes, by handles that it inherited,
+//!   reaches nobody.
 //!
 //! Segments open for reading only have no locks and cannot be written, so they stay as they are.
 //!
 //! # Threads
-//! The registry is locked while a segment is opened and registered, and while one is unregistered and closed. The handler that
-//! runs before a fork takes that lock, and those that run behind it, in parent and child, give it back. So at the moment of the
-//! fork no thread is between the two: what is registered is what is open, and a number in the registry is no other file's. No
-//! memory is allocated or freed by the handler in the child, and it makes nothing but system calls (`open`, `dup3`, `mmap`,
-//! `mremap`, `eventfd`, `close`), as other threads may have held any lock of the C library when they were left behind.
+//! The registry is locked while a segment is opened and registered, and while one is unregistered
+//! and closed. The handler that runs before a fork takes that lock, and those that run behind it,
+//! in parent and child, give it back. So at the moment of the fork no thread is between the two:
+//! what is registered is what is open, and a number in the registry is no other file's. No
+//! memory is allocated or freed by the handler in the child, and it makes nothing but system calls
+//! (`open`, `dup3`, `mmap`, `mremap`, `eventfd`, `close`), as other threads may have held any lock
+//! of the C library when they were left behind.
 //!
-//! Who holds the lock calls only the system and the allocator; the latter's own handlers were installed at its first use, before
-//! ours, and so run behind ours before a fork. The exception are signal handlers: one that interrupts the opening of a segment
-//! must not call `fork` (as POSIX now says of all of them), but may call `_Fork` and execute.
+//! Who holds the lock calls only the system and the allocator; the latter's own handlers were
+//! installed at its first use, before ours, and so run behind ours before a fork. The exception are
+//! signal handlers: one that interrupts the opening of a segment must not call `fork` (as POSIX now
+//! says of all of them), but may call `_Fork` and execute.
 //!
 //! # What this does not see
-//! `vfork`, `posix_spawn` and `clone` run no handlers. The first two, and with them [`std::process::Command`], share the memory
-//! until they execute, which closes the descriptors (`O_CLOEXEC`). A child by a bare `clone` or `_Fork` that does not execute
-//! keeps its parent's locks; it must not use its parent's rings, and is told so where that is noticed, by its process id.
+//! `vfork`, `posix_spawn` and `clone` run no handlers. The first two, and with them
+//! [`std::process::Command`], share the memory until they execute, which closes the descriptors
+//! (`O_CLOEXEC`). A child by a bare `clone` or `_Fork` that does not execute keeps its parent's
+//! locks; it must not use its parent's rings, and is told so where that is noticed, by its process
+//! id.
 
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
@@ -44,7 +53,8 @@ use crate::layout::{PAGE, STATE, SUPERSEDED, WORD};
 /// How many forks lie between this process and the one that first opened a segment.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// How many forks lie between this process and the first that opened a segment: a handle with another number was inherited.
+/// How many forks lie between this process and the first that opened a segment: a handle with
+/// another number was inherited.
 pub(super) fn generation() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
@@ -56,7 +66,8 @@ static REGISTRY: Mutex<BTreeMap<RawFd, Entry>> = Mutex::new(BTreeMap::new());
 #[derive(Debug)]
 struct Entry {
     span: Span,
-    /// Copy all of the mapping, at once: a registered consumer in the child must not be told by what the parent does to its row.
+    /// Copy all of the mapping, at once: a registered consumer in the child must not be told by
+    /// what the parent does to its row.
     freeze: bool,
     /// The fork that took it along.
     generation: u64,
@@ -70,19 +81,33 @@ pub(super) struct Held(MutexGuard<'static, BTreeMap<RawFd, Entry>>);
 pub(super) fn hold() -> Held {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
-        // SAFETY: the handlers are functions of this library, which is never unloaded while its code runs; what they need is static.
+        // SAFETY: the handlers are functions of this library, which is never unloaded while its
+        // code runs; what they need is static.
         let code = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
-        assert_eq!(code, 0, "no memory to install a handler for forks: error {code} of pthread_atfork");
+        assert_eq!(
+            code, 0,
+            "no memory to install a handler for forks: error {code} of pthread_atfork"
+        );
     });
     // A panic under the lock leaves the map as it was before or behind one of its operations.
     Held(REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Held {
-    /// Registers an open segment, and lets forks go on. A mapping that is `frozen` does not change in a child, whatever the parent does.
-    pub(super) fn keep(mut self, file: File, mapping: Mapping, read_only: bool, frozen: bool) -> Kept {
+    /// Registers an open segment, and lets forks go on. A mapping that is `frozen` does not change
+    /// in a child, whatever the parent does.
+    pub(super) fn keep(
+        mut self,
+        file: File,
+        mapping: Mapping,
+        read_only: bool,
+        frozen: bool,
+    ) -> Kept {
         if !read_only {
-            self.0.insert(file.as_raw_fd(), Entry { span: mapping.span(), freeze: frozen, generation: generation() });
+            self.0.insert(
+                file.as_raw_fd(),
+                Entry { span: mapping.span(), freeze: frozen, generation: generation() },
+            );
         }
         Kept { open: ManuallyDrop::new(Open { mapping, file }), read_only }
     }
@@ -127,7 +152,8 @@ impl Drop for Kept {
 /// Where the lock is kept during a fork.
 struct During(UnsafeCell<Option<Held>>);
 
-// SAFETY: it is touched only by the handlers, and only by the thread that holds the lock on the registry meanwhile.
+// SAFETY: it is touched only by the handlers, and only by the thread that holds the lock on the
+// registry meanwhile.
 unsafe impl Sync for During {}
 
 static DURING: During = During(UnsafeCell::new(None));
@@ -140,7 +166,8 @@ extern "C" fn before() {
 
 /// What `before` has put down.
 fn held() -> Option<Held> {
-    // SAFETY: the C library calls this in the thread that called `before`, or in its image in the child; it still holds the lock.
+    // SAFETY: the C library calls this in the thread that called `before`, or in its image in the
+    // child; it still holds the lock.
     let during = unsafe { &mut *DURING.0.get() };
     during.take()
 }
@@ -153,7 +180,8 @@ extern "C" fn in_child() {
     let Some(mut held) = held() else { return };
     let parent = FORKS.fetch_add(1, Ordering::Relaxed);
     for (fd, entry) in held.0.iter_mut().filter(|(_, entry)| entry.generation == parent) {
-        // What was inherited by us as it should be is inherited by our own children as it is: its generation stays.
+        // What was inherited by us as it should be is inherited by our own children as it is: its
+        // generation stays.
         entry.disown(*fd);
     }
 }
@@ -162,19 +190,23 @@ impl Entry {
     /// Puts a private mapping and an open file of our own in the place of the parent's.
     fn disown(&self, fd: RawFd) {
         // SAFETY: the path is a C string; the call touches no other memory.
-        let own = with_path(fd, |path| unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) });
+        let own = with_path(fd, |path| unsafe {
+            libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        });
         if own >= 0 {
             // By our own file: a mapping, too, keeps its open file, and the locks of that, alive.
             self.map_privately(own);
             replace(fd, own);
         } else {
-            // Without `/proc`, without the permission to read the file, or without a descriptor to spare.
+            // Without `/proc`, without the permission to read the file, or without a descriptor to
+            // spare.
             self.map_nothing();
             replace(fd, stand_in(fd));
         }
         if self.freeze {
             self.words().step_by(PAGE / WORD).for_each(|word| {
-                // A write of what is there already, which makes the page our own. (Compilers know that an addition of 0 is none.)
+                // A write of what is there already, which makes the page our own. (Compilers know
+                // that an addition of 0 is none.)
                 word.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
             });
         }
@@ -186,36 +218,55 @@ impl Entry {
             return;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        // SAFETY: the range is a mapping of the segment, see the registry, and is replaced by one of the same file, length and offset, so
-        // all pointers into it stay good. No other thread exists in the child.
-        let at = unsafe { libc::mmap(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, own, offset) };
+        // SAFETY: the range is a mapping of the segment, see the registry, and is replaced by one
+        // of the same file, length and offset, so all pointers into it stay good. No other
+        // thread exists in the child.
+        let at = unsafe {
+            libc::mmap(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, own, offset)
+        };
         if at == libc::MAP_FAILED {
             give_up();
         }
     }
 
-    /// For want of the file: memory of our own. Of a reader table it is a copy; a ring says that it was superseded, so that consumers
-    /// in the child do not wait for messages that they cannot see.
+    /// For want of the file: memory of our own. Of a reader table it is a copy; a ring says that it
+    /// was superseded, so that consumers in the child do not wait for messages that they cannot
+    /// see.
     fn map_nothing(&self) {
         let Span { start, bytes, .. } = self.span;
         if bytes == 0 {
             return;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this process.
-        let new = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this
+        // process.
+        let new = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            )
+        };
         if new == libc::MAP_FAILED {
             give_up();
         }
         let copy = Self { span: Span { start: new.cast(), ..self.span }, ..*self };
         if self.freeze {
-            self.words().zip(copy.words()).for_each(|(from, to)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
+            self.words()
+                .zip(copy.words())
+                .for_each(|(from, to)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
         } else if let Some(state) = copy.words().nth(STATE) {
             state.store(SUPERSEDED, Ordering::Relaxed);
         }
-        // SAFETY: the range is a mapping of the segment, and is replaced by one of the same length, whose words are valid; nothing else
-        // points to where that was. No other thread exists in the child.
-        let at = unsafe { libc::mremap(new, bytes, bytes, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, start) };
+        // SAFETY: the range is a mapping of the segment, and is replaced by one of the same length,
+        // whose words are valid; nothing else points to where that was. No other thread
+        // exists in the child.
+        let at = unsafe {
+            libc::mremap(new, bytes, bytes, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, start)
+        };
         if at == libc::MAP_FAILED {
             give_up();
         }
@@ -234,8 +285,8 @@ fn replace(fd: RawFd, own: RawFd) {
     if own == fd {
         return;
     }
-    // SAFETY: a system call on numbers. `fd` is the segment's, see the registry, and stays taken, so its handle will not close
-    // somebody else's file when it is dropped.
+    // SAFETY: a system call on numbers. `fd` is the segment's, see the registry, and stays taken,
+    // so its handle will not close somebody else's file when it is dropped.
     let code = unsafe { libc::dup3(own, fd, libc::O_CLOEXEC) };
     if code < 0 {
         give_up();
@@ -255,7 +306,8 @@ fn with_path(fd: RawFd, then: impl FnOnce(&CStr) -> libc::c_int) -> libc::c_int 
     }
 }
 
-/// A descriptor of nothing, which takes no path, as `/dev/null` would; closes `fd` for it if there is none to spare.
+/// A descriptor of nothing, which takes no path, as `/dev/null` would; closes `fd` for it if there
+/// is none to spare.
 fn stand_in(fd: RawFd) -> RawFd {
     for _ in 0..2 {
         // SAFETY: a system call without memory in it.
@@ -263,7 +315,8 @@ fn stand_in(fd: RawFd) -> RawFd {
         if own >= 0 {
             return own;
         }
-        // SAFETY: `fd` is the segment's; its number is taken again by our caller before anybody else opens a file.
+        // SAFETY: `fd` is the segment's; its number is taken again by our caller before anybody
+        // else opens a file.
         unsafe { libc::close(fd) };
     }
     give_up()
@@ -274,7 +327,8 @@ fn give_up() -> ! {
     let text = b"seqring: a forked child could not let go of its parent's rings: the system has no memory or descriptors left\n";
     // SAFETY: the text is as long as it says.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
-    // SAFETY: ends the process, and is allowed in a handler, which `std::process::abort` does not promise.
+    // SAFETY: ends the process, and is allowed in a handler, which `std::process::abort` does not
+    // promise.
     unsafe { libc::abort() }
 }
 
@@ -286,7 +340,13 @@ mod tests {
     fn what_is_open_for_writing_is_registered_as_long_as_that() {
         let path = std::env::temp_dir().join(format!("seqring-fork-{}", std::process::id()));
         let open = |held: Held, read_only: bool| {
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .unwrap();
             file.set_len(PAGE as u64).unwrap();
             let mapping = Mapping::of(&file, PAGE, read_only).unwrap();
             held.keep(file, mapping, read_only, false)
@@ -295,7 +355,10 @@ mod tests {
             let (kept, watching) = (open(hold(), false), open(hold(), true));
             let held = hold();
             assert_eq!(held.0[&kept.file.as_raw_fd()].span.bytes, PAGE);
-            assert!(!held.0.contains_key(&watching.file.as_raw_fd()), "it has nothing that a child must not have");
+            assert!(
+                !held.0.contains_key(&watching.file.as_raw_fd()),
+                "it has nothing that a child must not have"
+            );
             let fd = kept.file.as_raw_fd();
             drop(held);
             drop(kept);

@@ -1,9 +1,9 @@
 //! Who is alive: one byte lock per role on the segment's file.
 //!
-//! Open-file-description locks belong to an open file, not to a process id. The kernel releases them when the last
-//! descriptor of that open file is closed, also by SIGKILL; they cannot be confused by reused process ids or by PID
-//! namespaces. (POSIX record locks would be released by closing *any* descriptor of the file; `flock` knows only one
-//! lock per file.)
+//! Open-file-description locks belong to an open file, not to a process id. The kernel releases
+//! them when the last descriptor of that open file is closed, also by SIGKILL; they cannot be
+//! confused by reused process ids or by PID namespaces. (POSIX record locks would be released by
+//! closing *any* descriptor of the file; `flock` knows only one lock per file.)
 
 use std::fs::File;
 use std::io;
@@ -17,7 +17,8 @@ const MEMBERS: libc::off_t = 8192;
 /// What a lock stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Has created the segment, or taken it over, and will unlink it; also held while it is being replaced.
+    /// Has created the segment, or taken it over, and will unlink it; also held while it is being
+    /// replaced.
     Owner,
     /// Writes messages. In rings of several producers: joins them, or leaves them, at this moment.
     Producer,
@@ -51,7 +52,9 @@ impl Role {
 pub(super) fn try_lock(file: &File, role: Role) -> io::Result<bool> {
     match request(file, libc::F_OFD_SETLK, role, libc::F_WRLCK as libc::c_short) {
         Ok(_) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => {
+            Ok(false)
+        }
         Err(error) => Err(error),
     }
 }
@@ -62,19 +65,29 @@ pub(super) fn unlock(file: &File, role: Role) {
 }
 
 pub(super) fn is_locked_elsewhere(file: &File, role: Role) -> io::Result<bool> {
-    // Asked for a read lock, the kernel names write locks only: those take write permission, so nobody who may only
-    // read can pass for alive.
+    // Asked for a read lock, the kernel names write locks only: those take write permission, so
+    // nobody who may only read can pass for alive.
     let answer = request(file, libc::F_OFD_GETLK, role, libc::F_RDLCK as libc::c_short)?;
     Ok(answer.l_type != libc::F_UNLCK as libc::c_short)
 }
 
-fn request(file: &File, command: libc::c_int, role: Role, kind: libc::c_short) -> io::Result<libc::flock> {
+fn request(
+    file: &File,
+    command: libc::c_int,
+    role: Role,
+    kind: libc::c_short,
+) -> io::Result<libc::flock> {
     // `l_pid` must be 0 for these commands.
-    let mut lock =
-        libc::flock { l_type: kind, l_whence: libc::SEEK_SET as libc::c_short, l_start: role.offset(), l_len: role.length(), l_pid: 0 };
+    let mut lock = libc::flock {
+        l_type: kind,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: role.offset(),
+        l_len: role.length(),
+        l_pid: 0,
+    };
     loop {
-        // SAFETY: the descriptor is open as long as `file` is borrowed, and `lock` is the structure that both commands
-        // take, writable for the answer.
+        // SAFETY: the descriptor is open as long as `file` is borrowed, and `lock` is the structure
+        // that both commands take, writable for the answer.
         let code = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) };
         if code != -1 {
             return Ok(lock);
@@ -93,15 +106,23 @@ mod tests {
     #[test]
     fn a_lock_is_seen_by_other_open_files_and_ends_with_its_own() {
         let path = std::env::temp_dir().join(format!("seqring-lock-{}", std::process::id()));
-        let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
+        let open = || {
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap()
+        };
         let (first, second) = (open(), open());
         let read_only = File::open(&path).unwrap();
         assert!(!is_locked_elsewhere(&read_only, Role::Producer).unwrap());
         assert!(try_lock(&first, Role::Producer).unwrap());
-        assert!(try_lock(&first, Role::Producer).unwrap(), "our own lock does not conflict with itself");
+        assert!(
+            try_lock(&first, Role::Producer).unwrap(),
+            "our own lock does not conflict with itself"
+        );
         assert!(!try_lock(&second, Role::Producer).unwrap());
         assert!(try_lock(&second, Role::Owner).unwrap(), "roles are independent");
-        assert!(is_locked_elsewhere(&read_only, Role::Producer).unwrap(), "a read-only file can ask");
+        assert!(
+            is_locked_elsewhere(&read_only, Role::Producer).unwrap(),
+            "a read-only file can ask"
+        );
         assert!(!is_locked_elsewhere(&first, Role::Producer).unwrap());
         drop(first);
         assert!(try_lock(&second, Role::Producer).unwrap());

@@ -43,22 +43,43 @@ impl Mapping {
         Self::part(file, 0, bytes, read_only)
     }
 
-    /// Maps `bytes` bytes of `file` from `offset` on. Where the system's pages are larger than `offset` is aligned, some of what
-    /// comes before is mapped too.
-    pub(super) fn part(file: &File, offset: usize, bytes: usize, read_only: bool) -> io::Result<Self> {
+    /// Maps `bytes` bytes of `file` from `offset` on. Where the system's pages are larger than
+    /// `offset` is aligned, some of what comes before is mapped too.
+    pub(super) fn part(
+        file: &File,
+        offset: usize,
+        bytes: usize,
+        read_only: bool,
+    ) -> io::Result<Self> {
         if bytes == 0 {
             // The system does not map nothing.
-            return Ok(Self { base: NonNull::dangling(), words: 0, before: 0, bytes: 0, offset: 0 });
+            return Ok(Self {
+                base: NonNull::dangling(),
+                words: 0,
+                before: 0,
+                bytes: 0,
+                offset: 0,
+            });
         }
         // SAFETY: a question without memory in it.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
         let before = offset % page;
         let start = libc::off_t::try_from(offset - before).map_err(io::Error::other)?;
-        let protection = if read_only { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
-        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this process; the descriptor
-        // is open.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), before + bytes, protection, libc::MAP_SHARED, file.as_raw_fd(), start) };
+        let protection =
+            if read_only { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this
+        // process; the descriptor is open.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                before + bytes,
+                protection,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                start,
+            )
+        };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -69,12 +90,15 @@ impl Mapping {
     }
 
     pub(super) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is aligned to words, as `offset` was, has at least `words` words (none, if it is dangling) and lives
-        // as long as `self`. Any bytes are valid `AtomicU64`s. Other processes change them concurrently, which is what atomics
-        // are for: the memory model of Rust says nothing about other processes, and the usual reading is that they are as other
-        // threads, as long as they access the words atomically or in bulk copies (see `copy`), which all of this library does. On
-        // a read-only mapping only relaxed loads are defined, and consumers use nothing else ("Atomic accesses to
-        // read-only memory" in `core::sync::atomic`). Truncation of the file by its owner is outside of the model.
+        // SAFETY: the mapping is aligned to words, as `offset` was, has at least `words` words
+        // (none, if it is dangling) and lives as long as `self`. Any bytes are valid
+        // `AtomicU64`s. Other processes change them concurrently, which is what atomics are
+        // for: the memory model of Rust says nothing about other processes, and the usual reading
+        // is that they are as other threads, as long as they access the words atomically or
+        // in bulk copies (see `copy`), which all of this library does. On a read-only
+        // mapping only relaxed loads are defined, and consumers use nothing else ("Atomic accesses
+        // to read-only memory" in `core::sync::atomic`). Truncation of the file by its
+        // owner is outside of the model.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 
@@ -105,8 +129,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            // SAFETY: the range was mapped by `part` and is unmapped only here; `words` borrows `self`, so no reference
-            // into it is left.
+            // SAFETY: the range was mapped by `part` and is unmapped only here; `words` borrows
+            // `self`, so no reference into it is left.
             unsafe { libc::munmap(self.start(), self.bytes) };
         }
     }

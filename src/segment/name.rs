@@ -13,9 +13,10 @@ const PLAIN_BYTES: usize = 128;
 
 /// The file name for a ring called `name`: any string will do.
 ///
-/// Letters, digits and `. _ -` stay; a name with anything else, or a long one, becomes its readable part and a hash
-/// of the whole. The `~` before the hash keeps the two kinds apart, because it never stays. The header holds the real
-/// name, which tells two rings apart should their hashes ever meet.
+/// Letters, digits and `. _ -` stay; a name with anything else, or a long one, becomes its readable
+/// part and a hash of the whole. The `~` before the hash keeps the two kinds apart, because it
+/// never stays. The header holds the real name, which tells two rings apart should their hashes
+/// ever meet.
 pub(crate) fn file_name(name: &str) -> String {
     let stays = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     if !name.is_empty() && name.len() <= PLAIN_BYTES && name.chars().all(stays) {
@@ -30,9 +31,12 @@ pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(file_name(name))
 }
 
-/// The 64-bit FNV-1a hash: part of the naming convention, so it must be the same for ever and in every language.
+/// The 64-bit FNV-1a hash: part of the naming convention, so it must be the same for ever and in
+/// every language.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -55,11 +59,29 @@ mod tests {
     #[test]
     fn any_string_becomes_one_short_path_component() {
         let long = "x".repeat(5000);
-        let names = ["", "/", "a/b", "a_b", "..", ".", "naïve", "a\0b", "a~b", "new\nline", &long, &long[1..], "日本語"];
-        let files: std::collections::HashSet<String> = names.iter().map(|name| file_name(name)).collect();
+        let names = [
+            "",
+            "/",
+            "a/b",
+            "a_b",
+            "..",
+            ".",
+            "naïve",
+            "a\0b",
+            "a~b",
+            "new\nline",
+            &long,
+            &long[1..],
+            "日本語",
+        ];
+        let files: std::collections::HashSet<String> =
+            names.iter().map(|name| file_name(name)).collect();
         assert_eq!(files.len(), names.len(), "two names share a file");
         for file in files {
-            assert!(file.starts_with(PREFIX) && file.len() < 200 && !file.contains(['/', '\0']), "{file:?}");
+            assert!(
+                file.starts_with(PREFIX) && file.len() < 200 && !file.contains(['/', '\0']),
+                "{file:?}"
+            );
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Demoting messages that come one at a time: their lines are handed down to the cache that all cores share, so that who waits for them need not fetch
-//! them from the producer's core.
+//! Demoting messages that come one at a time: their lines are handed down to the cache that all
+//! cores share, so that who waits for them need not fetch them from the producer's core.
 //!
-//! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the producer more time than publishing does, so it is for
-//! who has that: behind a message of up to 4 KiB that came a while after the one before it. Of a burst one message or two are demoted, as the looks at the
-//! clock fall.
+//! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the
+//! producer more time than publishing does, so it is for who has that: behind a message of up to 4
+//! KiB that came a while after the one before it. Of a burst one message or two are demoted, as the
+//! looks at the clock fall.
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ use crate::sync::AtomicU64;
 /// When the producer demotes what it has published. Nothing follows from it but speed.
 #[derive(Debug)]
 pub struct Demotion {
-    /// Behind the message before this sequence it is time to look at the clock; [`u64::MAX`] if it never is.
+    /// Behind the message before this sequence it is time to look at the clock; [`u64::MAX`] if it
+    /// never is.
     due: u64,
     /// How many messages that is behind the last look.
     interval: u64,
@@ -28,22 +30,28 @@ pub struct Demotion {
     payload_word: usize,
 }
 
-/// Messages from one look at the clock to the next, at most, for who publishes without a pause: a look takes as long as one or two small ones.
+/// Messages from one look at the clock to the next, at most, for who publishes without a pause: a
+/// look takes as long as one or two small ones.
 const LONGEST_INTERVAL: u64 = 64;
-/// In rings of slots between these bytes a look comes with each message: at full speed it takes no time there, and messages go faster by it.
+/// In rings of slots between these bytes a look comes with each message: at full speed it takes no
+/// time there, and messages go faster by it.
 const LOOK_WITH_EACH: Range<usize> = MARK_SHARED_UP_TO + 1..4 << 10;
-/// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond has two to four.
+/// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond
+/// has two to four.
 const TICKS: u64 = 300;
-/// So much further for each line of the message. That is more than the line takes at full speed, and more than demoting it does.
+/// So much further for each line of the message. That is more than the line takes at full speed,
+/// and more than demoting it does.
 const TICKS_A_LINE: u64 = 24;
-/// So many lines are demoted of any message that has them. Of a longer one half is, the second: the consumers are fetching the first already.
+/// So many lines are demoted of any message that has them. Of a longer one half is, the second: the
+/// consumers are fetching the first already.
 const FEWEST_LINES: usize = 8;
-/// Of a message of more lines (4 KiB and its stamp and mark) none is: it would take the producer more time than it saves the consumers.
+/// Of a message of more lines (4 KiB and its stamp and mark) none is: it would take the producer
+/// more time than it saves the consumers.
 const MOST_LINES: usize = 66;
 
 impl Demotion {
-    /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but publishing them takes an eighth longer by the mere question
-    /// whether it is time.
+    /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but
+    /// publishing them takes an eighth longer by the mere question whether it is time.
     #[inline(always)]
     pub const fn pays(shape: Shape) -> bool {
         shape.stride > LINE
@@ -52,7 +60,8 @@ impl Demotion {
     /// What pays on this processor, for a producer whose next message is `next`.
     pub fn of(geometry: &Geometry, next: u64) -> Self {
         let due = if demotes() && Self::pays(geometry.shape()) { next } else { u64::MAX };
-        let longest_interval = if LOOK_WITH_EACH.contains(&geometry.payload_bytes) { 1 } else { LONGEST_INTERVAL };
+        let longest_interval =
+            if LOOK_WITH_EACH.contains(&geometry.payload_bytes) { 1 } else { LONGEST_INTERVAL };
         let payload_word = payload_word(geometry.kind, geometry.payload_bytes);
         Self { due, interval: 1, longest_interval, looked: next, since: 0, payload_word }
     }
@@ -109,11 +118,23 @@ mod tests {
     use crate::sync::zeroed;
 
     fn geometry(kind: Kind, payload_bytes: usize) -> Geometry {
-        Geometry::plan(kind, Sizes { payload_bytes, payload_align: 8, slots: 8, readers: 1, producers: 1 }, 0).unwrap()
+        Geometry::plan(
+            kind,
+            Sizes { payload_bytes, payload_align: 8, slots: 8, readers: 1, producers: 1 },
+            0,
+        )
+        .unwrap()
     }
 
-    /// The messages, `ticks` from one to the next, behind which there was time. The clock stands at `now`.
-    fn with_time(demotion: &mut Demotion, now: &mut u64, messages: Range<u64>, ticks: u64, lines: usize) -> Vec<u64> {
+    /// The messages, `ticks` from one to the next, behind which there was time. The clock stands at
+    /// `now`.
+    fn with_time(
+        demotion: &mut Demotion,
+        now: &mut u64,
+        messages: Range<u64>,
+        ticks: u64,
+        lines: usize,
+    ) -> Vec<u64> {
         messages
             .filter(|message| {
                 *now = now.wrapping_add(ticks);
@@ -153,12 +174,24 @@ mod tests {
     #[test]
     fn long_messages_take_more_time() {
         for (lines, ticks) in [(1, 300), (8, 450), (MOST_LINES, 1800)] {
-            let (mut demotion, mut now) = (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
-            assert_eq!(with_time(&mut demotion, &mut now, 0..100, ticks, lines), Vec::<u64>::new(), "{lines} lines");
-            assert_eq!(with_time(&mut demotion, &mut now, 100..101, 2 * ticks, lines), [100], "{lines} lines");
+            let (mut demotion, mut now) =
+                (Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0), 0);
+            assert_eq!(
+                with_time(&mut demotion, &mut now, 0..100, ticks, lines),
+                Vec::<u64>::new(),
+                "{lines} lines"
+            );
+            assert_eq!(
+                with_time(&mut demotion, &mut now, 100..101, 2 * ticks, lines),
+                [100],
+                "{lines} lines"
+            );
         }
         let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 1 << 10), 0);
-        assert_eq!(with_time(&mut demotion, &mut 0, 0..100, 1 << 40, MOST_LINES + 1), Vec::<u64>::new());
+        assert_eq!(
+            with_time(&mut demotion, &mut 0, 0..100, 1 << 40, MOST_LINES + 1),
+            Vec::<u64>::new()
+        );
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! Fetching ahead, for a consumer that is behind: what it will read is asked for while it reads something else.
+//! Fetching ahead, for a consumer that is behind: what it will read is asked for while it reads
+//! something else.
 //!
-//! A processor has as many lines under way as it has loads in its window, and the code between two messages takes up most of that. Hints take one
-//! instruction a line. But a line that is asked for before the producer has written it has to go back, and costs both sides; so they are only for what is
-//! known to be there: now and then a consumer looks at a slot far ahead, and if that is ready, so are all before it (among several producers, but for the
-//! few that are being written at this moment).
+//! A processor has as many lines under way as it has loads in its window, and the code between two
+//! messages takes up most of that. Hints take one instruction a line. But a line that is asked for
+//! before the producer has written it has to go back, and costs both sides; so they are only for
+//! what is known to be there: now and then a consumer looks at a slot far ahead, and if that is
+//! ready, so are all before it (among several producers, but for the few that are being written at
+//! this moment).
 
 use crate::copy::{begins_line, fetch_for_reading};
 use crate::layout::{Geometry, LINE, Place, SLOT_STAMP, Shape, WORD};
@@ -22,7 +25,8 @@ const PART: usize = 4;
 pub struct Ahead {
     /// The next look comes with this sequence; [`NEVER`] if there are none.
     due: u64,
-    /// From a slot that is read to one that is to be fetched, in words; 0 while that is not known to be ready.
+    /// From a slot that is read to one that is to be fetched, in words; 0 while that is not known
+    /// to be ready.
     distance: usize,
 }
 
@@ -35,8 +39,8 @@ impl Ahead {
         Self { due: NEVER, distance: 0 }
     }
 
-    /// What pays for slots like these: not for large messages, each of which is many loads in a row, and not in rings so small that a consumer can hardly
-    /// be behind.
+    /// What pays for slots like these: not for large messages, each of which is many loads in a
+    /// row, and not in rings so small that a consumer can hardly be behind.
     pub fn of(geometry: &Geometry) -> Self {
         let looks = geometry.shape().mark == SLOT_STAMP && reach(geometry) <= geometry.slots / PART;
         if looks { Self { due: 0, distance: 0 } } else { Self::never() }
@@ -87,21 +91,28 @@ fn lines(shape: Shape, begins_line: bool) -> usize {
     match shape.stride {
         // Once a line is enough, and no more instructions: they count here.
         ..LINE if !begins_line => 0,
-        // Slots that straddle lines are a little longer than one, and one for each comes to nearly all.
+        // Slots that straddle lines are a little longer than one, and one for each comes to nearly
+        // all.
         stride => (stride / LINE).max(1),
     }
 }
 
-/// How many messages a look goes ahead: what is fetched until the next look, to the end of its line, lies before that.
+/// How many messages a look goes ahead: what is fetched until the next look, to the end of its
+/// line, lies before that.
 fn reach(geometry: &Geometry) -> usize {
     MESSAGES + (DISTANCE + LINE * WORD).div_ceil(geometry.stride * WORD)
 }
 
 /// The look.
-// Out of the way, and by a branch on what it finds, which the processor guesses: by a value, all that is fetched would wait for the slot that was looked at.
+// Out of the way, and by a branch on what it finds, which the processor guesses: by a value, all
+// that is fetched would wait for the slot that was looked at.
 #[cold]
 #[inline(never)]
 fn distance(words: &[AtomicU64], geometry: &Geometry, sequence: u64) -> usize {
     let last = sequence + reach(geometry) as u64;
-    if is_ready(Place::of(geometry, last).slot(words), last) { core::hint::black_box(DISTANCE / WORD) } else { 0 }
+    if is_ready(Place::of(geometry, last).slot(words), last) {
+        core::hint::black_box(DISTANCE / WORD)
+    } else {
+        0
+    }
 }

@@ -1,7 +1,8 @@
 //! The kernel's compare-and-sleep on a word of memory, between processes.
 //!
-//! All calls are for shared memory (no `FUTEX_PRIVATE_FLAG`): the kernel finds the sleepers of a word by its place in the file, whatever the
-//! address at which a process has mapped it. A read-only mapping will do for sleeping and for waking.
+//! All calls are for shared memory (no `FUTEX_PRIVATE_FLAG`): the kernel finds the sleepers of a
+//! word by its place in the file, whatever the address at which a process has mapped it. A
+//! read-only mapping will do for sleeping and for waking.
 
 use std::io;
 use std::thread;
@@ -27,17 +28,27 @@ struct Waiter {
 /// From <linux/futex.h>: the word has 32 bits. Older versions of the crate `libc` do not have it.
 const SIZE_32: u32 = 2;
 
-/// Sleeps while the lower half of `word` is `expected`, until somebody wakes, or for at most `timeout`. May return at any time, as for a signal:
-/// the caller looks again at what it waits for.
+/// Sleeps while the lower half of `word` is `expected`, until somebody wakes, or for at most
+/// `timeout`. May return at any time, as for a signal: the caller looks again at what it waits for.
 ///
-/// Where the kernel refuses (a sandbox), it sleeps for a millisecond instead, or for the timeout if that is shorter.
+/// Where the kernel refuses (a sandbox), it sleeps for a millisecond instead, or for the timeout if
+/// that is shorter.
 pub(crate) fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
     let timeout = timespec(timeout);
-    // SAFETY: `address` points at four mapped, aligned bytes as long as `word` is borrowed; the kernel loads them atomically, and only that. Other
-    // threads access the whole word: the kernel's load is not one of the language, and hands no value to it but equal or not equal. `timeout` lives
-    // through the call.
+    // SAFETY: `address` points at four mapped, aligned bytes as long as `word` is borrowed; the
+    // kernel loads them atomically, and only that. Other threads access the whole word: the
+    // kernel's load is not one of the language, and hands no value to it but equal or not equal.
+    // `timeout` lives through the call.
     let code = unsafe {
-        libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAIT, expected, &raw const timeout, std::ptr::null::<u32>(), 0)
+        libc::syscall(
+            libc::SYS_futex,
+            lower_half(word),
+            libc::FUTEX_WAIT,
+            expected,
+            &raw const timeout,
+            std::ptr::null::<u32>(),
+            0,
+        )
     };
     if code == -1 && is_refusal(&io::Error::last_os_error()) {
         thread::sleep(duration(&timeout).min(NAP));
@@ -46,15 +57,18 @@ pub(crate) fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
 
 /// Wakes all threads that sleep on `word`, in any process.
 pub(crate) fn wake_all(word: &AtomicU64) {
-    // SAFETY: the kernel does not access the word, only its address, which is mapped as long as `word` is borrowed.
-    // It cannot fail in any way that matters: sleepers sleep for a bounded time.
+    // SAFETY: the kernel does not access the word, only its address, which is mapped as long as
+    // `word` is borrowed. It cannot fail in any way that matters: sleepers sleep for a bounded
+    // time.
     unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, i32::MAX) };
 }
 
-/// As [`wait`], for several words: sleeps while each of them is as expected, until one of them is woken.
+/// As [`wait`], for several words: sleeps while each of them is as expected, until one of them is
+/// woken.
 ///
-/// Where the kernel cannot do that (before 5.16, or in a sandbox) it sleeps on the first word alone, for at most `nap`; words beyond the kernel's
-/// limit of 128 are not slept on, and so bound the sleep by `nap` too.
+/// Where the kernel cannot do that (before 5.16, or in a sandbox) it sleeps on the first word
+/// alone, for at most `nap`; words beyond the kernel's limit of 128 are not slept on, and so bound
+/// the sleep by `nap` too.
 pub(crate) fn wait_any(words: &[(&AtomicU64, u32)], timeout: Duration, nap: Duration) {
     let (first, timeout) = match words {
         [] => return thread::sleep(timeout),
@@ -68,17 +82,32 @@ pub(crate) fn wait_any(words: &[(&AtomicU64, u32)], timeout: Duration, nap: Dura
     let waiters: Vec<Waiter> = words
         .iter()
         .take(MOST_WORDS)
-        .map(|(word, expected)| Waiter { value: (*expected).into(), address: lower_half(word) as u64, flags: SIZE_32, reserved: 0 })
+        .map(|(word, expected)| Waiter {
+            value: (*expected).into(),
+            address: lower_half(word) as u64,
+            flags: SIZE_32,
+            reserved: 0,
+        })
         .collect();
-    // SAFETY: as in `wait`, for each of the words; the list and the deadline live through the call, and the length is that of the list.
-    let code =
-        unsafe { libc::syscall(libc::SYS_futex_waitv, waiters.as_ptr(), waiters.len(), 0, &raw const deadline, libc::CLOCK_MONOTONIC) };
+    // SAFETY: as in `wait`, for each of the words; the list and the deadline live through the call,
+    // and the length is that of the list.
+    let code = unsafe {
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            waiters.as_ptr(),
+            waiters.len(),
+            0,
+            &raw const deadline,
+            libc::CLOCK_MONOTONIC,
+        )
+    };
     if code == -1 && is_refusal(&io::Error::last_os_error()) {
         wait(first.0, first.1, timeout.min(nap));
     }
 }
 
-/// Whether the kernel did not even try. Otherwise the word was another one, the time is up, or there was a signal.
+/// Whether the kernel did not even try. Otherwise the word was another one, the time is up, or
+/// there was a signal.
 fn is_refusal(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ETIMEDOUT | libc::EINTR))
 }
@@ -105,7 +134,10 @@ fn deadline(timeout: Duration) -> Option<libc::timespec> {
 fn timespec(duration: Duration) -> libc::timespec {
     // The kernel takes no longer ones; nobody waits for them either.
     const LONGEST: u64 = u32::MAX as u64;
-    libc::timespec { tv_sec: duration.as_secs().min(LONGEST) as libc::time_t, tv_nsec: duration.subsec_nanos().into() }
+    libc::timespec {
+        tv_sec: duration.as_secs().min(LONGEST) as libc::time_t,
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }
 
 fn duration(timespec: &libc::timespec) -> Duration {

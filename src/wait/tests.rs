@@ -31,7 +31,8 @@ struct Shared {
 impl Shared {
     fn new(test: &str) -> Self {
         let name = format!("wait-{test}-{}", std::process::id());
-        let segment = Segment::create(&name, (PAGE * 8) as u64, 0o600).unwrap().expect("the name is ours");
+        let segment =
+            Segment::create(&name, (PAGE * 8) as u64, 0o600).unwrap().expect("the name is ours");
         Self { name, segment }
     }
 
@@ -89,9 +90,11 @@ fn peer() {
     }
 }
 
-/// Makes the kernel refuse this system call to this thread and to those that it starts, as a sandbox does.
+/// Makes the kernel refuse this system call to this thread and to those that it starts, as a
+/// sandbox does.
 fn forbid(call: libc::c_long) {
-    let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let step =
+        |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let if_equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let mut program = [
         // The number of the system call is the first word of what a filter sees.
@@ -102,8 +105,10 @@ fn forbid(call: libc::c_long) {
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     prctl::set_no_new_privs().unwrap();
-    // SAFETY: the program and its length are as the kernel wants them, and live through the call, which copies them.
-    let code = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    // SAFETY: the program and its length are as the kernel wants them, and live through the call,
+    // which copies them.
+    let code =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     assert_eq!(code, 0, "no filter: {}", std::io::Error::last_os_error());
 }
 
@@ -125,7 +130,8 @@ fn tell(value: &AtomicU64, bell: &AtomicU64, round: u64) {
     wake_sleepers(bell, Barrier::Light);
 }
 
-/// Until `done` says so, wakes who sleeps on `word`: nobody can see from outside whether somebody does.
+/// Until `done` says so, wakes who sleeps on `word`: nobody can see from outside whether somebody
+/// does.
 fn wake_until(word: &AtomicU64, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -224,7 +230,8 @@ fn a_sandbox_costs_latency_alone() {
             canceller.cancel();
         });
         let mut waiting = waiter.start(Some(Instant::now() + PATIENCE));
-        let ended = std::iter::from_fn(|| Some(waiting.until(&raise(&word), || true))).find(|ended| *ended != WakeReason::Check);
+        let ended = std::iter::from_fn(|| Some(waiting.until(&raise(&word), || true)))
+            .find(|ended| *ended != WakeReason::Check);
         assert_eq!(ended, Some(WakeReason::Cancelled));
         cancelling.join().unwrap();
     });
@@ -244,12 +251,14 @@ fn meet(word: &AtomicU64, round: u64, between: impl Fn()) {
     }
 }
 
-/// The light barrier is none for the processor: only the time that a sleeper lets pass keeps both sides from missing each other.
+/// The light barrier is none for the processor: only the time that a sleeper lets pass keeps both
+/// sides from missing each other.
 #[test]
 fn neither_side_misses_the_other() {
     const TURNS: u64 = 10_000;
-    // What the waker has to store before its message keeps that from the sleeper's eyes for a while: lines that it must fetch, stored by one call of
-    // the library, so that it is no slower without optimisation.
+    // What the waker has to store before its message keeps that from the sleeper's eyes for a
+    // while: lines that it must fetch, stored by one call of the library, so that it is no
+    // slower without optimisation.
     const BULK: usize = 64;
     let words = crate::sync::zeroed(16 * (5 + BULK));
     let line = |index: usize| &words[16 * index];
@@ -287,13 +296,15 @@ fn neither_side_misses_the_other() {
     assert_eq!(missed, 0, "of {TURNS} times both sides have missed each other");
 }
 
-/// A sleep begins no sooner than its bit has been up for long enough, also if somebody has rung meanwhile.
+/// A sleep begins no sooner than its bit has been up for long enough, also if somebody has rung
+/// meanwhile.
 #[test]
 fn who_raises_a_bit_lets_it_settle() {
     let word = AtomicU64::new(0);
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     let mut waiting = waiter.start(None);
-    // The last look before the second sleep, as the bell keeps it from the first; the last that found the bit down; and how many have found it up.
+    // The last look before the second sleep, as the bell keeps it from the first; the last that
+    // found the bit down; and how many have found it up.
     let started = Instant::now();
     let (mut last, mut down, mut up) = (started, started, 0);
     while waiter.sleeps() < 2 {
@@ -311,8 +322,13 @@ fn who_raises_a_bit_lets_it_settle() {
         assert_eq!(waiting.until(&raise(&word), look), WakeReason::Check);
     }
     assert!(wake::has_waiters(&word, Barrier::Full), "it can be woken");
-    assert!(up > 3 && last - down >= SETTLED, "the bit was up for {:?}, in {up} looks", last - down);
-    // It has been up ever since: there is the look behind the last sleep, and the one before the next; to let it settle takes `LOOKS` at least.
+    assert!(
+        up > 3 && last - down >= SETTLED,
+        "the bit was up for {:?}, in {up} looks",
+        last - down
+    );
+    // It has been up ever since: there is the look behind the last sleep, and the one before the
+    // next; to let it settle takes `LOOKS` at least.
     let mut looks = 0;
     while waiter.sleeps() < 3 {
         waiting.until(&raise(&word), || {
@@ -335,7 +351,9 @@ fn a_wait_ends_with_its_deadline() {
             let waiter = Waiter::new(strategy, IDLE_CHECK);
             let started = Instant::now();
             let timeout = Duration::from_millis(3);
-            let ended = waiter.start(Some(started + timeout)).until(&[Bell { word: &word, access }], || true);
+            let ended = waiter
+                .start(Some(started + timeout))
+                .until(&[Bell { word: &word, access }], || true);
             // A machine that stands still for long enough sees the check first.
             assert!(matches!(ended, WakeReason::Timeout | WakeReason::Check));
             assert!(started.elapsed() >= timeout);
@@ -389,8 +407,16 @@ fn a_wait_is_cancelled_from_another_thread() {
             canceller.clone().cancel();
             assert_eq!(waiting.join().unwrap(), WakeReason::Cancelled);
         });
-        assert_eq!(waiter.start(None).until(&raise(&words[0]), || true), WakeReason::Cancelled, "it stays cancelled");
-        assert_eq!(waiter.start(None).until(&raise(&words[0]), || false), WakeReason::Ready, "what need not wait is not cancelled");
+        assert_eq!(
+            waiter.start(None).until(&raise(&words[0]), || true),
+            WakeReason::Cancelled,
+            "it stays cancelled"
+        );
+        assert_eq!(
+            waiter.start(None).until(&raise(&words[0]), || false),
+            WakeReason::Ready,
+            "what need not wait is not cancelled"
+        );
     }
 }
 
@@ -398,7 +424,8 @@ fn a_wait_is_cancelled_from_another_thread() {
 #[test]
 fn spinning_follows_what_has_paid() {
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
-    let spins = || (1..=60).map(Duration::from_micros).filter(|waited| waiter.spins(*waited)).count();
+    let spins =
+        || (1..=60).map(Duration::from_micros).filter(|waited| waiter.spins(*waited)).count();
     assert_eq!(spins(), 49, "fifty microseconds, until it knows better");
     waiter.learn(Duration::from_micros(51));
     assert_eq!(spins(), 24);

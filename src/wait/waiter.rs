@@ -18,18 +18,23 @@ const SHORTEST_SPIN: Duration = Duration::from_micros(2);
 const SHORTEST_NAP: Duration = Duration::from_micros(20);
 /// Longest nap: bounds the latency of a sleeper that nobody wakes, and its load.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// The first time that a wait is interrupted for a look at the other side's life; each is twice the one before, for those who sleep.
+/// The first time that a wait is interrupted for a look at the other side's life; each is twice the
+/// one before, for those who sleep.
 const FIRST_CHECK: Duration = Duration::from_millis(10);
-/// Longest time between two of these looks of one who waits for something to do. A death must be noticed within a tenth of a second, and an idle
-/// sleeper must not use a thousandth of the processor: each look costs it some thirty to a hundred microseconds, wake-up and all, by the host.
+/// Longest time between two of these looks of one who waits for something to do. A death must be
+/// noticed within a tenth of a second, and an idle sleeper must not use a thousandth of the
+/// processor: each look costs it some thirty to a hundred microseconds, wake-up and all, by the
+/// host.
 pub(crate) const IDLE_CHECK: Duration = Duration::from_millis(80);
-/// Longest time between two of these looks of one who is held up: it has work to do, and whoever holds it up may be dead.
+/// Longest time between two of these looks of one who is held up: it has work to do, and whoever
+/// holds it up may be dead.
 pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
-/// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two words.
+/// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two
+/// words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
-/// When a bit has been up for so long, either a waker with a light barrier sees it, or what that has done before is seen; see
-/// [`bell`](crate::protocol::wake). Two microseconds were the longest that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty
-/// to forty.
+/// When a bit has been up for so long, either a waker with a light barrier sees it, or what that
+/// has done before is seen; see [`bell`](crate::protocol::wake). Two microseconds were the longest
+/// that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty to forty.
 pub(super) const SETTLED: Duration = Duration::from_micros(20);
 
 /// What a wait ended with.
@@ -70,7 +75,8 @@ impl Bell<'_> {
         }
     }
 
-    /// For who sleeps elsewhere: the value to sleep on, and whether somebody rings, once that has [settled](Settled).
+    /// For who sleeps elsewhere: the value to sleep on, and whether somebody rings, once that has
+    /// [settled](Settled).
     #[cfg(feature = "async")]
     pub(crate) fn prepare(&self) -> (u32, bool) {
         (self.raise(), self.access == Access::Raise)
@@ -79,7 +85,8 @@ impl Bell<'_> {
 
 /// How one consumer or producer waits, and what it has learnt from it; lives as long as that does.
 ///
-/// Everything is done by shared reference, so that a cold path can have it without the hot state around it.
+/// Everything is done by shared reference, so that a cold path can have it without the hot state
+/// around it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: WaitStrategy,
@@ -95,7 +102,13 @@ impl Waiter {
     /// One that sleeps for at most `longest_check`: [`IDLE_CHECK`] or [`HELD_UP_CHECK`].
     pub(crate) fn new(strategy: WaitStrategy, longest_check: Duration) -> Self {
         let spin = AtomicU64::new(nanoseconds(LONGEST_SPIN));
-        Self { strategy, longest_check, spin, sleeps: AtomicU64::new(0), canceller: OnceLock::new() }
+        Self {
+            strategy,
+            longest_check,
+            spin,
+            sleeps: AtomicU64::new(0),
+            canceller: OnceLock::new(),
+        }
     }
 
     /// How often it has fallen asleep to be woken; naps are not counted.
@@ -103,7 +116,8 @@ impl Waiter {
         self.sleeps.load(Ordering::Relaxed)
     }
 
-    /// A handle that ends its waits from other threads. A wait that is under way when the first one is made does not know it: make it first.
+    /// A handle that ends its waits from other threads. A wait that is under way when the first one
+    /// is made does not know it: make it first.
     pub(crate) fn canceller(&self) -> Canceller {
         self.canceller.get_or_init(Canceller::default).clone()
     }
@@ -135,7 +149,8 @@ impl Waiter {
         }
     }
 
-    /// Lengthens or shortens the spinning: would the longest have been enough for a wait of this length?
+    /// Lengthens or shortens the spinning: would the longest have been enough for a wait of this
+    /// length?
     pub(super) fn learn(&self, waited: Duration) {
         let spin = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
         let spin = if waited <= LONGEST_SPIN { spin * 2 } else { spin / 2 };
@@ -171,11 +186,16 @@ struct Clock {
 }
 
 impl Waiting<'_> {
-    /// Waits while `must_wait` says so. Whoever makes it say otherwise rings one of `bells` behind that; without any, it naps.
+    /// Waits while `must_wait` says so. Whoever makes it say otherwise rings one of `bells` behind
+    /// that; without any, it naps.
     ///
-    /// After [`WakeReason::Check`], which comes at least as often as [`Waiter::new`] was told, it is called again, with the same bells, if there is still
-    /// something to wait for.
-    pub(crate) fn until(&mut self, bells: &[Bell<'_>], mut must_wait: impl FnMut() -> bool) -> WakeReason {
+    /// After [`WakeReason::Check`], which comes at least as often as [`Waiter::new`] was told, it
+    /// is called again, with the same bells, if there is still something to wait for.
+    pub(crate) fn until(
+        &mut self,
+        bells: &[Bell<'_>],
+        mut must_wait: impl FnMut() -> bool,
+    ) -> WakeReason {
         loop {
             let looks = if self.pace == Pace::Spin { LOOKS } else { 1 };
             if !look(looks, &mut must_wait) {
@@ -186,7 +206,8 @@ impl Waiting<'_> {
             }
             let now = Instant::now();
             let period = self.period;
-            let clock = self.clock.get_or_insert_with(|| Clock { began: now, next_check: now + period });
+            let clock =
+                self.clock.get_or_insert_with(|| Clock { began: now, next_check: now + period });
             if self.waiter.is_cancelled() {
                 return WakeReason::Cancelled;
             }
@@ -200,7 +221,8 @@ impl Waiting<'_> {
                 clock.next_check = now + self.period;
                 return WakeReason::Check;
             }
-            let until = self.deadline.map_or(clock.next_check, |deadline| deadline.min(clock.next_check));
+            let until =
+                self.deadline.map_or(clock.next_check, |deadline| deadline.min(clock.next_check));
             self.pace = match self.waiter.strategy {
                 _ if self.waiter.spins(now - clock.began) => Pace::Spin,
                 WaitStrategy::Park => Pace::Sleep,
@@ -214,7 +236,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Sleeps until a bell rings, but no longer than `until`, unless there is no need to wait any more.
+    /// Sleeps until a bell rings, but no longer than `until`, unless there is no need to wait any
+    /// more.
     fn sleep(&mut self, bells: &[Bell<'_>], until: Instant, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
         let relies = !bells.is_empty() && bells.iter().all(|bell| bell.access == Access::Raise);
@@ -232,17 +255,24 @@ impl Waiting<'_> {
             limit.min(nap)
         };
         let cancel = self.waiter.canceller.get().map(|canceller| (canceller.word(), 0));
-        let words: Vec<(&AtomicU64, u32)> = bells.iter().zip(raised).map(|(bell, expected)| (bell.word, expected)).chain(cancel).collect();
+        let words: Vec<(&AtomicU64, u32)> = bells
+            .iter()
+            .zip(raised)
+            .map(|(bell, expected)| (bell.word, expected))
+            .chain(cancel)
+            .collect();
         futex::wait_any(&words, limit, if bells.len() > 1 { LONGEST_NAP } else { CANCELLABLE });
     }
 }
 
-/// What bells were whose bits have been up for long enough: those who ring them see the bit, or have been seen.
+/// What bells were whose bits have been up for long enough: those who ring them see the bit, or
+/// have been seen.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settled<T>(Option<T>);
 
 impl<T: PartialEq + Clone> Settled<T> {
-    /// Looks until that is so of bells that were raised just now, to `raised`; returns whether there is still need to wait.
+    /// Looks until that is so of bells that were raised just now, to `raised`; returns whether
+    /// there is still need to wait.
     pub(crate) fn look(&mut self, raised: &T, mut must_wait: impl FnMut() -> bool) -> bool {
         // Where no bell has rung since, the bits have been up ever since.
         if self.0.as_ref() == Some(raised) {

@@ -31,8 +31,17 @@ impl Actor {
         let argument = serde_json::to_string(part).expect("plain data");
         let mut command = role::Child::command();
         role::cast(&mut command, role.name, &argument).stdin(Stdio::null()).stdout(Stdio::null());
-        let process = command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
-        Self { role, is_veteran, line: Line::default(), is_dead: false, place, process, moved: Instant::now() }
+        let process =
+            command.spawn().unwrap_or_else(|error| panic!("could not start {command:?}: {error}"));
+        Self {
+            role,
+            is_veteran,
+            line: Line::default(),
+            is_dead: false,
+            place,
+            process,
+            moved: Instant::now(),
+        }
     }
 
     pub fn id(&self) -> u32 {
@@ -58,23 +67,48 @@ impl Actor {
             self.moved = Instant::now();
         }
         let hangs = self.moved.elapsed() >= PATIENCE;
-        assert!(!hangs, "{} {} stays at {:?} for {PATIENCE:?}", self.role.name, self.id(), self.line);
+        assert!(
+            !hangs,
+            "{} {} stays at {:?} for {PATIENCE:?}",
+            self.role.name,
+            self.id(),
+            self.line
+        );
         let ended = self.process.try_wait().expect("a child can be waited for");
-        assert!(ended.is_none(), "{} {} ended by itself: {ended:?}; it was at {:?}", self.role.name, self.id(), self.line);
+        assert!(
+            ended.is_none(),
+            "{} {} ended by itself: {ended:?}; it was at {:?}",
+            self.role.name,
+            self.id(),
+            self.line
+        );
     }
 
     fn read(&mut self, board: &Board) {
         let line = board.line(self.place);
         let back = line.progress < self.line.progress || line.epoch < self.line.epoch;
-        assert!(!back, "{} {} went from {:?} back to {line:?}", self.role.name, self.id(), self.line);
+        assert!(
+            !back,
+            "{} {} went from {:?} back to {line:?}",
+            self.role.name,
+            self.id(),
+            self.line
+        );
         self.line = line;
     }
 
     /// Whether it sleeps until somebody wakes it, by the kernel's word; it may be awake by now.
     pub fn is_asleep(&self) -> bool {
         let id = self.id();
-        let number = |text: String| text.split(' ').next().and_then(|number| number.parse::<libc::c_long>().ok());
-        let sleeps = |thread: fs::DirEntry| Some(number(fs::read_to_string(thread.path().join("syscall")).ok()?) == Some(libc::SYS_futex));
+        let number = |text: String| {
+            text.split(' ').next().and_then(|number| number.parse::<libc::c_long>().ok())
+        };
+        let sleeps = |thread: fs::DirEntry| {
+            Some(
+                number(fs::read_to_string(thread.path().join("syscall")).ok()?)
+                    == Some(libc::SYS_futex),
+            )
+        };
         let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
         threads.map(sleeps).all(|sleeps| sleeps == Some(true))
     }
@@ -86,12 +120,16 @@ impl Actor {
 
     /// Returns when the process has ended and the kernel has released what it held.
     ///
-    /// It is not reaped yet. That can keep the kernel busy for two seconds, if a thread was ending while somebody looked at `/proc`, and would be taken
-    /// for time that the survivors have waited.
+    /// It is not reaped yet. That can keep the kernel busy for two seconds, if a thread was ending
+    /// while somebody looked at `/proc`, and would be taken for time that the survivors have
+    /// waited.
     pub fn mourn(&mut self, board: &Board) {
         let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::uninit();
-        // SAFETY: the call writes into `info`, which lives through it and is never read; it concerns a child that was not reaped.
-        let ended = unsafe { libc::waitid(libc::P_PID, self.id(), info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT) };
+        // SAFETY: the call writes into `info`, which lives through it and is never read; it
+        // concerns a child that was not reaped.
+        let ended = unsafe {
+            libc::waitid(libc::P_PID, self.id(), info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT)
+        };
         assert_eq!(ended, 0, "a child can be waited for: {}", std::io::Error::last_os_error());
         self.is_dead = true;
         self.read(board);
@@ -100,7 +138,12 @@ impl Actor {
     /// Reaps the process, which has ended.
     pub fn bury(&mut self) {
         let status = self.process.wait().expect("a child can be waited for");
-        assert!(status.code().is_none(), "{} {} ended before it was killed: {status}", self.role.name, self.id());
+        assert!(
+            status.code().is_none(),
+            "{} {} ended before it was killed: {status}",
+            self.role.name,
+            self.id()
+        );
     }
 
     /// Expects it to end well by itself.
@@ -112,7 +155,13 @@ impl Actor {
                 assert!(status.success(), "{} {} ended with {status}", self.role.name, self.id());
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "{} {} does not end; it is at {:?}", self.role.name, self.id(), self.line);
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{} {} does not end; it is at {:?}",
+                self.role.name,
+                self.id(),
+                self.line
+            );
             std::thread::sleep(std::time::Duration::from_micros(500));
         }
     }

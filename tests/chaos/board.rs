@@ -1,5 +1,5 @@
-//! Where the actors write down how far they are: a small file. A line costs its writer one system call and no reader at its other end, and stays when
-//! the writer is killed.
+//! Where the actors write down how far they are: a small file. A line costs its writer one system
+//! call and no reader at its other end, and stays when the writer is killed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,7 +11,8 @@ use crate::order;
 const WORD: usize = size_of::<u64>();
 const LINE: usize = 4;
 const MAX_PLACES: usize = 64;
-/// Behind the phase and the lines, at this word, the chronicle has one word an epoch: the first sequence of its producer, plus one.
+/// Behind the phase and the lines, at this word, the chronicle has one word an epoch: the first
+/// sequence of its producer, plus one.
 const CHRONICLE: usize = LINE * (1 + MAX_PLACES);
 
 /// What the actors are to do.
@@ -89,7 +90,8 @@ impl Board {
         self.write(LINE * (1 + place), [check(progress, epoch, longest), progress, epoch, longest]);
     }
 
-    /// The first sequence of the producer of this epoch. `None` if it was killed before it could say: then it has published nothing.
+    /// The first sequence of the producer of this epoch. `None` if it was killed before it could
+    /// say: then it has published nothing.
     pub fn first_of(&self, epoch: u64) -> Option<u64> {
         let [entry] = self.read(CHRONICLE + epoch as usize);
         entry.checked_sub(1)
@@ -103,7 +105,9 @@ impl Board {
     fn read<const N: usize>(&self, at: usize) -> [u64; N] {
         let mut bytes = vec![0; N * WORD];
         let _ = self.file.read_at(&mut bytes, (at * WORD) as u64).expect("the board can be read");
-        let mut words = bytes.chunks_exact(WORD).map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
+        let mut words = bytes
+            .chunks_exact(WORD)
+            .map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
         std::array::from_fn(|_| words.next().expect("as many"))
     }
 

@@ -71,7 +71,9 @@ impl<'a> Director<'a> {
         while self.report.kills() < start + kills && !stop(self.report) {
             self.round(start + kills - self.report.kills());
             if before.is_none() && self.report.kills() >= start + WARM {
-                self.wait_until("everybody has begun", PATIENCE, |actors| actors.iter().all(Actor::has_begun));
+                self.wait_until("everybody has begun", PATIENCE, |actors| {
+                    actors.iter().all(Actor::has_begun)
+                });
                 before = Some(Holdings::of(&self.ring, &self.actors));
             }
         }
@@ -100,7 +102,10 @@ impl<'a> Director<'a> {
         // All live gating readers have compared what they saw with what was seen before them.
         let (known, tombstones) = order::count(board.path(), ring.head());
         let most = if roles::producers(scene) > 1 { dead_producers } else { 0 };
-        assert!(tombstones <= most, "{tombstones} claims without a message, of {dead_producers} killed producers");
+        assert!(
+            tombstones <= most,
+            "{tombstones} claims without a message, of {dead_producers} killed producers"
+        );
         report.messages += ring.head();
         report.compared += known;
         report.tombstones += tombstones;
@@ -112,23 +117,33 @@ impl<'a> Director<'a> {
         let again = self.random.one_in(4);
         let life = if again { self.random.below(4_000) } else { self.random.below(25_000) };
         self.watch_for(Duration::from_micros(life));
-        let victims = if again { self.victims.iter().copied().take(at_most as usize).collect() } else { self.choose(at_most) };
+        let victims = if again {
+            self.victims.iter().copied().take(at_most as usize).collect()
+        } else {
+            self.choose(at_most)
+        };
         let started = Instant::now();
         self.strike(&victims);
         self.victims.clone_from(&victims);
         let reached = self.reached();
-        let producers_died = victims.iter().any(|index| self.actors[*index].role.kind == Kind::Publishes);
+        let producers_died =
+            victims.iter().any(|index| self.actors[*index].role.kind == Kind::Publishes);
         let gates_died = victims.iter().any(|index| self.actors[*index].role.kind == Kind::Gates);
         let epoch = self.actors.iter().map(|actor| actor.line.epoch).max().unwrap_or_default();
 
         // Every other time, see the others through the change.
         let see_through = self.random.one_in(2);
         if see_through && (gates_died || producers_died) && self.publishes() {
-            // Before others take the rows of the dead: a producer has to let gating readers go to get a lap further, and the claims of other producers.
+            // Before others take the rows of the dead: a producer has to let gating readers go to
+            // get a lap further, and the claims of other producers.
             self.wait_until("a producer goes on behind a death", PATIENCE, |actors| {
-                actors.iter().any(|actor| actor.role.kind == Kind::Publishes && actor.line.progress > reached + 2 * SLOTS as u64)
+                actors.iter().any(|actor| {
+                    actor.role.kind == Kind::Publishes
+                        && actor.line.progress > reached + 2 * SLOTS as u64
+                })
             });
-            let report = if gates_died { &mut self.report.evictions } else { &mut self.report.burials };
+            let report =
+                if gates_died { &mut self.report.evictions } else { &mut self.report.burials };
             report.add(started.elapsed());
         }
         for index in &victims {
@@ -144,9 +159,15 @@ impl<'a> Director<'a> {
             self.actors[*index] = self.start(role, is_veteran, *index);
         }
         if see_through && producers_died && epoch > 0 {
-            self.wait_until("everybody goes on behind a restart of a producer", PATIENCE, |actors| {
-                actors.iter().all(|actor| actor.line.progress > reached && actor.line.epoch > epoch)
-            });
+            self.wait_until(
+                "everybody goes on behind a restart of a producer",
+                PATIENCE,
+                |actors| {
+                    actors
+                        .iter()
+                        .all(|actor| actor.line.progress > reached && actor.line.epoch > epoch)
+                },
+            );
             self.report.takeovers.add(started.elapsed());
         }
     }
@@ -158,10 +179,13 @@ impl<'a> Director<'a> {
             number += 1;
         }
         let ballots: Vec<usize> =
-            self.actors.iter().enumerate().filter(|(_, actor)| !actor.is_veteran).fold(Vec::new(), |mut all, (index, actor)| {
-                all.extend((0..actor.role.weight).map(|_| index));
-                all
-            });
+            self.actors.iter().enumerate().filter(|(_, actor)| !actor.is_veteran).fold(
+                Vec::new(),
+                |mut all, (index, actor)| {
+                    all.extend((0..actor.role.weight).map(|_| index));
+                    all
+                },
+            );
         let mut victims = BTreeSet::new();
         while victims.len() < number {
             victims.insert(ballots[self.random.below(ballots.len() as u64) as usize]);
@@ -204,14 +228,17 @@ impl<'a> Director<'a> {
         Actor::start(role, is_veteran, &self.board, &part)
     }
 
-    /// How far anybody is. What was received is published, whether or not its producer lived to count it.
+    /// How far anybody is. What was received is published, whether or not its producer lived to
+    /// count it.
     fn reached(&mut self) -> u64 {
         self.watch();
         self.actors.iter().map(|actor| actor.line.progress).max().unwrap_or_default()
     }
 
     fn publishes(&self) -> bool {
-        self.actors.iter().any(|actor| actor.role.kind == Kind::Publishes && actor.has_begun() && !actor.is_dead)
+        self.actors
+            .iter()
+            .any(|actor| actor.role.kind == Kind::Publishes && actor.has_begun() && !actor.is_dead)
     }
 
     /// Reads what those say that live, and checks it.
@@ -230,16 +257,29 @@ impl<'a> Director<'a> {
     }
 
     fn all_get_further(&mut self) {
-        self.wait_until("everybody has begun", PATIENCE, |actors| actors.iter().all(Actor::has_begun));
+        self.wait_until("everybody has begun", PATIENCE, |actors| {
+            actors.iter().all(Actor::has_begun)
+        });
         let goal = self.reached() + 2 * SLOTS as u64;
-        self.wait_until("everybody gets further", PATIENCE, |actors| actors.iter().all(|actor| actor.line.progress > goal));
+        self.wait_until("everybody gets further", PATIENCE, |actors| {
+            actors.iter().all(|actor| actor.line.progress > goal)
+        });
     }
 
     /// Watches until this holds.
-    fn wait_until(&mut self, what: &str, patience: Duration, mut holds: impl FnMut(&[Actor]) -> bool) {
+    fn wait_until(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut holds: impl FnMut(&[Actor]) -> bool,
+    ) {
         let started = Instant::now();
         while !holds(&self.actors) {
-            assert!(started.elapsed() < patience, "not within {patience:?}: {what}; {}", self.state());
+            assert!(
+                started.elapsed() < patience,
+                "not within {patience:?}: {what}; {}",
+                self.state()
+            );
             thread::sleep(POLL);
             self.watch();
         }
@@ -247,8 +287,10 @@ impl<'a> Director<'a> {
 
     /// Where everybody is, and what the ring says about that.
     fn state(&self) -> String {
-        let actors: Vec<_> = self.actors.iter().map(|actor| (actor.role.name, actor.id(), actor.line)).collect();
-        let ring = Ring::<[u8]>::open_read_only(&self.ring).map(|ring| (ring.head(), ring.is_producer_alive(), ring.consumers()));
+        let actors: Vec<_> =
+            self.actors.iter().map(|actor| (actor.role.name, actor.id(), actor.line)).collect();
+        let ring = Ring::<[u8]>::open_read_only(&self.ring)
+            .map(|ring| (ring.head(), ring.is_producer_alive(), ring.consumers()));
         format!("all are at {actors:#?}, the ring at {ring:#?}")
     }
 }

@@ -1,5 +1,5 @@
-//! Actors in several roles, each a process, that are killed at random: whoever is alive goes on, loses nothing that it was promised, and sees
-//! nothing but whole messages in order.
+//! Actors in several roles, each a process, that are killed at random: whoever is alive goes on,
+//! loses nothing that it was promised, and sees nothing but whole messages in order.
 //!
 //! `cargo xtask chaos` runs it for longer.
 
@@ -43,7 +43,8 @@ const DRIVEN_VARIABLE: &str = "SEQRING_CHAOS_DRIVEN";
 #[test]
 fn role() {
     if let Some((role, part)) = role::current() {
-        let part: Part = serde_json::from_str(&part).unwrap_or_else(|error| panic!("{part:?} is no part: {error}"));
+        let part: Part = serde_json::from_str(&part)
+            .unwrap_or_else(|error| panic!("{part:?} is no part: {error}"));
         (roles::named(&role).play)(&mut Stage::enter(part));
     }
 }
@@ -78,14 +79,22 @@ fn survivors_go_on() {
     // Every role is in a scene that was played.
     if report.kills() >= KILLS && report.rings >= SCENES.len() as u64 {
         let all = roles::all().all(|role| report.killed.contains_key(role.name));
-        let covered = all && !report.evictions.is_empty() && !report.burials.is_empty() && !report.takeovers.is_empty() && report.early > 0;
+        let covered = all
+            && !report.evictions.is_empty()
+            && !report.burials.is_empty()
+            && !report.takeovers.is_empty()
+            && report.early > 0;
         assert!(covered, "the kills did not cover the ground");
     }
 }
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|error| panic!("{variable} is {text:?}, which is not a number: {error}")))
+    Some(
+        text.parse().unwrap_or_else(|error| {
+            panic!("{variable} is {text:?}, which is not a number: {error}")
+        }),
+    )
 }
 
 /// Becomes true at the end of the input.
@@ -101,7 +110,8 @@ fn end_of_input() -> Arc<AtomicBool> {
 
 /// The next of the name finds what is left stale, and leaves nothing.
 fn clean_up(name: &Name) {
-    let next = Ring::<[u8]>::builder(name).slots(4).slot_bytes(8).create().expect("what is left is stale");
+    let next =
+        Ring::<[u8]>::builder(name).slots(4).slot_bytes(8).create().expect("what is left is stale");
     assert_eq!((next.head(), next.slots()), (0, 4));
     drop(next);
     let left = leaks::files(name);

@@ -8,15 +8,16 @@ pub const SLOT_BYTES: usize = 16 * 1024;
 /// The author and the number.
 const HEAD_BYTES: usize = 2 * size_of::<u64>();
 
-/// Which message it is. The number of a sole producer's message is its sequence; of several producers, each numbers its own.
+/// Which message it is. The number of a sole producer's message is its sequence; of several
+/// producers, each numbers its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Id {
     pub author: u64,
     pub number: u64,
 }
 
-/// The message. Authors differ, so a message that is written once more by a successor, though it had been received,
-/// is another message.
+/// The message. Authors differ, so a message that is written once more by a successor, though it
+/// had been received, is another message.
 pub fn message(id: Id) -> Vec<u8> {
     let Id { author, number } = id;
     let mut random = Random(number ^ author.rotate_left(32));

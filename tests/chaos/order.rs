@@ -1,4 +1,5 @@
-//! The one order of a ring's messages, as the gating readers saw it: a small file with a word for each sequence.
+//! The one order of a ring's messages, as the gating readers saw it: a small file with a word for
+//! each sequence.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -31,13 +32,22 @@ pub fn remove(board: &Path) {
 /// How many of the sequences below `end` are known, and how many of these are tombstones.
 pub fn count(board: &Path, end: u64) -> (u64, u64) {
     let bytes = fs::read(path(board)).expect("the order can be read");
-    assert!(bytes.len() as u64 <= end * WORD as u64, "{} sequences were received of {end}", bytes.len() / WORD);
-    let words = bytes.chunks_exact(WORD).map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
+    assert!(
+        bytes.len() as u64 <= end * WORD as u64,
+        "{} sequences were received of {end}",
+        bytes.len() / WORD
+    );
+    let words = bytes
+        .chunks_exact(WORD)
+        .map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
     let known = words.filter(|word| *word != UNKNOWN);
-    known.fold((0, 0), |(known, tombstones), word| (known + 1, tombstones + u64::from(word == TOMBSTONE)))
+    known.fold((0, 0), |(known, tombstones), word| {
+        (known + 1, tombstones + u64::from(word == TOMBSTONE))
+    })
 }
 
-/// What one reader sees of the order, compared with what others saw, a block at a time: a system call for each message would be much.
+/// What one reader sees of the order, compared with what others saw, a block at a time: a system
+/// call for each message would be much.
 #[derive(Debug)]
 pub struct Order {
     file: File,
@@ -52,13 +62,18 @@ pub struct Order {
 
 impl Order {
     pub fn open(board: &Path, first: u64, leads: bool) -> Self {
-        let file = OpenOptions::new().read(true).write(true).open(path(board)).expect("the order is there");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path(board))
+            .expect("the order is there");
         Self { file, leads, first, words: Vec::new(), before: (first, Vec::new()) }
     }
 
     /// The next sequence is this message.
     pub fn message(&mut self, id: Id) {
-        let word = (id.author.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ id.number.rotate_left(32)).max(TOMBSTONE + 1);
+        let word = (id.author.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ id.number.rotate_left(32))
+            .max(TOMBSTONE + 1);
         self.push(word);
     }
 
@@ -86,7 +101,9 @@ impl Order {
         self.compare(self.first, &self.words, true);
         if self.leads {
             let bytes: Vec<u8> = self.words.iter().copied().flat_map(u64::to_ne_bytes).collect();
-            self.file.write_all_at(&bytes, self.first * WORD as u64).expect("the order can be written");
+            self.file
+                .write_all_at(&bytes, self.first * WORD as u64)
+                .expect("the order can be written");
         }
         let words = std::mem::take(&mut self.words);
         let first = self.first;
@@ -95,18 +112,26 @@ impl Order {
     }
 
     /// # Panics
-    /// If somebody saw another message at one of these sequences; or nobody any, though that is not `open`.
+    /// If somebody saw another message at one of these sequences; or nobody any, though that is not
+    /// `open`.
     fn compare(&self, first: u64, own: &[u64], open: bool) {
         let mut bytes = vec![0; own.len() * WORD];
         let mut read = 0;
         // It may end before.
-        while let Ok(more @ 1..) = self.file.read_at(&mut bytes[read..], first * WORD as u64 + read as u64) {
+        while let Ok(more @ 1..) =
+            self.file.read_at(&mut bytes[read..], first * WORD as u64 + read as u64)
+        {
             read += more;
         }
-        let words = bytes.chunks_exact(WORD).map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
+        let words = bytes
+            .chunks_exact(WORD)
+            .map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
         for (sequence, (own, other)) in (first..).zip(own.iter().zip(words)) {
             let same = *own == other || open && other == UNKNOWN;
-            assert!(same, "two orders: sequence {sequence} is {own:#x} here and {other:#x} there (1: a tombstone)");
+            assert!(
+                same,
+                "two orders: sequence {sequence} is {own:#x} here and {other:#x} there (1: a tombstone)"
+            );
         }
     }
 }

@@ -13,7 +13,8 @@ pub struct Report {
     pub killed: BTreeMap<&'static str, u64>,
     /// Of those, how many before they had found the ring.
     pub early: u64,
-    /// How many in their sleep, in which others were to wake them; 0 where the kernel does not tell.
+    /// How many in their sleep, in which others were to wake them; 0 where the kernel does not
+    /// tell.
     pub asleep: u64,
     pub rings: u64,
     pub messages: u64,
@@ -46,8 +47,24 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { killed, early, asleep, rings, messages, compared, tombstones, evictions, burials, takeovers, calls } = self;
-        writeln!(f, "{} kills, {early} of them before the victim had found the ring, {asleep} in its sleep: {killed:?}", self.kills())?;
+        let Self {
+            killed,
+            early,
+            asleep,
+            rings,
+            messages,
+            compared,
+            tombstones,
+            evictions,
+            burials,
+            takeovers,
+            calls,
+        } = self;
+        writeln!(
+            f,
+            "{} kills, {early} of them before the victim had found the ring, {asleep} in its sleep: {killed:?}",
+            self.kills()
+        )?;
         writeln!(
             f,
             "rings: {rings}, messages: {messages}; {compared} of them in one order for all who gate, {tombstones} of which are tombstones"
@@ -81,7 +98,15 @@ impl fmt::Display for Times {
         let milliseconds = |time: &Duration| time.as_secs_f64() * 1e3;
         let at = |permille: usize| milliseconds(&sorted[(sorted.len() - 1) * permille / 1000]);
         let late = sorted.iter().filter(|time| **time >= TARGET).count();
-        write!(f, "p50 {:.1}, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1} ms", at(500), at(900), at(990), at(999), milliseconds(max))?;
+        write!(
+            f,
+            "p50 {:.1}, p90 {:.1}, p99 {:.1}, p99.9 {:.1}, max {:.1} ms",
+            at(500),
+            at(900),
+            at(990),
+            at(999),
+            milliseconds(max)
+        )?;
         write!(f, "; {late} of {} took {TARGET:?} or longer", sorted.len())
     }
 }

@@ -17,7 +17,8 @@ pub struct Part {
     pub rows: usize,
     /// How many producers the ring is for.
     pub producers: usize,
-    /// Which process it is of all that play on this ring: no other has this number, not even in the same place.
+    /// Which process it is of all that play on this ring: no other has this number, not even in
+    /// the same place.
     pub entry: u64,
     /// Its line on the board.
     pub place: usize,
@@ -38,14 +39,25 @@ pub struct Stage {
 
 impl Stage {
     pub fn enter(part: Part) -> Self {
-        let board = Board::open(&part.board).unwrap_or_else(|error| panic!("no board at {}: {error}", part.board.display()));
+        let board = Board::open(&part.board)
+            .unwrap_or_else(|error| panic!("no board at {}: {error}", part.board.display()));
         let Part { ring, rows, producers, entry, place, seed, .. } = part;
-        Self { ring, board, rows, producers, entry, random: Random(seed), place, line: Line::default() }
+        Self {
+            ring,
+            board,
+            rows,
+            producers,
+            entry,
+            random: Random(seed),
+            place,
+            line: Line::default(),
+        }
     }
 
     /// Writes down how far it is.
     pub fn say(&mut self, progress: u64, epoch: u64) {
-        // Who attaches anew may start behind where it was: at a head that its producer had not moved before it died.
+        // Who attaches anew may start behind where it was: at a head that its producer had not
+        // moved before it died.
         (self.line.progress, self.line.epoch) = (self.line.progress.max(progress), epoch);
         self.board.set_line(self.place, self.line);
     }
@@ -59,7 +71,8 @@ impl Stage {
         self.board.phase() == Phase::Close
     }
 
-    /// A way to wait: most sleep until they are woken, so that sleepers are among the killed. Many who do not would leave no processor to others.
+    /// A way to wait: most sleep until they are woken, so that sleepers are among the killed. Many
+    /// who do not would leave no processor to others.
     pub fn wait_strategy(&mut self) -> WaitStrategy {
         if self.random.one_in(8) { WaitStrategy::Yield } else { WaitStrategy::Park }
     }

@@ -1,12 +1,13 @@
 //! The specification, as rules over intervals of time.
 //!
-//! With one producer and a sequence for every message, a history needs no search for an order of its calls: what a
-//! call may return follows from the calls that ended before it began and those that began before it ended. So the checker
-//! takes one pass, linear in the history.
+//! With one producer and a sequence for every message, a history needs no search for an order of
+//! its calls: what a call may return follows from the calls that ended before it began and those
+//! that began before it ended. So the checker takes one pass, linear in the history.
 //!
-//! Terms: message `s` is *opened* when the first call that writes it is invoked, and *marked* when that call has returned,
-//! whether or not it published the message; from then on the message `s - slots` is certainly gone. It is *filled* when the
-//! call that publishes it is invoked, and *published* when that call has returned.
+//! Terms: message `s` is *opened* when the first call that writes it is invoked, and *marked* when
+//! that call has returned, whether or not it published the message; from then on the message `s -
+//! slots` is certainly gone. It is *filled* when the call that publishes it is invoked, and
+//! *published* when that call has returned.
 
 use crate::gate;
 use crate::history::{Counters, Event, History, Outcome, Read, Reason, Span, Written};
@@ -25,7 +26,8 @@ pub enum Rule {
     Duplicate,
     /// Sequences grow.
     Order,
-    /// No message is left out unsaid, and start + received + lost + skipped = cursor after every call.
+    /// No message is left out unsaid, and start + received + lost + skipped = cursor after every
+    /// call.
     Conservation,
     /// Nothing is received before it was written.
     Future,
@@ -47,7 +49,8 @@ pub enum Rule {
     Lossless,
     /// Nothing is overwritten before all readers that gate have gone past it.
     Overwrite,
-    /// Who is told that the ring is full is told of a reader that gates, is a lap behind, and none is slower.
+    /// Who is told that the ring is full is told of a reader that gates, is a lap behind, and none
+    /// is slower.
     Full,
 }
 
@@ -64,7 +67,9 @@ pub struct Violation {
 pub fn check(history: &History) -> Vec<Violation> {
     let timeline = match Timeline::of(&history.writer) {
         Ok(timeline) => timeline,
-        Err(detail) => return vec![Violation { rule: Rule::WellFormed, reader: 0, event: None, detail }],
+        Err(detail) => {
+            return vec![Violation { rule: Rule::WellFormed, reader: 0, event: None, detail }];
+        }
     };
     let mut violations = Vec::new();
     for (reader, read) in history.readers.iter().enumerate() {
@@ -84,7 +89,8 @@ pub fn check(history: &History) -> Vec<Violation> {
     violations
 }
 
-/// When each message was opened, marked, filled and published. All four only grow along the sequences.
+/// When each message was opened, marked, filled and published. All four only grow along the
+/// sequences.
 pub struct Timeline {
     opened: Vec<u64>,
     pub marked: Vec<u64>,
@@ -95,7 +101,13 @@ pub struct Timeline {
 
 impl Timeline {
     fn of(writer: &Written) -> Result<Self, String> {
-        let mut timeline = Self { opened: vec![], marked: vec![], filled: vec![], published: vec![], close: writer.close };
+        let mut timeline = Self {
+            opened: vec![],
+            marked: vec![],
+            filled: vec![],
+            published: vec![],
+            close: writer.close,
+        };
         let mut clock = 0;
         for attempt in &writer.attempts {
             let Span { invoked, returned } = attempt.span;
@@ -104,7 +116,10 @@ impl Timeline {
             }
             clock = returned;
             if attempt.first != timeline.published.len() as u64 {
-                return Err(format!("{attempt:?} does not follow {} messages", timeline.published.len()));
+                return Err(format!(
+                    "{attempt:?} does not follow {} messages",
+                    timeline.published.len()
+                ));
             }
             for sequence in attempt.first..attempt.first + attempt.count.max(1) {
                 if sequence == timeline.opened.len() as u64 {
@@ -130,7 +145,10 @@ impl Timeline {
 
 /// Whether the event that `times` has for `sequence` happened by `now`.
 pub fn by(times: &[u64], sequence: u64, now: u64) -> bool {
-    usize::try_from(sequence).ok().and_then(|sequence| times.get(sequence)).is_some_and(|time| *time <= now)
+    usize::try_from(sequence)
+        .ok()
+        .and_then(|sequence| times.get(sequence))
+        .is_some_and(|time| *time <= now)
 }
 
 /// Counts the times up to a moment that only moves forward.
@@ -211,12 +229,14 @@ impl<'a> Checker<'a> {
 
     fn completed(&mut self, read: &Read) {
         let ended = matches!(read.events.last(), Some(Event { outcome: Outcome::Closed(_), .. }));
-        self.require(Rule::Completion, ended || read.leaves, || "the last event is not the end of the ring".into());
+        self.require(Rule::Completion, ended || read.leaves, || {
+            "the last event is not the end of the ring".into()
+        });
         self.during(read.leave);
     }
 
-    /// Moves the clock; returns how many messages were published before the call (so it must know of them), and how many
-    /// were begun before its return (so it can know of no more).
+    /// Moves the clock; returns how many messages were published before the call (so it must know
+    /// of them), and how many were begun before its return (so it can know of no more).
     fn during(&mut self, span: Span) -> (u64, u64) {
         let forward = self.clock <= span.invoked && span.invoked <= span.returned;
         self.require(Rule::WellFormed, forward, || "time runs backwards".into());
@@ -232,7 +252,9 @@ impl<'a> Checker<'a> {
             From::Sequence(sequence) => (sequence, sequence),
         };
         let inside = (least..=most).contains(&cursor);
-        self.require(Rule::Position, inside, || format!("cursor {cursor} is not in {least}..={most}"));
+        self.require(Rule::Position, inside, || {
+            format!("cursor {cursor} is not in {least}..={most}")
+        });
     }
 
     fn event(&mut self, event: &Event) {
@@ -253,13 +275,17 @@ impl<'a> Checker<'a> {
                 }
                 if event.call == Call::Latest {
                     let newest = next + 1 >= published;
-                    self.require(Rule::Freshness, newest, || format!("{published} messages had been published before"));
+                    self.require(Rule::Freshness, newest, || {
+                        format!("{published} messages had been published before")
+                    });
                 }
                 expected.cursor += messages.len() as u64;
                 expected.received += messages.len() as u64;
             }
             Outcome::Empty | Outcome::Timeout => {
-                self.require(Rule::Freshness, next >= published, || format!("{published} messages had been published before"));
+                self.require(Rule::Freshness, next >= published, || {
+                    format!("{published} messages had been published before")
+                });
                 let open = self.timeline.close.returned >= event.span.invoked;
                 self.require(Rule::Freshness, open, || "the ring had been closed before".into());
             }
@@ -273,9 +299,13 @@ impl<'a> Checker<'a> {
             Outcome::Closed(reason) => {
                 let total = self.timeline.total();
                 let closed = self.timeline.close.invoked <= event.span.returned;
-                self.require(Rule::Close, *reason == Reason::Closed, || "the producer neither died nor was replaced".into());
+                self.require(Rule::Close, *reason == Reason::Closed, || {
+                    "the producer neither died nor was replaced".into()
+                });
                 self.require(Rule::Close, closed, || "the ring was closed later".into());
-                self.require(Rule::Close, next >= total, || format!("messages from {next} to {total} had still to come"));
+                self.require(Rule::Close, next >= total, || {
+                    format!("messages from {next} to {total} had still to come")
+                });
             }
             Outcome::Sought => {
                 match event.call {
@@ -287,27 +317,44 @@ impl<'a> Checker<'a> {
             }
             Outcome::Lag(lag) => {
                 let (least, most) = (published.saturating_sub(next), begun.saturating_sub(next));
-                self.require(Rule::LagBound, (least..=most).contains(lag), || format!("not in {least}..={most}"));
+                self.require(Rule::LagBound, (least..=most).contains(lag), || {
+                    format!("not in {least}..={most}")
+                });
             }
         }
-        self.require(Rule::Conservation, event.after == expected, || format!("the counters should be {expected:?}"));
+        self.require(Rule::Conservation, event.after == expected, || {
+            format!("the counters should be {expected:?}")
+        });
         self.now = event.after;
     }
 
     /// A payload that was received where message `due` was.
     fn message(&mut self, message: Option<u64>, due: u64, span: Span) {
         let Some(sequence) = message else {
-            return self.require(Rule::Integrity, false, || format!("the payload of {due} is that of no message"));
+            return self.require(Rule::Integrity, false, || {
+                format!("the payload of {due} is that of no message")
+            });
         };
         let timeline = self.timeline;
-        let overwritten = span.invoked > 0 && by(&timeline.marked, sequence.saturating_add(self.slots), span.invoked - 1);
+        let overwritten = span.invoked > 0
+            && by(&timeline.marked, sequence.saturating_add(self.slots), span.invoked - 1);
         let (last, gone) = (self.last, self.gone);
-        self.require(Rule::Future, by(&timeline.filled, sequence, span.returned), || format!("{sequence} had not been written"));
+        self.require(Rule::Future, by(&timeline.filled, sequence, span.returned), || {
+            format!("{sequence} had not been written")
+        });
         self.require(Rule::Duplicate, last != Some(sequence), || format!("{sequence} again"));
-        self.require(Rule::Order, last.is_none_or(|last| sequence >= last), || format!("{sequence} behind {last:?}"));
-        self.require(Rule::Conservation, sequence == due, || format!("{sequence} where {due} was due"));
-        self.require(Rule::Resurrection, sequence >= gone, || format!("{sequence} was reported as overwritten"));
-        self.require(Rule::Expired, !overwritten, || format!("{sequence} had been overwritten before"));
+        self.require(Rule::Order, last.is_none_or(|last| sequence >= last), || {
+            format!("{sequence} behind {last:?}")
+        });
+        self.require(Rule::Conservation, sequence == due, || {
+            format!("{sequence} where {due} was due")
+        });
+        self.require(Rule::Resurrection, sequence >= gone, || {
+            format!("{sequence} was reported as overwritten")
+        });
+        self.require(Rule::Expired, !overwritten, || {
+            format!("{sequence} had been overwritten before")
+        });
         self.last = Some(sequence);
     }
 
@@ -317,26 +364,34 @@ impl<'a> Checker<'a> {
         let (slots, timeline) = (self.slots, self.timeline);
         let opened = |sequence| by(&timeline.opened, sequence, span.returned);
         // The first is found overwritten by looking at its slot.
-        self.require(Rule::LossJustified, opened(first.saturating_add(slots)), || format!("{first} had not been overwritten"));
-        // The others follow from the head that the reader saw, a number of published messages. The message before that head
-        // must have been begun:
+        self.require(Rule::LossJustified, opened(first.saturating_add(slots)), || {
+            format!("{first} had not been overwritten")
+        });
+        // The others follow from the head that the reader saw, a number of published messages. The
+        // message before that head must have been begun:
         let last = first.saturating_add(n.saturating_sub(1));
         let witness = match self.on_lag {
             Policy::Oldest => last.saturating_add(slots - margin(slots) - 1),
             Policy::Newest => last.saturating_add(1),
             Policy::Stay => last.saturating_add(slots - 1),
         };
-        self.require(Rule::LossJustified, n == 1 || opened(witness), || format!("{last} is lost, but {witness} had not been begun"));
-        // And the other way round: with what was published before the call, the next message cannot be older than this.
+        self.require(Rule::LossJustified, n == 1 || opened(witness), || {
+            format!("{last} is lost, but {witness} had not been begun")
+        });
+        // And the other way round: with what was published before the call, the next message cannot
+        // be older than this.
         let oldest = (published + 1).saturating_sub(slots);
         let least = match self.on_lag {
-            // Who gates jumps over nothing that it is owed, whatever the policy: only what was certainly overwritten must be left behind.
+            // Who gates jumps over nothing that it is owed, whatever the policy: only what was
+            // certainly overwritten must be left behind.
             _ if self.gates => published.saturating_sub(slots),
             Policy::Oldest => oldest + margin(slots),
             Policy::Newest => published.saturating_sub(1),
             Policy::Stay => oldest,
         };
-        self.require(Rule::Freshness, last.saturating_add(1) >= least, || format!("the loss should reach to {least}"));
+        self.require(Rule::Freshness, last.saturating_add(1) >= least, || {
+            format!("the loss should reach to {least}")
+        });
         self.gone = self.gone.max(first.saturating_add(1));
         self.last = None;
     }

@@ -10,8 +10,8 @@ use crate::support::Name;
 
 const SLOTS: usize = 16;
 
-/// A history of one thread, call by call, so always the same but for its times: everything that can happen to readers of
-/// each policy.
+/// A history of one thread, call by call, so always the same but for its times: everything that can
+/// happen to readers of each policy.
 fn sample() -> History {
     type T = Words<6>;
     let name = Name::new("corrupt");
@@ -27,21 +27,36 @@ fn sample() -> History {
     };
     all(&[Call::TryRecv, Call::Lag]);
     scribe.step(Publish::Single(6));
-    all(&[Call::TryRecv, Call::Recv, Call::Lag, Call::RecvBatch(3), Call::Next, Call::TryRecv, Call::RecvTimeout(10)]);
+    all(&[
+        Call::TryRecv,
+        Call::Recv,
+        Call::Lag,
+        Call::RecvBatch(3),
+        Call::Next,
+        Call::TryRecv,
+        Call::RecvTimeout(10),
+    ]);
     scribe.step(Publish::Batch(5));
     all(&[Call::TryRecv, Call::Latest, Call::Latest, Call::Lag]);
     scribe.step(Publish::Single(40));
     all(&[Call::TryRecv, Call::Lag]);
     // Who stays goes back by itself; the others read on.
     let _ = readers[2].call(Call::Seek(From::Newest));
-    readers.iter_mut().for_each(|reader| drop((reader.call(Call::TryRecv), reader.call(Call::TryRecv), reader.call(Call::Latest))));
-    readers.iter_mut().for_each(|reader| drop((reader.call(Call::Seek(From::Sequence(45))), reader.call(Call::Recv))));
+    readers.iter_mut().for_each(|reader| {
+        drop((reader.call(Call::TryRecv), reader.call(Call::TryRecv), reader.call(Call::Latest)))
+    });
+    readers.iter_mut().for_each(|reader| {
+        drop((reader.call(Call::Seek(From::Sequence(45))), reader.call(Call::Recv)))
+    });
     let _ = readers[0].call(Call::Seek(From::Next));
     scribe.step(Publish::Single(3));
     let writer = scribe.close();
     let late = Ring::open_read_only(&name).expect("an open ring");
     let mut all: Vec<_> = readers.into();
-    all.extend([From::Next, From::Newest, From::Oldest].map(|start| Recorder::<T>::attach(&late, start, Policy::Oldest)));
+    all.extend(
+        [From::Next, From::Newest, From::Oldest]
+            .map(|start| Recorder::<T>::attach(&late, start, Policy::Oldest)),
+    );
     History { slots: SLOTS as u64, writer, readers: all.into_iter().map(Recorder::drain).collect() }
 }
 
@@ -52,14 +67,19 @@ fn expect(rule: Rule, corrupt: impl FnOnce(&mut History)) {
     assert_eq!(check(&history), []);
     corrupt(&mut history);
     let violations = check(&history);
-    assert!(violations.iter().any(|violation| violation.rule == rule), "{rule:?} is not among {violations:#?}");
+    assert!(
+        violations.iter().any(|violation| violation.rule == rule),
+        "{rule:?} is not among {violations:#?}"
+    );
 }
 
 /// The first event of reader `reader` from `after` on that `matches`, and its index.
 #[track_caller]
 fn find(history: &History, reader: usize, after: usize, matches: impl Fn(&Event) -> bool) -> usize {
     let events = &history.readers[reader].events;
-    (after..events.len()).find(|index| matches(&events[*index])).expect("the sample has such an event")
+    (after..events.len())
+        .find(|index| matches(&events[*index]))
+        .expect("the sample has such an event")
 }
 
 fn is_one(event: &Event) -> bool {
@@ -154,7 +174,10 @@ fn wrong_counters() {
                 let at = find(history, 0, 0, is_lagged);
                 let after = &mut history.readers[0].events[at].after;
                 let counter =
-                    [&mut after.cursor, &mut after.received, &mut after.lost, &mut after.skipped].into_iter().nth(field).expect("4");
+                    [&mut after.cursor, &mut after.received, &mut after.lost, &mut after.skipped]
+                        .into_iter()
+                        .nth(field)
+                        .expect("4");
                 *counter = if up { *counter + 1 } else { *counter - 1 };
             });
         }
@@ -168,7 +191,9 @@ fn change_loss(history: &mut History, reader: usize, by: i64) {
         event.after.cursor = event.after.cursor.wrapping_add_signed(by);
         event.after.lost = event.after.lost.wrapping_add_signed(by);
     }
-    let Outcome::Lagged(n) = &mut history.readers[reader].events[at].outcome else { unreachable!("found as such") };
+    let Outcome::Lagged(n) = &mut history.readers[reader].events[at].outcome else {
+        unreachable!("found as such")
+    };
     *n = n.wrapping_add_signed(by);
 }
 
@@ -308,7 +333,9 @@ fn closed_while_the_ring_is_open() {
 #[test]
 fn closed_for_another_reason() {
     for reason in [Reason::ProducerDied, Reason::Superseded] {
-        expect(Rule::Close, |history| history.readers[5].events.last_mut().expect("the end").outcome = Outcome::Closed(reason));
+        expect(Rule::Close, |history| {
+            history.readers[5].events.last_mut().expect("the end").outcome = Outcome::Closed(reason)
+        });
     }
 }
 
@@ -321,8 +348,11 @@ fn no_end() {
 fn wrong_lag() {
     for up in [true, false] {
         expect(Rule::LagBound, |history| {
-            let at = find(history, 0, 0, |event| matches!(event.outcome, Outcome::Lag(lag) if lag > 0));
-            let Outcome::Lag(lag) = &mut history.readers[0].events[at].outcome else { unreachable!("found as such") };
+            let at =
+                find(history, 0, 0, |event| matches!(event.outcome, Outcome::Lag(lag) if lag > 0));
+            let Outcome::Lag(lag) = &mut history.readers[0].events[at].outcome else {
+                unreachable!("found as such")
+            };
             *lag = if up { *lag + 1 } else { *lag - 1 };
         });
     }
@@ -361,14 +391,19 @@ fn every_event_matters() {
             let again = history.readers[reader].events[at].clone();
             history.readers[reader].events.insert(at, again);
         }),
-        ("counted on", |history, reader, at| history.readers[reader].events[at].after.received += 1),
-        ("before its time", |history, reader, at| history.readers[reader].events[at].span.invoked = 0),
+        ("counted on", |history, reader, at| {
+            history.readers[reader].events[at].after.received += 1
+        }),
+        ("before its time", |history, reader, at| {
+            history.readers[reader].events[at].span.invoked = 0
+        }),
     ];
     let original = sample();
     for reader in 0..original.readers.len() {
         for (at, event) in original.readers[reader].events.iter().enumerate() {
             // An event that tells nothing new can be left out.
-            let silent = at > 0 && event.after == original.readers[reader].events[at - 1].after || at == 0 && event.after.received == 0;
+            let silent = at > 0 && event.after == original.readers[reader].events[at - 1].after
+                || at == 0 && event.after.received == 0;
             for (name, corrupt) in corruptions {
                 let end = at + 1 == original.readers[reader].events.len();
                 if silent && name == "removed" && !end {
@@ -382,8 +417,8 @@ fn every_event_matters() {
     }
 }
 
-/// A history of one thread, call by call: a free reader, two that gate from the beginning, of which the second leaves early, and one that
-/// joins late and asks for what is gone.
+/// A history of one thread, call by call: a free reader, two that gate from the beginning, of which
+/// the second leaves early, and one that joins late and asks for what is gone.
 fn gating_sample() -> History {
     type T = Words<6>;
     let name = Name::new("corrupt-gating");
@@ -403,12 +438,18 @@ fn gating_sample() -> History {
     let mut late = gating(From::Sequence(0), 3);
     scribe.step(Publish::Try(1));
     let second = second.leave();
-    let _ = (late.call(Call::Recv), late.call(Call::RecvBatch(16)), first.call(Call::RecvBatch(16)));
+    let _ =
+        (late.call(Call::Recv), late.call(Call::RecvBatch(16)), first.call(Call::RecvBatch(16)));
     scribe.step(Publish::Batch(16));
-    let _ = (free.call(Call::Recv), late.call(Call::RecvBatch(16)), first.call(Call::RecvBatch(16)));
+    let _ =
+        (free.call(Call::Recv), late.call(Call::RecvBatch(16)), first.call(Call::RecvBatch(16)));
     scribe.step(Publish::Single(2));
     let writer = scribe.close();
-    History { slots: SLOTS as u64, writer, readers: vec![free.drain(), first.drain(), second, late.drain()] }
+    History {
+        slots: SLOTS as u64,
+        writer,
+        readers: vec![free.drain(), first.drain(), second, late.drain()],
+    }
 }
 
 /// Corrupts the sample with gating readers and expects that these rules are broken and no others.
@@ -419,7 +460,8 @@ fn expect_of_gating(rules: &[Rule], corrupt: impl FnOnce(&mut History)) {
     corrupt(&mut history);
     let violations = check(&history);
     let broken = |rule: &Rule| violations.iter().any(|violation| violation.rule == *rule);
-    let expected = rules.iter().all(broken) && violations.iter().all(|violation| rules.contains(&violation.rule));
+    let expected = rules.iter().all(broken)
+        && violations.iter().all(|violation| rules.contains(&violation.rule));
     assert!(expected, "not {rules:?} are broken, but {violations:#?}");
 }
 
@@ -427,7 +469,12 @@ fn expect_of_gating(rules: &[Rule], corrupt: impl FnOnce(&mut History)) {
 fn the_gating_sample_is_full_for_everybody_once() {
     let history = gating_sample();
     assert_eq!(check(&history), []);
-    let refusals: Vec<_> = history.writer.refusals.iter().map(|refusal| (refusal.sequence, refusal.reader, refusal.lag)).collect();
+    let refusals: Vec<_> = history
+        .writer
+        .refusals
+        .iter()
+        .map(|refusal| (refusal.sequence, refusal.reader, refusal.lag))
+        .collect();
     assert_eq!(refusals, [(16, 1, 16), (16, 1, 16), (16, 2, 16), (21, 1, 16), (21, 3, 21)]);
     for (reader, lost) in [(0, true), (1, false), (2, false), (3, true)] {
         assert_eq!(history.readers[reader].events.iter().any(is_lagged), lost, "reader {reader}");
@@ -437,9 +484,13 @@ fn the_gating_sample_is_full_for_everybody_once() {
 #[test]
 fn loss_of_a_gating_reader() {
     // What the free one lost and was not waited for.
-    expect_of_gating(&[Rule::Lossless, Rule::Overwrite, Rule::Full], |history| history.readers[0].standing = ConsumerKind::Gating);
+    expect_of_gating(&[Rule::Lossless, Rule::Overwrite, Rule::Full], |history| {
+        history.readers[0].standing = ConsumerKind::Gating
+    });
     // The late one would have been safe at the head.
-    expect_of_gating(&[Rule::Lossless, Rule::Position], |history| history.readers[3].start = From::Next);
+    expect_of_gating(&[Rule::Lossless, Rule::Position], |history| {
+        history.readers[3].start = From::Next
+    });
     // The same, whatever its policy.
     expect_of_gating(&[Rule::Lossless, Rule::Position], |history| {
         (history.readers[3].start, history.readers[3].on_lag) = (From::Next, Policy::Newest);
@@ -457,7 +508,8 @@ fn message_overwritten_under_a_gating_reader() {
         let end = history.writer.close.returned;
         history.readers[2].leave = Span { invoked: end, returned: end };
     });
-    // The same for one that has not received a thing, and so was slower than who is said to be the slowest.
+    // The same for one that has not received a thing, and so was slower than who is said to be the
+    // slowest.
     expect_of_gating(&[Rule::Overwrite, Rule::Full], |history| history.readers[2].events.clear());
 }
 
@@ -486,7 +538,8 @@ fn full_without_a_reason() {
     // There was room by what this one says a moment later.
     expect_of_gating(&[Rule::Full], |history| {
         let received = find(history, 1, 1, |event| matches!(event.call, Call::RecvBatch(_)));
-        history.writer.refusals[4].span.returned = history.readers[1].events[received].span.returned;
+        history.writer.refusals[4].span.returned =
+            history.readers[1].events[received].span.returned;
         (history.writer.refusals[4].reader, history.writer.refusals[4].lag) = (1, 10);
     });
     // Who was joining was not as far as that, either.

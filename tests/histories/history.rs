@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::{Call, ConsumerKind, From, Policy};
 
-/// The clock just before a call and just behind it, in nanoseconds. The call took effect in between.
+/// The clock just before a call and just behind it, in nanoseconds. The call took effect in
+/// between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     pub invoked: u64,
@@ -28,8 +29,8 @@ pub struct Written {
     pub close: Span,
 }
 
-/// A call that published `count` messages from sequence `first` on. If it published none, it was given up while it wrote
-/// the message `first`.
+/// A call that published `count` messages from sequence `first` on. If it published none, it was
+/// given up while it wrote the message `first`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub first: u64,
@@ -37,7 +38,8 @@ pub struct Attempt {
     pub span: Span,
 }
 
-/// A call that did not publish the message `sequence`, for `reader` was said to be `lag` messages behind.
+/// A call that did not publish the message `sequence`, for `reader` was said to be `lag` messages
+/// behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub sequence: u64,

@@ -20,13 +20,24 @@ use crate::plan::{gating_plans, plans};
 
 /// Runs are not repeatable, so there is nothing to keep for the next time.
 fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 40, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 40,
+        ..ProptestConfig::default()
+    }
 }
 
 fn expect_correct(history: &History) -> Result<(), TestCaseError> {
     let violations = check(history);
-    let shown: Vec<String> = violations.iter().take(5).map(|violation| format!("{violation:?}")).collect();
-    prop_assert!(violations.is_empty(), "{} violations, the first:\n{}", violations.len(), shown.join("\n"));
+    let shown: Vec<String> =
+        violations.iter().take(5).map(|violation| format!("{violation:?}")).collect();
+    prop_assert!(
+        violations.is_empty(),
+        "{} violations, the first:\n{}",
+        violations.len(),
+        shown.join("\n")
+    );
     Ok(())
 }
 
@@ -70,7 +81,12 @@ proptest! {
 fn expect_one_order(history: &shared::History) -> Result<(), TestCaseError> {
     let broken = shared::check::check(history);
     let shown: Vec<String> = broken.iter().take(5).map(|broken| format!("{broken:?}")).collect();
-    prop_assert!(broken.is_empty(), "{} violations, the first:\n{}", broken.len(), shown.join("\n"));
+    prop_assert!(
+        broken.is_empty(),
+        "{} violations, the first:\n{}",
+        broken.len(),
+        shown.join("\n")
+    );
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use bytemuck::Pod;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 const INVERSE: u64 = inverse(FACTOR);
 
-/// The multiplicative inverse of an odd number modulo 2^64: Newton's iteration doubles the right bits each time.
+/// The multiplicative inverse of an odd number modulo 2^64: Newton's iteration doubles the right
+/// bits each time.
 const fn inverse(odd: u64) -> u64 {
     let mut x = odd;
     let mut bits = 3;
@@ -27,7 +28,8 @@ fn mix(x: u64) -> u64 {
 /// The words of message `sequence`, without end. The first tells the sequence.
 fn words(sequence: u64) -> impl Iterator<Item = u64> {
     let first = sequence.wrapping_mul(FACTOR) ^ FACTOR;
-    std::iter::once(first).chain((1..).map(move |i: u64| mix(first.wrapping_add(i.wrapping_mul(FACTOR)))))
+    std::iter::once(first)
+        .chain((1..).map(move |i: u64| mix(first.wrapping_add(i.wrapping_mul(FACTOR)))))
 }
 
 fn sequence_of(first: u64) -> u64 {
@@ -37,7 +39,8 @@ fn sequence_of(first: u64) -> u64 {
 /// The message `sequence` of a ring of bytes: its length is also the sequence's.
 pub fn bytes(sequence: u64, slot_bytes: usize) -> Vec<u8> {
     let length = (mix(!sequence) % (slot_bytes as u64 + 1)) as usize;
-    let mut bytes: Vec<u8> = words(sequence).take(length.div_ceil(8)).flat_map(u64::to_ne_bytes).collect();
+    let mut bytes: Vec<u8> =
+        words(sequence).take(length.div_ceil(8)).flat_map(u64::to_ne_bytes).collect();
     bytes.truncate(length);
     bytes
 }
@@ -48,10 +51,14 @@ pub fn array<const N: usize>(sequence: u64) -> [u64; N] {
     std::array::from_fn(|_| words.next().expect("without end"))
 }
 
-/// Which message a payload of bytes is, if it is one; `hint` is tried first, for payloads too short to say.
+/// Which message a payload of bytes is, if it is one; `hint` is tried first, for payloads too short
+/// to say.
 pub fn identify_bytes(payload: &[u8], slot_bytes: usize, hint: u64) -> Option<u64> {
     let told = payload.first_chunk().map(|first| sequence_of(u64::from_ne_bytes(*first)));
-    [Some(hint), told].into_iter().flatten().find(|sequence| bytes(*sequence, slot_bytes) == payload)
+    [Some(hint), told]
+        .into_iter()
+        .flatten()
+        .find(|sequence| bytes(*sequence, slot_bytes) == payload)
 }
 
 /// Which message a payload of words is, if it is one.

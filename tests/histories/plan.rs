@@ -55,7 +55,8 @@ pub struct Reading {
     pub start: From,
     pub on_lag: Policy,
     pub standing: ConsumerKind,
-    /// Attach only when a part of all messages (in percent) has been published; 0 is before the first.
+    /// Attach only when a part of all messages (in percent) has been published; 0 is before the
+    /// first.
     pub join_percent: u64,
     /// Through the mapping of the creator, where messages can be written, too. In threads only.
     pub writable: bool,
@@ -145,7 +146,9 @@ impl Plan {
     /// Messages that are published whether or not the ring is full at times.
     pub fn messages(&self) -> u64 {
         let of = |step: &Publish| match (step, self.shape) {
-            (Publish::Single(n) | Publish::Batch(n), _) | (Publish::Built(n), Shape::Bytes(_)) => *n,
+            (Publish::Single(n) | Publish::Batch(n), _) | (Publish::Built(n), Shape::Bytes(_)) => {
+                *n
+            }
             _ => 0,
         };
         self.publishing.iter().map(of).sum()
@@ -167,14 +170,15 @@ pub fn plans(steps: usize) -> impl Strategy<Value = Plan> {
     plans_with(steps, publishes(), vec(readings(standings, 1), 1..=4))
 }
 
-/// Plans with consumers that gate, beside others. None of them can keep the producer waiting for ever: each receives until the end or
-/// leaves, and waits only when it has received all there is.
+/// Plans with consumers that gate, beside others. None of them can keep the producer waiting for
+/// ever: each receives until the end or leaves, and waits only when it has received all there is.
 pub fn gating_plans(steps: usize) -> impl Strategy<Value = Plan> {
     let standings = prop_oneof![2 => Just(ConsumerKind::Gating), 1 => Just(ConsumerKind::Free), 1 => Just(ConsumerKind::Registered)];
-    // One gates from the head on or from what is older, mostly in the middle of things: there its jump behind what it has missed must end before
-    // what it is owed.
+    // One gates from the head on or from what is older, mostly in the middle of things: there its
+    // jump behind what it has missed must end before what it is owed.
     let old = prop_oneof![2 => froms(), 1 => Just(From::Oldest), 1 => (0..300u64).prop_map(From::Sequence)];
-    let gating = (readings(Just(ConsumerKind::Gating), 3), old).prop_map(|(gating, start)| Reading { start, ..gating });
+    let gating = (readings(Just(ConsumerKind::Gating), 3), old)
+        .prop_map(|(gating, start)| Reading { start, ..gating });
     let readings = (gating, vec(readings(standings, 3), 0..=3)).prop_map(|(gating, mut others)| {
         others.push(gating);
         others
@@ -184,10 +188,16 @@ pub fn gating_plans(steps: usize) -> impl Strategy<Value = Plan> {
     plans_with(steps, publishing, readings)
 }
 
-/// Plans for consumers of several producers, and for the first of these. None seeks or leaves, and none stays where it has lost something.
+/// Plans for consumers of several producers, and for the first of these. None seeks or leaves, and
+/// none stays where it has lost something.
 pub fn shared_plans(steps: usize, gating: bool) -> impl Strategy<Value = Plan> {
     let standings = if gating {
-        vec![ConsumerKind::Gating, ConsumerKind::Gating, ConsumerKind::Free, ConsumerKind::Registered]
+        vec![
+            ConsumerKind::Gating,
+            ConsumerKind::Gating,
+            ConsumerKind::Free,
+            ConsumerKind::Registered,
+        ]
     } else {
         vec![ConsumerKind::Free, ConsumerKind::Registered]
     };
@@ -200,23 +210,21 @@ pub fn shared_plans(steps: usize, gating: bool) -> impl Strategy<Value = Plan> {
         (1000..=4200usize).prop_map(Shape::Bytes)
     ];
     let slots = prop_oneof![Just(1usize), 2..=8usize, 9..=64usize];
-    let readings = vec(readings(proptest::sample::select(standings), 1), 1..=3).prop_map(|mut readings| {
-        for reading in &mut readings {
-            reading.start = From::Next;
-            reading.leaves = false;
-            if reading.on_lag == Policy::Stay {
-                reading.on_lag = Policy::Oldest;
+    let readings =
+        vec(readings(proptest::sample::select(standings), 1), 1..=3).prop_map(|mut readings| {
+            for reading in &mut readings {
+                reading.start = From::Next;
+                reading.leaves = false;
+                if reading.on_lag == Policy::Stay {
+                    reading.on_lag = Policy::Oldest;
+                }
+                reading.calls.retain(|call| !matches!(call, Call::Seek(_)));
             }
-            reading.calls.retain(|call| !matches!(call, Call::Seek(_)));
-        }
-        readings
-    });
-    (shapes, slots, vec(shared_publishes(), 1..steps), readings).prop_map(|(shape, slots, publishing, readings)| Plan {
-        shape,
-        slots,
-        publishing,
-        readings,
-    })
+            readings
+        });
+    (shapes, slots, vec(shared_publishes(), 1..steps), readings).prop_map(
+        |(shape, slots, publishing, readings)| Plan { shape, slots, publishing, readings },
+    )
 }
 
 /// What one of several producers does.
@@ -236,12 +244,9 @@ fn plans_with(
     readings: impl Strategy<Value = Vec<Reading>>,
 ) -> impl Strategy<Value = Plan> {
     let slots = prop_oneof![Just(1usize), 2..=8usize, 9..=64usize];
-    (shapes(), slots, vec(publishing, 1..steps), readings).prop_map(|(shape, slots, publishing, readings)| Plan {
-        shape,
-        slots,
-        publishing,
-        readings,
-    })
+    (shapes(), slots, vec(publishing, 1..steps), readings).prop_map(
+        |(shape, slots, publishing, readings)| Plan { shape, slots, publishing, readings },
+    )
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
@@ -270,26 +275,26 @@ fn publishes() -> impl Strategy<Value = Publish> {
 }
 
 /// Consumers of which so many join late for three that join at the beginning.
-fn readings(standings: impl Strategy<Value = ConsumerKind>, late: u32) -> impl Strategy<Value = Reading> {
+fn readings(
+    standings: impl Strategy<Value = ConsumerKind>,
+    late: u32,
+) -> impl Strategy<Value = Reading> {
     let policies = prop_oneof![Just(Policy::Oldest), Just(Policy::Newest), Just(Policy::Stay)];
     let join = prop_oneof![3 => Just(0), late => 1..=100u64];
     let leaves = prop_oneof![3 => Just(false), 1 => Just(true)];
-    (froms(), policies, standings, join, any::<bool>(), vec(calls(), 1..20), 0..30usize, leaves).prop_map(
-        |(start, on_lag, standing, join_percent, writable, calls, rounds, leaves)| Reading {
-            start,
-            on_lag,
-            standing,
-            join_percent,
-            writable,
-            calls,
-            rounds,
-            leaves,
-        },
-    )
+    (froms(), policies, standings, join, any::<bool>(), vec(calls(), 1..20), 0..30usize, leaves)
+        .prop_map(|(start, on_lag, standing, join_percent, writable, calls, rounds, leaves)| {
+            Reading { start, on_lag, standing, join_percent, writable, calls, rounds, leaves }
+        })
 }
 
 fn froms() -> impl Strategy<Value = From> {
-    prop_oneof![Just(From::Next), Just(From::Newest), Just(From::Oldest), (0..3000u64).prop_map(From::Sequence)]
+    prop_oneof![
+        Just(From::Next),
+        Just(From::Newest),
+        Just(From::Oldest),
+        (0..3000u64).prop_map(From::Sequence)
+    ]
 }
 
 fn calls() -> impl Strategy<Value = Call> {

@@ -6,8 +6,8 @@ use std::{panic, thread};
 
 use bytemuck::Pod;
 use seqring::{
-    CloseReason, Consumer, ConsumerBuilder, Free, Full, Message, Producer, PublishError, RecvError, RecvTimeoutError, Registered,
-    Registration, Ring, RingBuilder, TryRecvError,
+    CloseReason, Consumer, ConsumerBuilder, Free, Full, Message, Producer, PublishError, RecvError,
+    RecvTimeoutError, Registered, Registration, Ring, RingBuilder, TryRecvError,
 };
 
 use crate::history::{Attempt, Counters, Event, Outcome, Read, Reason, Refusal, Span, Written};
@@ -23,17 +23,26 @@ pub trait Traffic: 'static {
     /// Publishes the next message, of `slot_bytes` at most, as all below.
     fn publish(producer: &mut Producer<Self::Message>, slot_bytes: usize);
     /// Publishes the next message if there is room, at once or within a timeout.
-    fn try_publish(producer: &mut Producer<Self::Message>, slot_bytes: usize, timeout: Option<Duration>) -> Result<(), Full>;
+    fn try_publish(
+        producer: &mut Producer<Self::Message>,
+        slot_bytes: usize,
+        timeout: Option<Duration>,
+    ) -> Result<(), Full>;
     fn publish_batch(producer: &mut Producer<Self::Message>, slot_bytes: usize, count: u64);
     /// Publishes the next message piece by piece; whether this type can do that.
     fn build(producer: &mut Producer<Self::Message>, slot_bytes: usize) -> bool;
     /// Gives a message up half-way; whether this type can do that.
     fn abort(producer: &mut Producer<Self::Message>, slot_bytes: usize, with_panic: bool) -> bool;
-    fn try_recv_into<R: Registration>(consumer: &mut Consumer<Self::Message, R>)
-    -> Result<<Self::Message as Message>::Owned, TryRecvError>;
+    fn try_recv_into<R: Registration>(
+        consumer: &mut Consumer<Self::Message, R>,
+    ) -> Result<<Self::Message as Message>::Owned, TryRecvError>;
     fn owned(message: &Self::Message) -> <Self::Message as Message>::Owned;
     /// Which message this is, if it is one; probably `hint`.
-    fn identify(message: &<Self::Message as Message>::Owned, slot_bytes: usize, hint: u64) -> Option<u64>;
+    fn identify(
+        message: &<Self::Message as Message>::Owned,
+        slot_bytes: usize,
+        hint: u64,
+    ) -> Option<u64>;
 }
 
 /// Arrays of `N` words.
@@ -54,7 +63,11 @@ where
         assert_eq!(producer.publish(&payload::array(sequence)), sequence);
     }
 
-    fn try_publish(producer: &mut Producer<[u64; N]>, _: usize, timeout: Option<Duration>) -> Result<(), Full> {
+    fn try_publish(
+        producer: &mut Producer<[u64; N]>,
+        _: usize,
+        timeout: Option<Duration>,
+    ) -> Result<(), Full> {
         let sequence = producer.next_sequence();
         let message = payload::array(sequence);
         let published = match timeout {
@@ -78,7 +91,9 @@ where
         false
     }
 
-    fn try_recv_into<R: Registration>(consumer: &mut Consumer<[u64; N], R>) -> Result<[u64; N], TryRecvError> {
+    fn try_recv_into<R: Registration>(
+        consumer: &mut Consumer<[u64; N], R>,
+    ) -> Result<[u64; N], TryRecvError> {
         consumer.try_recv()
     }
 
@@ -107,7 +122,11 @@ impl Traffic for Bytes {
         assert_eq!(producer.publish(&payload::bytes(sequence, slot_bytes)), Ok(sequence));
     }
 
-    fn try_publish(producer: &mut Producer<[u8]>, slot_bytes: usize, timeout: Option<Duration>) -> Result<(), Full> {
+    fn try_publish(
+        producer: &mut Producer<[u8]>,
+        slot_bytes: usize,
+        timeout: Option<Duration>,
+    ) -> Result<(), Full> {
         let sequence = producer.next_sequence();
         let message = payload::bytes(sequence, slot_bytes);
         let published = match timeout {
@@ -124,7 +143,8 @@ impl Traffic for Bytes {
 
     fn publish_batch(producer: &mut Producer<[u8]>, slot_bytes: usize, count: u64) {
         let first = producer.next_sequence();
-        let messages: Vec<Vec<u8>> = (first..first + count).map(|sequence| payload::bytes(sequence, slot_bytes)).collect();
+        let messages: Vec<Vec<u8>> =
+            (first..first + count).map(|sequence| payload::bytes(sequence, slot_bytes)).collect();
         assert_eq!(producer.publish_batch(&messages), Ok(first..first + count));
     }
 
@@ -133,7 +153,8 @@ impl Traffic for Bytes {
         let message = payload::bytes(sequence, slot_bytes);
         // Pieces of lengths that have nothing in common with words.
         let pieces = message.chunks(1 + sequence as usize % 37);
-        let published = producer.publish_with(|slot| pieces.clone().try_for_each(|piece| slot.write(piece)));
+        let published =
+            producer.publish_with(|slot| pieces.clone().try_for_each(|piece| slot.write(piece)));
         assert_eq!(published, Ok(sequence));
         true
     }
@@ -144,14 +165,20 @@ impl Traffic for Bytes {
             producer.publish_with(|slot| {
                 slot.write(&half).expect("half a slot fits");
                 // Without the panic hook, which would print.
-                if with_panic { panic::resume_unwind(Box::new("given up")) } else { Err("given up") }
+                if with_panic {
+                    panic::resume_unwind(Box::new("given up"))
+                } else {
+                    Err("given up")
+                }
             })
         }));
         assert!(given_up.is_err() || given_up.is_ok_and(|result| result == Err("given up")));
         true
     }
 
-    fn try_recv_into<R: Registration>(consumer: &mut Consumer<[u8], R>) -> Result<Vec<u8>, TryRecvError> {
+    fn try_recv_into<R: Registration>(
+        consumer: &mut Consumer<[u8], R>,
+    ) -> Result<Vec<u8>, TryRecvError> {
         let mut message = vec![1, 2, 3];
         consumer.try_recv_into(&mut message).map(|()| message)
     }
@@ -165,8 +192,9 @@ impl Traffic for Bytes {
     }
 }
 
-/// The clock, between fences: what was stored before is visible to all by then, and what is loaded afterwards is loaded
-/// after it. Without them a store that waits in a processor's buffer would look like a broken rule.
+/// The clock, between fences: what was stored before is visible to all by then, and what is loaded
+/// afterwards is loaded after it. Without them a store that waits in a processor's buffer would
+/// look like a broken rule.
 pub fn clock() -> u64 {
     fence(Ordering::SeqCst);
     let now = monotonic_ns();
@@ -181,12 +209,20 @@ pub fn timed<R>(call: impl FnOnce() -> R) -> (R, Span) {
 }
 
 /// Publishes as planned, and closes.
-pub fn write<T: Traffic>(ring: &Ring<T::Message>, producer: Producer<T::Message>, plan: &Plan) -> Written {
+pub fn write<T: Traffic>(
+    ring: &Ring<T::Message>,
+    producer: Producer<T::Message>,
+    plan: &Plan,
+) -> Written {
     let mut scribe = Scribe::<T>::new(ring, producer);
     plan.publishing.iter().for_each(|step| scribe.step(*step));
     let written = scribe.close();
     let published: u64 = written.attempts.iter().map(|attempt| attempt.count).sum();
-    assert_eq!(published + written.refusals.len() as u64, plan.messages() + plan.tries(), "not all was published or refused");
+    assert_eq!(
+        published + written.refusals.len() as u64,
+        plan.messages() + plan.tries(),
+        "not all was published or refused"
+    );
     written
 }
 
@@ -218,8 +254,12 @@ impl<T: Traffic> Scribe<T> {
                 n > 0
             }),
             Publish::Try(n) => (0..n).for_each(|_| self.attempt_to(None)),
-            Publish::Timeout(n, micros) => (0..n).for_each(|_| self.attempt_to(Some(Duration::from_micros(micros)))),
-            Publish::Built(n) => (0..n).for_each(|_| self.attempt(1, |producer| T::build(producer, bytes))),
+            Publish::Timeout(n, micros) => {
+                (0..n).for_each(|_| self.attempt_to(Some(Duration::from_micros(micros))))
+            }
+            Publish::Built(n) => {
+                (0..n).for_each(|_| self.attempt(1, |producer| T::build(producer, bytes)))
+            }
             Publish::Aborted => self.attempt(0, |producer| T::abort(producer, bytes, false)),
             Publish::Panicked => self.attempt(0, |producer| T::abort(producer, bytes, true)),
             Publish::Pause(micros) => thread::sleep(Duration::from_micros(micros)),
@@ -234,13 +274,15 @@ impl<T: Traffic> Scribe<T> {
     /// A call that publishes one message if there is room.
     fn attempt_to(&mut self, timeout: Option<Duration>) {
         let sequence = self.producer.next_sequence();
-        let (published, span) = timed(|| T::try_publish(&mut self.producer, self.slot_bytes, timeout));
+        let (published, span) =
+            timed(|| T::try_publish(&mut self.producer, self.slot_bytes, timeout));
         let count = u64::from(published.is_ok());
         assert_eq!(self.producer.next_sequence(), sequence + count);
         match published {
             Ok(()) => self.attempts.push(Attempt { first: sequence, count, span }),
             Err(Full { consumer: reader, lag }) => {
-                let reader = reader.parse().unwrap_or_else(|_| panic!("no consumer is called {reader:?}"));
+                let reader =
+                    reader.parse().unwrap_or_else(|_| panic!("no consumer is called {reader:?}"));
                 self.refusals.push(Refusal { sequence, reader, lag, span });
             }
         }
@@ -257,13 +299,23 @@ impl<T: Traffic> Scribe<T> {
     }
 }
 
-/// Receives as planned, and then until the end or not at all. `attached` is called once the consumer is there; `index` is its name.
-pub fn read<T: Traffic>(ring: &Ring<T::Message>, reading: &Reading, index: usize, attached: impl FnOnce()) -> Read {
+/// Receives as planned, and then until the end or not at all. `attached` is called once the
+/// consumer is there; `index` is its name.
+pub fn read<T: Traffic>(
+    ring: &Ring<T::Message>,
+    reading: &Reading,
+    index: usize,
+    attached: impl FnOnce(),
+) -> Read {
     let &Reading { start, on_lag, .. } = reading;
     match reading.standing {
         ConsumerKind::Free => Recorder::<T>::attach(ring, start, on_lag).follow(reading, attached),
-        ConsumerKind::Registered => Recorder::<T, _>::register(ring, start, on_lag, index).follow(reading, attached),
-        ConsumerKind::Gating => Recorder::<T, _>::gate(ring, start, on_lag, index).follow(reading, attached),
+        ConsumerKind::Registered => {
+            Recorder::<T, _>::register(ring, start, on_lag, index).follow(reading, attached)
+        }
+        ConsumerKind::Gating => {
+            Recorder::<T, _>::gate(ring, start, on_lag, index).follow(reading, attached)
+        }
     }
 }
 
@@ -285,7 +337,9 @@ impl<T: Traffic> Recorder<T, Registered> {
     /// Attaches a consumer that the producer knows of; `index` is its name.
     pub fn register(ring: &Ring<T::Message>, start: From, on_lag: Policy, index: usize) -> Self {
         let name = index.to_string();
-        Self::new(ring, start, on_lag, ConsumerKind::Registered, |builder| builder.name(&name).attach().expect("there are rows enough"))
+        Self::new(ring, start, on_lag, ConsumerKind::Registered, |builder| {
+            builder.name(&name).attach().expect("there are rows enough")
+        })
     }
 
     /// Attaches a consumer that the producer waits for; `index` is its name.
@@ -308,7 +362,16 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         let builder = ring.consumer().start(start.into()).on_lag(on_lag.into());
         let (consumer, attach) = timed(|| attach(builder));
         // When it leaves, and whether before the end, is told by `leave` and `drain`.
-        let read = Read { start, on_lag, standing, leaves: false, attach, cursor: consumer.cursor(), events: Vec::new(), leave: attach };
+        let read = Read {
+            start,
+            on_lag,
+            standing,
+            leaves: false,
+            attach,
+            cursor: consumer.cursor(),
+            events: Vec::new(),
+            leave: attach,
+        };
         Self { consumer, slot_bytes: ring.slot_bytes(), read }
     }
 
@@ -325,7 +388,8 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         loop {
             match self.call(Call::Recv) {
                 Some(Outcome::Closed(_)) => return Read { leaves: false, ..self.leave() },
-                // Who stays must go on by itself. (Not to the oldest: a message given up half-way has taken that, too.)
+                // Who stays must go on by itself. (Not to the oldest: a message given up half-way
+                // has taken that, too.)
                 Some(Outcome::Lagged(n)) if self.read.on_lag == Policy::Stay => {
                     let behind = self.consumer.cursor() + n;
                     self.call(Call::Seek(From::Sequence(behind)));
@@ -352,7 +416,9 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         let mut keep = |message| messages.push(message);
         let (failure, span) = match call {
             Call::TryRecv => timed(|| consumer.try_recv().map(&mut keep).err().map(trying)),
-            Call::TryRecvInto => timed(|| T::try_recv_into(consumer).map(&mut keep).err().map(trying)),
+            Call::TryRecvInto => {
+                timed(|| T::try_recv_into(consumer).map(&mut keep).err().map(trying))
+            }
             Call::Latest => timed(|| consumer.try_latest().map(&mut keep).err().map(trying)),
             Call::Recv => timed(|| consumer.recv().map(&mut keep).err().map(waiting)),
             Call::Next => timed(|| match consumer.iter().next() {
@@ -365,31 +431,41 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
                 None => Some(Outcome::Closed(Reason::Closed)),
             }),
             Call::RecvBatch(max) => {
-                let (result, span) = timed(|| consumer.recv_batch(&mut messages, max).map_err(waiting));
+                let (result, span) =
+                    timed(|| consumer.recv_batch(&mut messages, max).map_err(waiting));
                 (counted(result, messages.len(), max), span)
             }
             Call::TryRecvBatch(max) => {
-                let (result, span) = timed(|| consumer.try_recv_batch(&mut messages, max).map_err(trying));
+                let (result, span) =
+                    timed(|| consumer.try_recv_batch(&mut messages, max).map_err(trying));
                 (counted(result, messages.len(), max), span)
             }
             Call::RecvEach(max) => {
-                let (result, span) = timed(|| consumer.recv_each(max, |message| keep(T::owned(message))).map_err(waiting));
+                let (result, span) = timed(|| {
+                    consumer.recv_each(max, |message| keep(T::owned(message))).map_err(waiting)
+                });
                 (counted(result, messages.len(), max), span)
             }
             Call::TryRecvEach(max) => {
-                let (result, span) = timed(|| consumer.try_recv_each(max, |message| keep(T::owned(message))).map_err(trying));
+                let (result, span) = timed(|| {
+                    consumer.try_recv_each(max, |message| keep(T::owned(message))).map_err(trying)
+                });
                 (counted(result, messages.len(), max), span)
             }
-            Call::RecvTimeout(micros) => timed(|| match consumer.recv_timeout(Duration::from_micros(micros)) {
-                Ok(message) => {
-                    keep(message);
-                    None
-                }
-                Err(RecvTimeoutError::Timeout) => Some(Outcome::Timeout),
-                Err(RecvTimeoutError::Lagged(n)) => Some(Outcome::Lagged(n)),
-                Err(RecvTimeoutError::Closed(reason)) => Some(Outcome::Closed(said(reason))),
-                Err(error @ RecvTimeoutError::Cancelled) => panic!("no plan leads to this: {error}"),
-            }),
+            Call::RecvTimeout(micros) => {
+                timed(|| match consumer.recv_timeout(Duration::from_micros(micros)) {
+                    Ok(message) => {
+                        keep(message);
+                        None
+                    }
+                    Err(RecvTimeoutError::Timeout) => Some(Outcome::Timeout),
+                    Err(RecvTimeoutError::Lagged(n)) => Some(Outcome::Lagged(n)),
+                    Err(RecvTimeoutError::Closed(reason)) => Some(Outcome::Closed(said(reason))),
+                    Err(error @ RecvTimeoutError::Cancelled) => {
+                        panic!("no plan leads to this: {error}")
+                    }
+                })
+            }
             Call::Seek(from) => timed(|| {
                 consumer.seek(from.into());
                 Some(Outcome::Sought)
@@ -402,7 +478,8 @@ impl<T: Traffic, R: Registration + std::fmt::Debug> Recorder<T, R> {
         };
         let first = consumer.cursor().wrapping_sub(messages.len() as u64);
         let identify = |(hint, message)| T::identify(message, self.slot_bytes, hint);
-        let outcome = failure.unwrap_or_else(|| Outcome::Messages((first..).zip(&messages).map(identify).collect()));
+        let outcome = failure
+            .unwrap_or_else(|| Outcome::Messages((first..).zip(&messages).map(identify).collect()));
         let after = Counters {
             cursor: consumer.cursor(),
             received: consumer.received(),

@@ -91,7 +91,8 @@ fn processes_of<T: Traffic>(plan: &Plan) -> History {
         let part = Part { name: name.to_string(), plan: plan.clone(), reader };
         serde_json::to_string(&part).expect("plain data")
     };
-    let mut readers: Vec<Child> = (0..plan.readings.len()).map(|index| Child::start("reader", &part(index))).collect();
+    let mut readers: Vec<Child> =
+        (0..plan.readings.len()).map(|index| Child::start("reader", &part(index))).collect();
     for reader in &mut readers {
         assert_eq!(reader.line(), "ready");
     }
@@ -123,7 +124,9 @@ pub fn child(role: &str, argument: &str) {
 fn writer<T: Traffic>(part: &Part) {
     let ring = Ring::<T::Message>::open(&part.name).expect("an open ring");
     let producer = ring.producer().expect("the only producer");
-    role::say(&serde_json::to_string(&write::<T>(&ring, producer, &part.plan)).expect("plain data"));
+    role::say(
+        &serde_json::to_string(&write::<T>(&ring, producer, &part.plan)).expect("plain data"),
+    );
 }
 
 fn reader<T: Traffic>(part: &Part) {

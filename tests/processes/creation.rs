@@ -83,13 +83,22 @@ fn types_and_sizes_must_match() {
     expect_error(Ring::<[u8; 8]>::open(&name), "TypeMismatch", &name);
     expect_error(Ring::<[u8]>::open_wait(&name, Duration::from_secs(10)), "TypeMismatch", &name);
     expect_error(Ring::<u64>::options(&name).type_name("Price").open(), "TypeMismatch", &name);
-    expect_error(Ring::<u32>::builder(&name).slots(16).if_exists(IfExists::Attach).create(), "TypeMismatch", &name);
-    expect_error(Ring::<u64>::builder(&name).slots(17).if_exists(IfExists::Attach).create(), "GeometryMismatch", &name);
+    expect_error(
+        Ring::<u32>::builder(&name).slots(16).if_exists(IfExists::Attach).create(),
+        "TypeMismatch",
+        &name,
+    );
+    expect_error(
+        Ring::<u64>::builder(&name).slots(17).if_exists(IfExists::Attach).create(),
+        "GeometryMismatch",
+        &name,
+    );
 
     let bytes = Name::new("types-bytes");
     let _ring = Ring::<[u8]>::builder(&bytes).slots(4).slot_bytes(100).create().unwrap();
     expect_error(Ring::<u64>::open(&bytes), "TypeMismatch", &bytes);
-    let other_size = Ring::<[u8]>::builder(&bytes).slots(4).slot_bytes(101).if_exists(IfExists::Attach).create();
+    let other_size =
+        Ring::<[u8]>::builder(&bytes).slots(4).slot_bytes(101).if_exists(IfExists::Attach).create();
     let text = expect_error(other_size, "GeometryMismatch", &bytes);
     assert!(text.contains("100 bytes") && text.contains("101 bytes"), "{text}");
 }
@@ -98,9 +107,17 @@ fn types_and_sizes_must_match() {
 fn type_name_and_metadata_travel() {
     let name = Name::new("metadata");
     let metadata: Vec<u8> = (0..=255).cycle().take(100_001).collect();
-    let made = Ring::<u64>::builder(&name).slots(3).type_name("Preis in €").metadata(metadata.clone()).create().unwrap();
+    let made = Ring::<u64>::builder(&name)
+        .slots(3)
+        .type_name("Preis in €")
+        .metadata(metadata.clone())
+        .create()
+        .unwrap();
     let ring = Ring::<u64>::options(&name).read_only(true).type_name("Preis in €").open().unwrap();
-    assert_eq!((ring.type_name(), ring.metadata(), ring.name()), ("Preis in €", &metadata[..], &*name));
+    assert_eq!(
+        (ring.type_name(), ring.metadata(), ring.name()),
+        ("Preis in €", &metadata[..], &*name)
+    );
     assert_eq!((ring.slots(), ring.slot_bytes(), ring.path()), (3, 8, name.path()));
     assert_eq!(ring.segment_bytes(), fs::metadata(name.path()).unwrap().len());
     assert_eq!(ring.created(), made.created());
@@ -147,7 +164,11 @@ fn consumers_map_the_memory_read_only() {
 #[test]
 fn policies_by_state() {
     let name = Name::new("policies");
-    let ask = |policy| create(&name, policy).map(|ring| (ring.head(), ring.epoch())).map_err(|error| variant(&error));
+    let ask = |policy| {
+        create(&name, policy)
+            .map(|ring| (ring.head(), ring.epoch()))
+            .map_err(|error| variant(&error))
+    };
     let all = || [ask(IfExists::Error), ask(IfExists::ReplaceStale), ask(IfExists::Attach)];
     let exists = || Err("AlreadyExists".to_owned());
 
@@ -210,9 +231,14 @@ fn unfinished_segments() {
             leave(bytes, size);
             expect_error(Ring::<u64>::open(&name), "NotReady", &name);
             expect_error(Ring::<u64>::open_read_only(&name), "NotReady", &name);
-            expect_error(Ring::<u64>::open_wait(&name, Duration::from_millis(5)), "NotReady", &name);
+            expect_error(
+                Ring::<u64>::open_wait(&name, Duration::from_millis(5)),
+                "NotReady",
+                &name,
+            );
             expect_error(create(&name, IfExists::Error), "AlreadyExists", &name);
-            let ring = create(&name, policy).unwrap_or_else(|error| panic!("{state}, {policy:?}: {error}"));
+            let ring = create(&name, policy)
+                .unwrap_or_else(|error| panic!("{state}, {policy:?}: {error}"));
             ring.producer().unwrap().publish(&1);
             assert_eq!(ring.head(), 1);
         }
@@ -225,7 +251,8 @@ fn unfinished_segments() {
 #[test]
 fn files_that_are_no_rings() {
     let name = Name::new("garbage");
-    let garbage: Vec<u8> = (0..10_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let garbage: Vec<u8> =
+        (0..10_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     for length in [1, 7, 8, 1023, 1024, 10_000] {
         fs::write(name.path(), &garbage[..length]).unwrap();
         expect_error(Ring::<u64>::open(&name), "Invalid", &name);
@@ -277,7 +304,10 @@ fn creators_that_race_get_one_ring() {
             if policy == "attach" {
                 assert_eq!(made, 4, "{answers:?}");
             } else {
-                assert!(made == 1 && answers.iter().filter(|answer| *answer == "InUse").count() == 3, "{answers:?}");
+                assert!(
+                    made == 1 && answers.iter().filter(|answer| *answer == "InUse").count() == 3,
+                    "{answers:?}"
+                );
             }
             let produced = peers
                 .iter_mut()

@@ -1,7 +1,7 @@
 //! What a child that was forked, without executing anything, can do to its parent's rings: nothing.
 //!
-//! The process that forks is this binary in a role of its own: a child of many threads may call hardly anything. There, one thread
-//! runs, and the harness's waits for it, with no lock held.
+//! The process that forks is this binary in a role of its own: a child of many threads may call
+//! hardly anything. There, one thread runs, and the harness's waits for it, with no lock held.
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,9 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
-use seqring::{CloseReason, Consumer, IfExists, Producer, RecvError, Registered, Ring, Start, TryRecvError};
+use seqring::{
+    CloseReason, Consumer, IfExists, Producer, RecvError, Registered, Ring, Start, TryRecvError,
+};
 
 use crate::support::role::{Child, hear, say};
 use crate::support::wake::{self, WakeWord};
@@ -35,7 +37,11 @@ struct Handles {
 
 impl Handles {
     fn new(name: &str) -> Self {
-        let ring = Ring::builder(name).slots(SLOTS as usize).if_exists(IfExists::Attach).create().expect("a ring");
+        let ring = Ring::builder(name)
+            .slots(SLOTS as usize)
+            .if_exists(IfExists::Attach)
+            .create()
+            .expect("a ring");
         let producer = ring.producer().expect("its producer");
         let reading = Ring::open_read_only(name).expect("the ring");
         let beside = ring.consumer().start(Start::Oldest).attach();
@@ -56,7 +62,9 @@ impl Handles {
             }
             "ok".to_owned()
         }));
-        published.unwrap_or_else(|panic| format!("panic: {}", panic.downcast_ref::<String>().map_or("?", |text| text)))
+        published.unwrap_or_else(|panic| {
+            format!("panic: {}", panic.downcast_ref::<String>().map_or("?", |text| text))
+        })
     }
 
     fn apply_command(&mut self, words: &[&str]) -> String {
@@ -77,16 +85,30 @@ impl Handles {
             ["wait", "beside"] => format!("{:?}", self.beside.recv()),
             ["wait", "gating"] => format!("{:?}", self.gating.recv()),
             ["alive"] => self.ring.is_producer_alive().to_string(),
-            ["readers"] => format!("{:?}", self.ring.consumers().iter().map(|reader| reader.is_alive).collect::<Vec<_>>()),
-            ["names"] => format!("{:?}", self.ring.consumers().iter().map(|reader| &*reader.name).collect::<Vec<_>>()),
-            ["produce"] => self.ring.producer().map_or_else(|error| variant(&error), |_| "ok".into()),
-            ["register"] => self.ring.consumer().name("second").attach().map_or_else(|error| variant(&error), |_| "ok".into()),
+            ["readers"] => format!(
+                "{:?}",
+                self.ring.consumers().iter().map(|reader| reader.is_alive).collect::<Vec<_>>()
+            ),
+            ["names"] => format!(
+                "{:?}",
+                self.ring.consumers().iter().map(|reader| &*reader.name).collect::<Vec<_>>()
+            ),
+            ["produce"] => {
+                self.ring.producer().map_or_else(|error| variant(&error), |_| "ok".into())
+            }
+            ["register"] => self
+                .ring
+                .consumer()
+                .name("second")
+                .attach()
+                .map_or_else(|error| variant(&error), |_| "ok".into()),
             ref other => panic!("nobody here understands {other:?}"),
         }
     }
 }
 
-/// Obeys until the input ends. Behind a `fork` it is the child who hears and speaks, until it is told to `leave`.
+/// Obeys until the input ends. Behind a `fork` it is the child who hears and speaks, until it is
+/// told to `leave`.
 pub fn run(name: &str) {
     let mut handles = Some(Handles::new(name));
     let mut is_child = false;
@@ -95,7 +117,8 @@ pub fn run(name: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match *words {
             ["fork"] => {
-                // SAFETY: the one other thread waits for the end of this one (see `forked`), so it holds no lock that the child could want.
+                // SAFETY: the one other thread waits for the end of this one (see `forked`), so it
+                // holds no lock that the child could want.
                 match unsafe { fork() }.expect("a child") {
                     ForkResult::Child => {
                         is_child = true;
@@ -114,7 +137,9 @@ pub fn run(name: &str) {
                 setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("a lower limit");
                 "ok".into()
             }
-            ["threads"] => std::fs::read_dir("/proc/self/task").expect("our threads").count().to_string(),
+            ["threads"] => {
+                std::fs::read_dir("/proc/self/task").expect("our threads").count().to_string()
+            }
             ["drop"] => {
                 drop(handles.take());
                 "ok".into()
@@ -172,7 +197,11 @@ fn a_child_reads_on_and_learns_of_the_death() {
     let name = Name::new("fork-reads");
     let mut child = forked(&name, 2);
     for consumer in ["beside", "free", "gating"] {
-        assert_eq!((child.ask(consumer), child.ask(consumer)), ("Ok(0)".into(), "Ok(1)".into()), "{consumer}");
+        assert_eq!(
+            (child.ask(consumer), child.ask(consumer)),
+            ("Ok(0)".into(), "Ok(1)".into()),
+            "{consumer}"
+        );
         assert_eq!(child.ask(consumer), "Err(Empty)");
     }
     child.kill();
@@ -180,13 +209,18 @@ fn a_child_reads_on_and_learns_of_the_death() {
     let ring = Ring::<u64>::open(&name).unwrap();
     ring.producer().unwrap().publish(&2);
     for consumer in ["beside", "free", "gating"] {
-        assert_eq!(child.ask(consumer), "Ok(2)", "{consumer} does not see what comes behind the fork");
+        assert_eq!(
+            child.ask(consumer),
+            "Ok(2)",
+            "{consumer} does not see what comes behind the fork"
+        );
         assert_eq!(child.ask(consumer), "Err(Closed(Closed))");
     }
     child.tell("leave");
 }
 
-/// The bell is in a page that the child would have for itself once it wrote to it, or slept on a word of it.
+/// The bell is in a page that the child would have for itself once it wrote to it, or slept on a
+/// word of it.
 #[test]
 fn a_child_that_waits_leaves_the_bell_alone() {
     let name = Name::new("fork-waits");
@@ -196,19 +230,29 @@ fn a_child_that_waits_leaves_the_bell_alone() {
     for consumer in ["beside", "free", "gating"] {
         assert_eq!(child.ask(&format!("wait {consumer}")), "Err(Closed(ProducerDied))");
     }
-    assert_eq!(wake::word(name.path(), WakeWord::Consumers), 0, "the child is heard by its parent's ring");
+    assert_eq!(
+        wake::word(name.path(), WakeWord::Consumers),
+        0,
+        "the child is heard by its parent's ring"
+    );
     // It still sees what others do to the page.
     let ring = Ring::<u64>::open(&name).unwrap();
     let _rows = ["one", "two"].map(|name| ring.consumer().name(name).attach().unwrap());
     assert_eq!(child.ask("names"), r#"["one", "two"]"#);
     let mut producer = ring.producer().unwrap();
     for (consumer, sequence) in [("beside", 0), ("free", 1), ("gating", 2)] {
-        (0..sequence).for_each(|earlier| assert_eq!(child.ask(&format!("wait {consumer}")), format!("Ok({earlier})")));
+        (0..sequence).for_each(|earlier| {
+            assert_eq!(child.ask(&format!("wait {consumer}")), format!("Ok({earlier})"))
+        });
         child.tell(&format!("wait {consumer}"));
         // Long enough to fall asleep, as a rule.
         std::thread::sleep(Duration::from_millis(5));
         assert_eq!(producer.publish(&sequence), sequence);
-        assert_eq!(child.line(), format!("Ok({sequence})"), "{consumer} finds the message though nobody wakes it");
+        assert_eq!(
+            child.line(),
+            format!("Ok({sequence})"),
+            "{consumer} finds the message though nobody wakes it"
+        );
     }
     assert_eq!(wake::word(name.path(), WakeWord::Consumers), 0);
     child.tell("leave");
@@ -222,13 +266,20 @@ fn what_a_child_publishes_reaches_nobody_and_is_refused_within_a_lap() {
     let mut consumer = ring.consumer().start(Start::Oldest).attach();
     let before = std::fs::read(name.path()).unwrap();
     let answer = child.ask(&format!("publish {}", SLOTS + 1));
-    assert!(answer.contains(&format!("{:?}", &*name)) && answer.contains("before a fork"), "{answer}");
+    assert!(
+        answer.contains(&format!("{:?}", &*name)) && answer.contains("before a fork"),
+        "{answer}"
+    );
     assert!(child.ask("publish 1").starts_with("panic"), "once refused, it is refused");
     // What the child has received, its parent has not.
     for _ in 0..3 {
         child.ask("gating");
     }
-    assert_eq!(std::fs::read(name.path()).unwrap(), before, "the child has written to its parent's segment");
+    assert_eq!(
+        std::fs::read(name.path()).unwrap(),
+        before,
+        "the child has written to its parent's segment"
+    );
     assert_eq!((child.ask("produce"), child.ask("register")), ("Forked".into(), "Forked".into()));
     child.tell("leave");
     assert_eq!(child.line(), "left");
@@ -243,16 +294,23 @@ fn what_a_child_publishes_reaches_nobody_and_is_refused_within_a_lap() {
     child.finish();
 }
 
-/// No message of theirs waits for anybody, and the looks that producers take ahead of time must not let them go on.
+/// No message of theirs waits for anybody, and the looks that producers take ahead of time must not
+/// let them go on.
 #[test]
 fn a_child_is_refused_within_a_lap_also_where_nobody_gates() {
     let name = Name::new("fork-publishes-free");
     let mut child = Child::start(ROLE, &name);
     assert_eq!(child.line(), "ready");
-    assert_eq!((child.ask("ungate"), child.ask(&format!("publish {}", 5 * SLOTS + 3))), ("ok".into(), "ok".into()));
+    assert_eq!(
+        (child.ask("ungate"), child.ask(&format!("publish {}", 5 * SLOTS + 3))),
+        ("ok".into(), "ok".into())
+    );
     assert_eq!(child.ask("fork"), "forked");
     let answer = child.ask(&format!("publish {}", SLOTS + 1));
-    assert!(answer.contains(&format!("{:?}", &*name)) && answer.contains("before a fork"), "{answer}");
+    assert!(
+        answer.contains(&format!("{:?}", &*name)) && answer.contains("before a fork"),
+        "{answer}"
+    );
     child.tell("leave");
     assert_eq!(child.line(), "left");
     assert_eq!(child.ask(&format!("publish {}", 5 * SLOTS)), "ok");
@@ -286,19 +344,26 @@ fn a_grandchild_is_no_different() {
     assert!(child.ask("publish 9").starts_with("panic"));
     child.kill();
     assert_eq!(child.ask("alive"), "false");
-    Ring::<u64>::open(&name).unwrap().producer().expect("neither child nor grandchild holds the lock");
+    Ring::<u64>::open(&name)
+        .unwrap()
+        .producer()
+        .expect("neither child nor grandchild holds the lock");
     child.tell("leave");
     assert_eq!(child.line(), "left");
     child.tell("leave");
 }
 
-/// Without a descriptor to spare for a file of its own, a child cannot look on. It is told so, and the rest holds all the same.
+/// Without a descriptor to spare for a file of its own, a child cannot look on. It is told so, and
+/// the rest holds all the same.
 #[test]
 fn a_child_without_a_descriptor_to_spare() {
     let name = Name::new("fork-limit");
     let mut child = Child::start(ROLE, &name);
     assert_eq!(child.line(), "ready");
-    assert_eq!((child.ask("publish 3"), child.ask("limit"), child.ask("fork")), ("ok".into(), "ok".into(), "forked".into()));
+    assert_eq!(
+        (child.ask("publish 3"), child.ask("limit"), child.ask("fork")),
+        ("ok".into(), "ok".into(), "forked".into())
+    );
     assert_eq!(child.ask("alive"), "true", "who cannot know says so");
     assert_eq!(child.ask("beside"), "Err(Closed(Superseded))");
     // Those whose segment was open for reading only need no other.
@@ -331,7 +396,8 @@ fn threads_that_open_and_close_rings_do_not_disturb_a_fork() {
     }
 }
 
-/// Opens and closes rings in some threads and forks in another; the children sleep until this process is dead.
+/// Opens and closes rings in some threads and forks in another; the children sleep until this
+/// process is dead.
 pub fn run_busily(name: &str) {
     for thread in 0..2 {
         let name = format!("{name}-{thread}");

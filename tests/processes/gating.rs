@@ -27,7 +27,11 @@ fn a_full_ring_names_the_slowest_consumer() {
     assert_eq!(producer.try_publish(&4), Ok(4));
     // What a free consumer has not read is overwritten all the same.
     assert_eq!(free.try_recv(), Err(TryRecvError::Lagged(3)));
-    let waited: Vec<(String, bool)> = ring.consumers().into_iter().map(|r| (r.name, r.waits > 0 && !r.waited.is_zero())).collect();
+    let waited: Vec<(String, bool)> = ring
+        .consumers()
+        .into_iter()
+        .map(|r| (r.name, r.waits > 0 && !r.waited.is_zero()))
+        .collect();
     assert_eq!(waited, [("slow".to_owned(), true), ("fast".to_owned(), false)]);
 }
 
@@ -55,16 +59,19 @@ fn a_batch_makes_room_while_it_is_received() {
         let ring = Ring::<u64>::builder(&name).slots(8).create().unwrap();
         let mut producer = ring.producer().unwrap();
         let registered = ring.consumer().name("batches").gating();
-        let mut consumer = if resumable { registered.resume() } else { registered }.attach().unwrap();
+        let mut consumer =
+            if resumable { registered.resume() } else { registered }.attach().unwrap();
         // So that the batch goes around the end of a lap.
         producer.publish_batch(&[0, 1, 2, 3]);
         assert_eq!(consumer.recv_each(usize::MAX, |_| ()), Ok(4));
         producer.publish_batch(&[4, 5, 6, 7, 8, 9, 10, 11]);
         let mut published = Vec::new();
         // No more than there are slots, though it makes room for more.
-        let count = consumer.recv_each(usize::MAX, |_| published.push(producer.try_publish(&8).is_ok()));
+        let count =
+            consumer.recv_each(usize::MAX, |_| published.push(producer.try_publish(&8).is_ok()));
         assert_eq!(count, Ok(8));
-        // The first is received like any other. A successor of one that can be resumed would begin with it.
+        // The first is received like any other. A successor of one that can be resumed would begin
+        // with it.
         assert_eq!(published[1..].contains(&true), !resumable, "{published:?}");
         assert!(producer.try_publish(&9).is_ok());
         assert_eq!(consumer.lost(), 0);
@@ -83,7 +90,8 @@ fn nothing_is_lost_by_consumers_that_come_and_go() {
     assert_eq!(steady.ask("gate steady"), "ok");
     steady.tell("drain");
     producer.tell(&format!("publish {MESSAGES}"));
-    // They join a running producer, which must not lap them, and the first is killed in the middle of it.
+    // They join a running producer, which must not lap them, and the first is killed in the middle
+    // of it.
     let mut doomed = peer::start(&name);
     assert_eq!(doomed.ask("open_read_only"), "ok");
     assert_eq!(doomed.ask("gate doomed"), "ok");
@@ -162,7 +170,8 @@ fn a_synced_consumer_skips_ahead_and_is_told() {
     let name = Name::new("sync");
     let ring = Ring::<u64>::builder(&name).slots(4).create().unwrap();
     let mut producer = ring.producer().unwrap();
-    let mut consumers: Vec<_> = (0..2).map(|i| ring.consumer().name(&format!("c{i}")).gating().attach().unwrap()).collect();
+    let mut consumers: Vec<_> =
+        (0..2).map(|i| ring.consumer().name(&format!("c{i}")).gating().attach().unwrap()).collect();
     producer.publish_batch(&[0, 1, 2, 3]);
     assert!(producer.skip_to_newest(1));
     assert!(!producer.skip_to_newest(2), "there is no such consumer");
@@ -214,12 +223,15 @@ fn starts_of_gating_consumers() {
     let ring = Ring::<u64>::builder(&name).slots(4).create().unwrap();
     let mut producer = ring.producer().unwrap();
     producer.publish_batch(&[0, 1, 2, 3, 4, 5]);
-    for (start, first) in [(Start::Next, 6), (Start::Newest, 5), (Start::Oldest, 2), (Start::Sequence(4), 4)] {
+    for (start, first) in
+        [(Start::Next, 6), (Start::Newest, 5), (Start::Oldest, 2), (Start::Sequence(4), 4)]
+    {
         let consumer = ring.consumer().start(start).name("starts").gating().attach().unwrap();
         assert_eq!((consumer.cursor(), ring.consumers()[0].cursor), (first, first), "{start:?}");
     }
     // One that asks for what is gone is told, and holds the producer up no longer than that.
-    let mut consumer = ring.consumer().start(Start::Sequence(0)).name("late").gating().attach().unwrap();
+    let mut consumer =
+        ring.consumer().start(Start::Sequence(0)).name("late").gating().attach().unwrap();
     assert_eq!(consumer.recv(), Err(RecvError::Lagged(4)));
     assert_eq!(consumer.recv(), Ok(4));
     assert_eq!(producer.try_publish(&6), Ok(6));
@@ -236,7 +248,10 @@ fn rows_say_who_and_how_far() {
     while consumer.try_recv() != Err(TryRecvError::Empty) {}
     let info = &ring.consumers()[0];
     assert_eq!(info.name, "é".repeat(40), "cut to 80 bytes, not in the middle of a character");
-    assert_eq!((info.pid, info.is_gating, info.is_alive), (u64::from(std::process::id()), false, true));
+    assert_eq!(
+        (info.pid, info.is_gating, info.is_alive),
+        (u64::from(std::process::id()), false, true)
+    );
     assert_eq!((info.cursor, info.lag, info.received + info.lost), (20, 0, 20));
     assert_eq!((info.received, info.lost), (consumer.received(), consumer.lost()));
 }

@@ -88,7 +88,10 @@ fn a_killed_producer_is_noticed_and_succeeded() {
     for _ in 0..2 {
         assert_eq!(consumer.recv(), Err(RecvError::Closed(CloseReason::ProducerDied)));
     }
-    assert_eq!(consumer.recv_timeout(PATIENCE), Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)));
+    assert_eq!(
+        consumer.recv_timeout(PATIENCE),
+        Err(RecvTimeoutError::Closed(CloseReason::ProducerDied))
+    );
     assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty), "this does not ask the kernel");
     // Whoever takes over continues, and so does the consumer.
     let mut second = peer::start(&name);
@@ -123,9 +126,15 @@ fn a_killed_producer_is_noticed_with_short_timeouts() {
     producer.kill();
     let started = Instant::now();
     while consumer.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
-        assert!(started.elapsed() < Duration::from_secs(5), "thousands of timeouts, and never the word that the producer is dead");
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "thousands of timeouts, and never the word that the producer is dead"
+        );
     }
-    assert_eq!(consumer.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)));
+    assert_eq!(
+        consumer.recv_timeout(Duration::from_millis(1)),
+        Err(RecvTimeoutError::Closed(CloseReason::ProducerDied))
+    );
 }
 
 #[test]
@@ -188,7 +197,12 @@ fn a_consumer_of_a_replaced_ring_is_told() {
 #[test]
 fn a_message_in_the_making_dies_with_its_producer() {
     let name = Name::new("half-made");
-    let ring = Ring::<[u8]>::builder(&name).slots(2).slot_bytes(600).if_exists(IfExists::Attach).create().unwrap();
+    let ring = Ring::<[u8]>::builder(&name)
+        .slots(2)
+        .slot_bytes(600)
+        .if_exists(IfExists::Attach)
+        .create()
+        .unwrap();
     let mut consumer = ring.consumer().attach();
     {
         let mut producer = ring.producer().unwrap();
@@ -227,7 +241,11 @@ fn a_thousand_consumers_receive_everything() {
             assert!(messages.iter().copied().eq(lap * 64..(lap + 1) * 64));
         }
     }
-    assert!(consumers.iter().all(|consumer| (consumer.received(), consumer.lost(), consumer.lag()) == (192, 0, 0)));
+    assert!(consumers.iter().all(|consumer| (
+        consumer.received(),
+        consumer.lost(),
+        consumer.lag()
+    ) == (192, 0, 0)));
 }
 
 #[test]
@@ -245,7 +263,8 @@ fn messages_can_be_looked_at_where_they_land() {
     assert_eq!(consumer.recv_each(0, |_| panic!("none was wanted")), Ok(0));
     assert_eq!(consumer.recv_each(5, |message| seen.push(message.to_vec())), Ok(5));
     producer.publish_batch(&sent[6..]).unwrap();
-    // It is behind: the last eight of 14 messages are there, the slot of the first of these is the producer's next, and a margin of three is given up.
+    // It is behind: the last eight of 14 messages are there, the slot of the first of these is the
+    // producer's next, and a margin of three is given up.
     assert_eq!(consumer.try_recv_each(9, |_| panic!("it is behind")), Err(TryRecvError::Lagged(5)));
     assert_eq!(consumer.try_recv_each(9, |message| seen.push(message.to_vec())), Ok(4));
     assert!(seen.iter().eq(sent[..5].iter().chain(&sent[10..])));
@@ -260,21 +279,29 @@ unsafe impl<const N: usize> bytemuck::Zeroable for Bytes<N> {}
 // SAFETY: as above; transparent, without padding.
 unsafe impl<const N: usize> bytemuck::Pod for Bytes<N> {}
 
-/// Slots that share lines, fill lines, straddle them, and are of several lines are read in different ways.
+/// Slots that share lines, fill lines, straddle them, and are of several lines are read in
+/// different ways.
 #[test]
 fn messages_of_all_sizes_arrive_over_many_laps_one_by_one_and_in_batches() {
     fn of<const N: usize>() {
         let (fixed_name, variable_name) = (Name::new("sizes-fixed"), Name::new("sizes-variable"));
         let fixed = Ring::<Bytes<N>>::builder(&fixed_name).slots(7).create().unwrap();
-        let variable = Ring::<[u8]>::builder(&variable_name).slots(7).slot_bytes(N).create().unwrap();
-        let (mut fixed_producer, mut variable_producer) = (fixed.producer().unwrap(), variable.producer().unwrap());
+        let variable =
+            Ring::<[u8]>::builder(&variable_name).slots(7).slot_bytes(N).create().unwrap();
+        let (mut fixed_producer, mut variable_producer) =
+            (fixed.producer().unwrap(), variable.producer().unwrap());
         let (mut fixed, mut variable) = (fixed.consumer().attach(), variable.consumer().attach());
         for round in 0..40 {
-            let sent: Vec<Bytes<N>> = (0..5).map(|n| Bytes(std::array::from_fn(|i| (round * 5 + n + i * 7) as u8))).collect();
+            let sent: Vec<Bytes<N>> = (0..5)
+                .map(|n| Bytes(std::array::from_fn(|i| (round * 5 + n + i * 7) as u8)))
+                .collect();
             // Of differing lengths.
             let parts = || sent.iter().zip(1..).map(|(message, n)| &message.0[..N - n * round % N]);
             let (mut whole, mut part) = (Vec::new(), Vec::new());
-            assert_eq!((fixed.try_recv(), variable.try_recv()), (Err(TryRecvError::Empty), Err(TryRecvError::Empty)));
+            assert_eq!(
+                (fixed.try_recv(), variable.try_recv()),
+                (Err(TryRecvError::Empty), Err(TryRecvError::Empty))
+            );
             fixed_producer.publish_batch(&sent);
             variable_producer.publish_batch(parts()).unwrap();
             match round % 3 {
@@ -321,9 +348,14 @@ fn what_makes_its_receiver_panic_was_received() {
         let sent = [0, 1, 2, 3, 4, 5].map(|n| Bytes([n; N]));
         producer.publish_batch(&sent);
         for bad in [2, 3] {
-            let calls = catch_unwind(AssertUnwindSafe(|| consumer.recv_each(8, |message| assert_ne!(message.0[N - 1], bad))));
+            let calls = catch_unwind(AssertUnwindSafe(|| {
+                consumer.recv_each(8, |message| assert_ne!(message.0[N - 1], bad))
+            }));
             assert!(calls.is_err());
-            assert_eq!((consumer.cursor(), consumer.received()), (u64::from(bad) + 1, u64::from(bad) + 1));
+            assert_eq!(
+                (consumer.cursor(), consumer.received()),
+                (u64::from(bad) + 1, u64::from(bad) + 1)
+            );
         }
         let mut rest = Vec::new();
         assert_eq!(consumer.try_recv_batch(&mut rest, 8), Ok(2));
@@ -334,7 +366,8 @@ fn what_makes_its_receiver_panic_was_received() {
     of::<1024>();
 }
 
-/// A child that is being started holds copies of all open files for a moment; that must not keep dead what has ended.
+/// A child that is being started holds copies of all open files for a moment; that must not keep
+/// dead what has ended.
 #[test]
 fn starting_processes_does_not_keep_a_ring_in_use() {
     let name = Name::new("spawning");
@@ -352,7 +385,8 @@ fn starting_processes_does_not_keep_a_ring_in_use() {
                 let ring = Ring::<u64>::builder(&name).slots(16).persistent(true).create();
                 let ring = ring.unwrap_or_else(|error| panic!("round {round}: {error}"));
                 ring.producer().unwrap().publish(&1);
-                let producer = ring.producer().unwrap_or_else(|error| panic!("round {round}: {error}"));
+                let producer =
+                    ring.producer().unwrap_or_else(|error| panic!("round {round}: {error}"));
                 drop(producer);
             }
         });
@@ -364,7 +398,8 @@ fn starting_processes_does_not_keep_a_ring_in_use() {
 #[test]
 fn an_owner_leaves_the_name_to_a_live_producer() {
     let name = Name::new("owner");
-    let attach = || Ring::<u64>::builder(&name).slots(8).if_exists(IfExists::Attach).create().unwrap();
+    let attach =
+        || Ring::<u64>::builder(&name).slots(8).if_exists(IfExists::Attach).create().unwrap();
     let owner = attach();
     let other = attach();
     let producer = other.producer().unwrap();
@@ -382,7 +417,8 @@ fn a_batch_cut_short_by_a_panic_is_counted_by_the_close() {
         let ring = Ring::<[u8]>::builder(&name).slots(16).slot_bytes(slot_bytes).create().unwrap();
         let mut producer = ring.producer().unwrap();
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-            producer.publish_batch((0..5u8).map(|i| if i == 3 { panic!("on purpose") } else { [i] }))
+            producer
+                .publish_batch((0..5u8).map(|i| if i == 3 { panic!("on purpose") } else { [i] }))
         }));
         assert!(panicked.is_err());
         assert_eq!(ring.head(), 3);

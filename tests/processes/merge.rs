@@ -5,7 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use seqring::{CloseReason, Consumer, Merge, MergeError, MergeOrder, Registered, Registration, Ring, Start};
+use seqring::{
+    CloseReason, Consumer, Merge, MergeError, MergeOrder, Registered, Registration, Ring, Start,
+};
 
 use crate::support::role::{Child, PATIENCE, hear, say};
 use crate::support::{Name, monotonic_ns};
@@ -16,7 +18,11 @@ type Event = [u64; 4];
 /// The role of a process that produces one ring; its argument is the ring and the name of the ring.
 pub const ROLE: &str = "merged ring";
 
-const ORDERS: [Order; 3] = [Order::Fixed(MergeOrder::RoundRobin), Order::Fixed(MergeOrder::Priority), Order::Timestamp(PATIENCE)];
+const ORDERS: [Order; 3] = [
+    Order::Fixed(MergeOrder::RoundRobin),
+    Order::Fixed(MergeOrder::Priority),
+    Order::Timestamp(PATIENCE),
+];
 
 #[derive(Debug, Clone, Copy)]
 enum Order {
@@ -75,8 +81,10 @@ struct Rings {
 
 impl Rings {
     fn new(test: &str, count: usize, slots: usize) -> Self {
-        let names: Vec<Name> = (0..count).map(|ring| Name::new(&format!("merge-{test}-{ring}"))).collect();
-        let rings = names.iter().map(|name| Ring::builder(name).slots(slots).create().unwrap()).collect();
+        let names: Vec<Name> =
+            (0..count).map(|ring| Name::new(&format!("merge-{test}-{ring}"))).collect();
+        let rings =
+            names.iter().map(|name| Ring::builder(name).slots(slots).create().unwrap()).collect();
         Self { names, rings }
     }
 
@@ -95,7 +103,12 @@ impl Rings {
     }
 
     fn gating(&self) -> Vec<Consumer<Event, Registered>> {
-        self.rings.iter().map(|ring| ring.consumer().start(Start::Oldest).name("merge").gating().attach().unwrap()).collect()
+        self.rings
+            .iter()
+            .map(|ring| {
+                ring.consumer().start(Start::Oldest).name("merge").gating().attach().unwrap()
+            })
+            .collect()
     }
 }
 
@@ -110,7 +123,8 @@ struct Seen {
     ends: Vec<(usize, CloseReason)>,
 }
 
-/// Receives until all merge have closed; checks that each ring is in order and complete but for the losses that are reported.
+/// Receives until all merge have closed; checks that each ring is in order and complete but for the
+/// losses that are reported.
 fn receive<R: Registration>(merge: &mut Merge<Event, R>) -> Seen {
     let mut seen = Seen::default();
     let mut next: HashMap<usize, u64> = HashMap::new();
@@ -118,9 +132,16 @@ fn receive<R: Registration>(merge: &mut Merge<Event, R>) -> Seen {
         match merge.recv_timeout(PATIENCE) {
             Ok((ring, found)) => {
                 let [timestamp, author, number, _] = found;
-                assert_eq!(found, event(timestamp, ring as u64, number), "damaged, or of ring {author}");
+                assert_eq!(
+                    found,
+                    event(timestamp, ring as u64, number),
+                    "damaged, or of ring {author}"
+                );
                 let expected = next.entry(ring).or_default();
-                assert_eq!(number, *expected, "ring {ring} is not in order, or a loss was not told");
+                assert_eq!(
+                    number, *expected,
+                    "ring {ring} is not in order, or a loss was not told"
+                );
                 *expected += 1;
                 *seen.received.entry(ring).or_default() += 1;
                 seen.timestamps.push(timestamp);
@@ -153,7 +174,11 @@ fn three_sources_arrive_complete_and_in_order_and_sorted_if_asked() {
         assert!(seen.lost.is_empty(), "{:?}", seen.lost);
         let mut ends = seen.ends;
         ends.sort_by_key(|(ring, _)| *ring);
-        assert_eq!(ends, [0, 1, 2].map(|ring| (ring, CloseReason::Closed)), "each end is told once");
+        assert_eq!(
+            ends,
+            [0, 1, 2].map(|ring| (ring, CloseReason::Closed)),
+            "each end is told once"
+        );
         if matches!(order, Order::Timestamp(_)) {
             assert!(seen.timestamps.is_sorted());
         }
@@ -169,8 +194,11 @@ fn the_lane_of_a_killed_producer_ends_and_goes_on_with_its_successor() {
         let mut children = rings.start_all();
         assert_eq!(children[1].ask("publish 10"), "ok");
         children[1].kill();
-        let publish_others = |children: &mut Vec<Child>| [0, 2].map(|ring| assert_eq!(children[ring].ask("publish 1"), "ok"));
-        // By timestamp, the others must speak, or they are waited for. What they say now is held until the silence of the dead is explained.
+        let publish_others = |children: &mut Vec<Child>| {
+            [0, 2].map(|ring| assert_eq!(children[ring].ask("publish 1"), "ok"))
+        };
+        // By timestamp, the others must speak, or they are waited for. What they say now is held
+        // until the silence of the dead is explained.
         let is_by_timestamp = matches!(order, Order::Timestamp(_));
         if is_by_timestamp {
             publish_others(&mut children);
@@ -216,21 +244,31 @@ fn all_producers_die_and_a_silent_successor_is_waited_for() {
     let mut merge = Merge::new(rings.free(), MergeOrder::Priority);
     let mut children = rings.start_all();
     children.iter_mut().for_each(Child::kill);
-    let mut ends = [merge.recv_timeout(PATIENCE), merge.recv_timeout(PATIENCE)].map(|end| match end {
-        Err(MergeError::Closed { ring, reason: CloseReason::ProducerDied }) => ring,
-        other => panic!("{other:?}"),
-    });
+    let mut ends =
+        [merge.recv_timeout(PATIENCE), merge.recv_timeout(PATIENCE)].map(|end| match end {
+            Err(MergeError::Closed { ring, reason: CloseReason::ProducerDied }) => ring,
+            other => panic!("{other:?}"),
+        });
     ends.sort_unstable();
     assert_eq!(ends, [0, 1]);
     assert_eq!(merge.recv_timeout(PATIENCE), Err(MergeError::Ended));
     let mut successor = rings.start(1);
-    assert_eq!(merge.recv_timeout(Duration::from_millis(5)), Err(MergeError::Timeout), "a producer lives again");
-    let waiting = thread::spawn(move || (merge.recv_timeout(PATIENCE), merge.recv_timeout(PATIENCE)));
+    assert_eq!(
+        merge.recv_timeout(Duration::from_millis(5)),
+        Err(MergeError::Timeout),
+        "a producer lives again"
+    );
+    let waiting =
+        thread::spawn(move || (merge.recv_timeout(PATIENCE), merge.recv_timeout(PATIENCE)));
     assert_eq!(successor.ask("at 7"), "ok");
     successor.kill();
     let (message, end) = waiting.join().unwrap();
     assert_eq!(message, Ok((1, event(7, 1, 0))));
-    assert_eq!(end, Err(MergeError::Closed { ring: 1, reason: CloseReason::ProducerDied }), "it is news again");
+    assert_eq!(
+        end,
+        Err(MergeError::Closed { ring: 1, reason: CloseReason::ProducerDied }),
+        "it is news again"
+    );
 }
 
 #[test]
@@ -242,7 +280,11 @@ fn a_silent_successor_is_seen_while_another_lane_is_open() {
     for _ in 0..2 {
         children[1].kill();
         assert_eq!(merge.recv_timeout(PATIENCE), died);
-        assert_eq!(merge.recv_timeout(Duration::from_millis(1)), Err(MergeError::Timeout), "an end is told once");
+        assert_eq!(
+            merge.recv_timeout(Duration::from_millis(1)),
+            Err(MergeError::Timeout),
+            "an end is told once"
+        );
         children[1] = rings.start(1);
         assert_eq!(merge.recv_timeout(Duration::from_millis(1)), Err(MergeError::Timeout));
     }
@@ -251,17 +293,26 @@ fn a_silent_successor_is_seen_while_another_lane_is_open() {
 #[test]
 fn a_claim_of_a_dead_producer_holds_up_no_ring() {
     let (shared, single) = (Name::new("merge-orphan-0"), Name::new("merge-orphan-1"));
-    let crew = Ring::<[u8]>::builder(&shared).slots(16).slot_bytes(64).max_producers(3).create().unwrap();
+    let crew =
+        Ring::<[u8]>::builder(&shared).slots(16).slot_bytes(64).max_producers(3).create().unwrap();
     let ring = Ring::<[u8]>::builder(&single).slots(16).slot_bytes(64).create().unwrap();
-    let mut merge = Merge::new([&crew, &ring].map(|ring| ring.consumer().start(Start::Oldest).attach()), MergeOrder::Priority);
+    let mut merge = Merge::new(
+        [&crew, &ring].map(|ring| ring.consumer().start(Start::Oldest).attach()),
+        MergeOrder::Priority,
+    );
     let (mut survivor, mut other) = (crew.shared_producer().unwrap(), ring.producer().unwrap());
-    // A child claims a sequence and is killed in the middle of its message; nobody marks it as dead.
+    // A child claims a sequence and is killed in the middle of its message; nobody marks it as
+    // dead.
     let mut child = Child::start("half", &shared);
     assert_eq!(child.line(), "half");
     assert_eq!(survivor.publish(b"behind"), Ok(1));
     other.publish(b"meanwhile").unwrap();
     assert_eq!(merge.recv_timeout(PATIENCE), Ok((1, b"meanwhile".to_vec())));
-    assert_eq!(merge.recv_timeout(Duration::from_millis(30)), Err(MergeError::Timeout), "its author lives");
+    assert_eq!(
+        merge.recv_timeout(Duration::from_millis(30)),
+        Err(MergeError::Timeout),
+        "its author lives"
+    );
     child.kill();
     assert_eq!(merge.recv_timeout(PATIENCE), Ok((0, b"behind".to_vec())));
     assert_eq!(merge.consumer(0).unwrap().tombstones(), 1);
@@ -320,7 +371,10 @@ fn waits_end_at_their_deadline_or_when_cancelled_and_do_not_poll() {
         let mut children = rings.start_all();
         // One that has closed is not looked at again and again either.
         assert_eq!(children[2].ask("close"), "ok");
-        assert_eq!(merge.recv_timeout(PATIENCE), Err(MergeError::Closed { ring: 2, reason: CloseReason::Closed }));
+        assert_eq!(
+            merge.recv_timeout(PATIENCE),
+            Err(MergeError::Closed { ring: 2, reason: CloseReason::Closed })
+        );
         children.pop();
         let processor = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap());
         let (began, used) = (Instant::now(), processor());
@@ -328,7 +382,10 @@ fn waits_end_at_their_deadline_or_when_cancelled_and_do_not_poll() {
         assert_eq!(merge.recv_timeout(timeout), Err(MergeError::Timeout));
         assert!(began.elapsed() >= timeout);
         let used = processor() - used;
-        assert!(used < timeout / 5, "{order:?}: an idle wait of {timeout:?} took {used:?} of processor time");
+        assert!(
+            used < timeout / 5,
+            "{order:?}: an idle wait of {timeout:?} took {used:?} of processor time"
+        );
         assert_eq!(merge.recv_deadline(began), Err(MergeError::Timeout), "a deadline in the past");
         // By timestamp, a message that is held up is not delivered by the end of a wait either.
         if matches!(order, Order::Timestamp(_)) {

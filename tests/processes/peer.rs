@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use seqring::{Consumer, IfExists, Producer, RecvTimeoutError, Registered, Registration, Ring, Start};
+use seqring::{
+    Consumer, IfExists, Producer, RecvTimeoutError, Registered, Registration, Ring, Start,
+};
 
 use crate::support::role::{Child, hear, say};
 use crate::support::variant;
@@ -45,7 +47,12 @@ impl Peer {
                     "replace" => IfExists::ReplaceStale,
                     other => panic!("no policy is called {other:?}"),
                 };
-                self.ring = Some(Ring::builder(name).slots(slots.parse().expect("a number")).if_exists(if_exists).create()?);
+                self.ring = Some(
+                    Ring::builder(name)
+                        .slots(slots.parse().expect("a number"))
+                        .if_exists(if_exists)
+                        .create()?,
+                );
             }
             ["open"] => self.ring = Some(Ring::open(name)?),
             ["open_read_only"] => self.ring = Some(Ring::open_read_only(name)?),
@@ -58,12 +65,28 @@ impl Peer {
                     producer.publish(&(producer.next_sequence() * FACTOR));
                 }
             }
-            ["consume"] => self.consumer = Some(self.ring().consumer().start(Start::Oldest).attach()),
-            ["register", consumer] => self.registered = Some(self.ring().consumer().name(consumer).attach()?),
-            ["gate", consumer] => self.registered = Some(self.ring().consumer().name(consumer).gating().attach()?),
-            ["resume", consumer, "free"] => self.registered = Some(self.ring().consumer().name(consumer).resume().attach()?),
-            ["resume", consumer, "gate"] => self.registered = Some(self.ring().consumer().name(consumer).resume().gating().attach()?),
-            ["checkpoint"] => self.registered.as_mut().expect("resume first").checkpoint().expect("there is no file"),
+            ["consume"] => {
+                self.consumer = Some(self.ring().consumer().start(Start::Oldest).attach())
+            }
+            ["register", consumer] => {
+                self.registered = Some(self.ring().consumer().name(consumer).attach()?)
+            }
+            ["gate", consumer] => {
+                self.registered = Some(self.ring().consumer().name(consumer).gating().attach()?)
+            }
+            ["resume", consumer, "free"] => {
+                self.registered = Some(self.ring().consumer().name(consumer).resume().attach()?)
+            }
+            ["resume", consumer, "gate"] => {
+                self.registered =
+                    Some(self.ring().consumer().name(consumer).resume().gating().attach()?)
+            }
+            ["checkpoint"] => self
+                .registered
+                .as_mut()
+                .expect("resume first")
+                .checkpoint()
+                .expect("there is no file"),
             // Receives until the end; what is lost is not in order.
             ["drain"] => {
                 answer = match &mut self.registered {
@@ -93,7 +116,8 @@ impl Peer {
             ["mappings"] => {
                 let maps = std::fs::read_to_string("/proc/self/maps").expect("our own maps");
                 let ours = maps.lines().filter(|line| line.ends_with(&format!("seqring.{name}")));
-                answer = ours.filter_map(|line| line.split(' ').nth(1)).collect::<Vec<_>>().join(" ");
+                answer =
+                    ours.filter_map(|line| line.split(' ').nth(1)).collect::<Vec<_>>().join(" ");
             }
             ref other => panic!("no peer understands {other:?}"),
         }
@@ -114,7 +138,11 @@ fn processor_time() -> Duration {
 
 fn drain<R: Registration>(consumer: &mut Consumer<u64, R>) -> String {
     let first = consumer.cursor();
-    let all: Vec<u64> = consumer.iter().map(|item| item.unwrap_or_else(|lagged| panic!("{lagged}"))).collect();
-    assert!(all.iter().zip(first..).all(|(&message, sequence)| message == sequence * FACTOR), "not in order: {all:?}");
+    let all: Vec<u64> =
+        consumer.iter().map(|item| item.unwrap_or_else(|lagged| panic!("{lagged}"))).collect();
+    assert!(
+        all.iter().zip(first..).all(|(&message, sequence)| message == sequence * FACTOR),
+        "not in order: {all:?}"
+    );
     format!("{first}..{}", first + all.len() as u64)
 }

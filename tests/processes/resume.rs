@@ -32,9 +32,13 @@ fn a_successor_of_a_killed_consumer_repeats_a_little_and_misses_nothing() {
         doomed.kill();
         let mut successor = resume(&ring, "risk");
         let first = successor.cursor();
-        assert!((333 - 32..333).contains(&first), "resumed at {first}: the message received last, and at most 32, are to be repeated");
+        assert!(
+            (333 - 32..333).contains(&first),
+            "resumed at {first}: the message received last, and at most 32, are to be repeated"
+        );
         producer.close();
-        let messages: Vec<u64> = successor.iter().map(|item| item.expect("nothing is lost")).collect();
+        let messages: Vec<u64> =
+            successor.iter().map(|item| item.expect("nothing is lost")).collect();
         assert_eq!(messages, (first..500).map(|n| n * FACTOR).collect::<Vec<_>>());
     }
 }
@@ -88,7 +92,9 @@ fn what_was_overwritten_since_is_counted() {
     drop(consumer);
     (1..101).for_each(|n| assert_eq!(producer.publish(&n), n));
     let mut consumer = resume(&ring, "risk");
-    let Err(RecvError::Lagged(lost)) = consumer.recv() else { panic!("a hundred messages went through 8 slots") };
+    let Err(RecvError::Lagged(lost)) = consumer.recv() else {
+        panic!("a hundred messages went through 8 slots")
+    };
     assert_eq!(consumer.recv(), Ok(1 + lost));
 }
 
@@ -102,7 +108,11 @@ fn a_name_that_nobody_wanted_to_resume_starts_where_it_is_told() {
     let living = ring.consumer().start(Start::Sequence(4)).name("twin").resume().attach().unwrap();
     assert_eq!(resume(&ring, "twin").cursor(), 10, "the first lives");
     drop(living);
-    assert_eq!(ring.consumer().name("twin").attach().unwrap().cursor(), 10, "it does not want to resume");
+    assert_eq!(
+        ring.consumer().name("twin").attach().unwrap().cursor(),
+        10,
+        "it does not want to resume"
+    );
 }
 
 #[test]
@@ -110,7 +120,8 @@ fn rows_that_are_kept_are_given_away_last_and_a_file_keeps_longer() {
     let name = Name::new("resume-file");
     let path = std::env::temp_dir().join(format!("{}.checkpoint", &*name));
     let (ring, mut producer) = ring(&name, 64, 2, 10);
-    let attach = |start| ring.consumer().start(start).name("risk").checkpoint_file(&path).attach().unwrap();
+    let attach =
+        |start| ring.consumer().start(start).name("risk").checkpoint_file(&path).attach().unwrap();
     let mut consumer = attach(Start::Sequence(3));
     assert_eq!(consumer.recv(), Ok(3 * FACTOR));
     consumer.checkpoint().unwrap();
@@ -119,10 +130,16 @@ fn rows_that_are_kept_are_given_away_last_and_a_file_keeps_longer() {
     (0..10).for_each(|_| drop(ring.consumer().name("guest").attach().unwrap()));
     assert_eq!(resume(&ring, "risk").cursor(), 4);
     // Two at a time need it.
-    let guests = [ring.consumer().name("one").attach().unwrap(), ring.consumer().name("two").attach().unwrap()];
+    let guests = [
+        ring.consumer().name("one").attach().unwrap(),
+        ring.consumer().name("two").attach().unwrap(),
+    ];
     drop(guests);
     assert_eq!(resume(&ring, "risk").cursor(), 10, "nobody knows any more");
-    let rows = [ring.consumer().name("one").attach().unwrap(), ring.consumer().name("two").attach().unwrap()];
+    let rows = [
+        ring.consumer().name("one").attach().unwrap(),
+        ring.consumer().name("two").attach().unwrap(),
+    ];
     drop(rows);
     assert_eq!(attach(Start::Next).cursor(), 4, "but the file does");
 
@@ -130,11 +147,13 @@ fn rows_that_are_kept_are_given_away_last_and_a_file_keeps_longer() {
     producer.publish(&0);
     drop((producer, ring));
     let again = Ring::<u64>::builder(&name).slots(64).if_exists(IfExists::Error).create().unwrap();
-    let consumer = again.consumer().start(Start::Next).name("risk").checkpoint_file(&path).attach().unwrap();
+    let consumer =
+        again.consumer().start(Start::Next).name("risk").checkpoint_file(&path).attach().unwrap();
     assert_eq!(consumer.cursor(), 0);
     drop(consumer);
     std::fs::write(&path, "not a checkpoint").unwrap();
-    let error = again.consumer().name("other").checkpoint_file(&path).attach().unwrap_err().to_string();
+    let error =
+        again.consumer().name("other").checkpoint_file(&path).attach().unwrap_err().to_string();
     assert!(error.contains("checkpoint file") && error.contains("remove it"), "{error}");
     std::fs::remove_file(&path).unwrap();
 }

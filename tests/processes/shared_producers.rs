@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use seqring::{CloseReason, Consumer, IfExists, RecvTimeoutError, Registration, Ring, Start, TryRecvError};
+use seqring::{
+    CloseReason, Consumer, IfExists, RecvTimeoutError, Registration, Ring, Start, TryRecvError,
+};
 
 use crate::support::role::{Child, PATIENCE, hear, say};
 use crate::support::{Name, expect_error};
@@ -57,7 +59,8 @@ struct Seen {
     end: Option<CloseReason>,
 }
 
-/// Receives until the ring ends, or nothing comes for so long; checks what each consumer can check by itself.
+/// Receives until the ring ends, or nothing comes for so long; checks what each consumer can check
+/// by itself.
 fn receive<R: Registration>(mut consumer: Consumer<Message, R>, silence: Duration) -> Seen {
     let start = consumer.cursor();
     let mut seen = Seen::default();
@@ -68,7 +71,10 @@ fn receive<R: Registration>(mut consumer: Consumer<Message, R>, silence: Duratio
                 let [author, number, ..] = found;
                 assert_eq!(found, message(author, number), "damaged");
                 if let Some(last) = numbers.insert(author, number) {
-                    assert!(number > last, "message {number} of producer {author} came behind its {last}");
+                    assert!(
+                        number > last,
+                        "message {number} of producer {author} came behind its {last}"
+                    );
                 }
                 seen.messages.push((author, number, consumer.cursor() - 1));
             }
@@ -82,7 +88,10 @@ fn receive<R: Registration>(mut consumer: Consumer<Message, R>, silence: Duratio
         }
     }
     seen.tombstones = consumer.tombstones();
-    assert_eq!(start + consumer.received() + consumer.lost() + consumer.tombstones(), consumer.cursor());
+    assert_eq!(
+        start + consumer.received() + consumer.lost() + consumer.tombstones(),
+        consumer.cursor()
+    );
     assert_eq!(consumer.lost(), seen.lost);
     seen
 }
@@ -92,13 +101,20 @@ fn all_consumers_see_one_order_and_nothing_is_lost_by_those_that_gate() {
     const MESSAGES: u64 = 3000;
     for producers in [2, 4] {
         let name = Name::new(&format!("crew-order-{producers}"));
-        let ring = Ring::<Message>::builder(&name).slots(64).max_producers(producers).create().unwrap();
+        let ring =
+            Ring::<Message>::builder(&name).slots(64).max_producers(producers).create().unwrap();
         let mut authors: Vec<Child> = (0..producers as u64).map(|id| start(&name, id)).collect();
-        let gate = |who: &str| ring.consumer().start(Start::Oldest).name(who).gating().attach().unwrap();
+        let gate =
+            |who: &str| ring.consumer().start(Start::Oldest).name(who).gating().attach().unwrap();
         let (one, other) = (gate("one"), gate("other"));
-        let free = Ring::<Message>::open_read_only(&name).unwrap().consumer().start(Start::Oldest).attach();
+        let free = Ring::<Message>::open_read_only(&name)
+            .unwrap()
+            .consumer()
+            .start(Start::Oldest)
+            .attach();
         let (one, other, free) = std::thread::scope(|scope| {
-            let threads = [scope.spawn(|| receive(one, PATIENCE)), scope.spawn(|| receive(other, PATIENCE))];
+            let threads =
+                [scope.spawn(|| receive(one, PATIENCE)), scope.spawn(|| receive(other, PATIENCE))];
             let free = scope.spawn(|| receive(free, PATIENCE));
             authors.iter_mut().for_each(|author| author.tell(&MESSAGES.to_string()));
             authors.iter_mut().for_each(|author| assert_eq!(author.line(), "done"));
@@ -110,10 +126,17 @@ fn all_consumers_see_one_order_and_nothing_is_lost_by_those_that_gate() {
             (one, other, free.join().unwrap())
         });
         assert_eq!(one.messages.len() as u64, MESSAGES * producers as u64);
-        assert_eq!((one.lost, one.tombstones, one.end), (0, 0, Some(CloseReason::Closed)), "the last close closes");
+        assert_eq!(
+            (one.lost, one.tombstones, one.end),
+            (0, 0, Some(CloseReason::Closed)),
+            "the last close closes"
+        );
         assert_eq!(one, other, "two consumers see two orders");
         let mut all = one.messages.iter();
-        assert!(free.messages.iter().all(|message| all.any(|other| other == message)), "a free consumer sees another order");
+        assert!(
+            free.messages.iter().all(|message| all.any(|other| other == message)),
+            "a free consumer sees another order"
+        );
         assert_eq!(ring.epoch(), producers as u64);
     }
 }
@@ -126,7 +149,8 @@ fn producers_that_are_killed_leave_tombstones_and_nobody_waits_for_them() {
     let other = ring.consumer().start(Start::Oldest).name("other").gating().attach().unwrap();
     let mut survivor = start(&name, 0);
     let (steady, other) = std::thread::scope(|scope| {
-        let threads = [scope.spawn(|| receive(steady, PATIENCE)), scope.spawn(|| receive(other, PATIENCE))];
+        let threads =
+            [scope.spawn(|| receive(steady, PATIENCE)), scope.spawn(|| receive(other, PATIENCE))];
         for generation in 0..20 {
             let mut doomed = [start(&name, 1 + 2 * generation), start(&name, 2 + 2 * generation)];
             doomed.iter_mut().for_each(|author| author.tell("1000000"));
@@ -141,7 +165,11 @@ fn producers_that_are_killed_leave_tombstones_and_nobody_waits_for_them() {
     assert_eq!((steady.lost, steady.end), (0, Some(CloseReason::Closed)));
     assert_eq!(steady, other, "two consumers see two orders");
     assert_eq!(steady.messages.iter().filter(|(author, ..)| *author == 0).count(), 20 * 200);
-    println!("{} messages, {} tombstones of 40 killed producers", steady.messages.len(), steady.tombstones);
+    println!(
+        "{} messages, {} tombstones of 40 killed producers",
+        steady.messages.len(),
+        steady.tombstones
+    );
     assert!(steady.tombstones <= 40, "each killed producer leaves at most one claim");
 }
 
@@ -155,7 +183,8 @@ fn all_die_and_the_ring_goes_on() {
         doomed.iter_mut().for_each(|author| author.tell("1000000"));
         std::thread::sleep(Duration::from_millis(2));
         doomed.iter_mut().for_each(Child::kill);
-        // What is left is drained, orphans are gone over without anybody to mark them, and then the death is seen.
+        // What is left is drained, orphans are gone over without anybody to mark them, and then the
+        // death is seen.
         let began = Instant::now();
         loop {
             match consumer.recv_timeout(PATIENCE) {
@@ -175,10 +204,14 @@ fn all_die_and_the_ring_goes_on() {
 #[test]
 fn a_claim_is_found_to_be_dead_while_the_others_are_idle() {
     let name = Name::new("crew-idle");
-    let ring = Ring::<[u8]>::builder(&name).slots(16).slot_bytes(64).max_producers(3).create().unwrap();
-    let (mut first, mut second) = (ring.shared_producer().unwrap(), ring.shared_producer().unwrap());
-    let mut consumer = Ring::<[u8]>::open_read_only(&name).unwrap().consumer().start(Start::Oldest).attach();
-    // A child claims a sequence and is killed in the middle of its message; the others publish behind it, once, and are silent.
+    let ring =
+        Ring::<[u8]>::builder(&name).slots(16).slot_bytes(64).max_producers(3).create().unwrap();
+    let (mut first, mut second) =
+        (ring.shared_producer().unwrap(), ring.shared_producer().unwrap());
+    let mut consumer =
+        Ring::<[u8]>::open_read_only(&name).unwrap().consumer().start(Start::Oldest).attach();
+    // A child claims a sequence and is killed in the middle of its message; the others publish
+    // behind it, once, and are silent.
     let mut child = Child::start("half", &name);
     assert_eq!(child.line(), "half");
     assert_eq!(first.publish(b"behind"), Ok(1));
@@ -186,7 +219,10 @@ fn a_claim_is_found_to_be_dead_while_the_others_are_idle() {
     // Who has no time left finds it all the same: the message was there before.
     let mut hurried = ring.consumer().start(Start::Oldest).attach();
     assert_eq!(hurried.recv_timeout(Duration::ZERO).as_deref(), Ok(&b"behind"[..]));
-    assert_eq!((hurried.tombstones(), hurried.recv_timeout(Duration::ZERO)), (1, Err(RecvTimeoutError::Timeout)));
+    assert_eq!(
+        (hurried.tombstones(), hurried.recv_timeout(Duration::ZERO)),
+        (1, Err(RecvTimeoutError::Timeout))
+    );
     assert_eq!(consumer.recv_timeout(PATIENCE).as_deref(), Ok(&b"behind"[..]));
     assert_eq!((consumer.tombstones(), consumer.lost()), (1, 0));
     // One that fails is no different, but for that nobody has to die.
@@ -230,13 +266,21 @@ fn rows_are_given_back_and_kinds_are_kept_apart() {
     drop((second, third));
     assert_eq!(consumer.recv(), Ok(3));
     assert!(matches!(consumer.recv(), Err(seqring::RecvError::Closed(CloseReason::Closed))));
-    expect_error(Ring::<u64>::builder(&name).max_producers(3).if_exists(IfExists::Attach).create().map(drop), "GeometryMismatch", &name);
+    expect_error(
+        Ring::<u64>::builder(&name).max_producers(3).if_exists(IfExists::Attach).create().map(drop),
+        "GeometryMismatch",
+        &name,
+    );
     let single = Name::new("crew-single");
     let ring = Ring::<u64>::builder(&single).create().unwrap();
     let text = expect_error(ring.shared_producer().map(drop), "ProducerKind", &single);
     assert!(text.contains("Ring::producer"), "{text}");
     for producers in [0, 257] {
-        expect_error(Ring::<u64>::builder(&single).max_producers(producers).create().map(drop), "InvalidArgument", &single);
+        expect_error(
+            Ring::<u64>::builder(&single).max_producers(producers).create().map(drop),
+            "InvalidArgument",
+            &single,
+        );
     }
 }
 
@@ -251,9 +295,14 @@ const HEAD: u64 = 384;
 
 /// What `call` returns; a panic counts as an end. Fails if it hangs.
 #[track_caller]
-fn expect_end<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn expect_end<T: Send + 'static>(
+    what: &str,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (sender, end) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).ok()));
+    std::thread::spawn(move || {
+        sender.send(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).ok())
+    });
     end.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{what} hangs"))
 }
 
@@ -268,13 +317,19 @@ fn corrupt_memory_keeps_nobody() {
     let mut producer = headless.shared_producer().unwrap();
     (0..8).for_each(|n| assert_eq!(producer.publish(&n), n));
     put(&headless, HEAD, u64::MAX);
-    assert_eq!(expect_end("publish with a corrupt head", move || producer.publish(&8)), None, "there is no such sequence");
+    assert_eq!(
+        expect_end("publish with a corrupt head", move || producer.publish(&8)),
+        None,
+        "there is no such sequence"
+    );
 
     let (_name, ahead) = ring("ahead");
     let _producer = ahead.shared_producer().unwrap();
     let mut consumer = ahead.consumer().attach();
     put(&ahead, HEAD, 1 << 61);
-    let received = expect_end("recv_timeout with a corrupt head", move || consumer.recv_timeout(Duration::from_millis(30)));
+    let received = expect_end("recv_timeout with a corrupt head", move || {
+        consumer.recv_timeout(Duration::from_millis(30))
+    });
     assert_eq!(received, Some(Err(RecvTimeoutError::Timeout)));
 
     let (_name, stamped) = ring("stamp");
@@ -285,7 +340,8 @@ fn corrupt_memory_keeps_nobody() {
     assert_eq!(expect_end("publish with a corrupt stamp", move || producer.publish(&16)), Some(16));
 }
 
-/// A claim that is left behind by a producer that died, here by hand, is found by whoever goes on, before anybody is harmed.
+/// A claim that is left behind by a producer that died, here by hand, is found by whoever goes on,
+/// before anybody is harmed.
 #[test]
 fn an_orphan_does_not_harm_who_polls() {
     for gating in [true, false] {
@@ -296,7 +352,8 @@ fn an_orphan_does_not_harm_who_polls() {
             consumer = consumer.gating();
         }
         let mut consumer = consumer.attach().unwrap();
-        let (mut leaving, mut staying) = (ring.shared_producer().unwrap(), ring.shared_producer().unwrap());
+        let (mut leaving, mut staying) =
+            (ring.shared_producer().unwrap(), ring.shared_producer().unwrap());
         put(&ring, HEAD, 1);
         assert_eq!(leaving.publish(&1), 1);
         drop(leaving);
@@ -312,14 +369,19 @@ fn an_orphan_does_not_harm_who_polls() {
                 break;
             }
         }
-        assert_eq!((received, consumer.lost(), consumer.tombstones()), (50, 0, 1), "{sent} were sent");
+        assert_eq!(
+            (received, consumer.lost(), consumer.tombstones()),
+            (50, 0, 1),
+            "{sent} were sent"
+        );
     }
 }
 
 #[test]
 fn the_latest_is_found_behind_any_number_of_tombstones() {
     let name = Name::new("crew-latest");
-    let ring = Ring::<[u8]>::builder(&name).slots(64).slot_bytes(8).max_producers(2).create().unwrap();
+    let ring =
+        Ring::<[u8]>::builder(&name).slots(64).slot_bytes(8).max_producers(2).create().unwrap();
     let mut producer = ring.shared_producer().unwrap();
     let mut consumer = ring.consumer().attach();
     (0..10).for_each(|n: u8| assert_eq!(producer.publish(&[n]), Ok(n.into())));

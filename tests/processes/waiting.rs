@@ -1,13 +1,15 @@
 //! Waiting between processes: who sleeps, who wakes whom, and what ends a wait that nobody ends.
 //!
-//! Nothing here depends on time being kept. That a sleeper was woken, and did not find out by itself when its sleep ended, does not show in
-//! what it receives; it shows in the bell, which has rung.
+//! Nothing here depends on time being kept. That a sleeper was woken, and did not find out by
+//! itself when its sleep ended, does not show in what it receives; it shows in the bell, which has
+//! rung.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use seqring::{
-    Canceller, CloseReason, Consumer, IfExists, RecvError, RecvTimeoutError, Registration, Ring, Start, TryRecvError, WaitStrategy,
+    Canceller, CloseReason, Consumer, IfExists, RecvError, RecvTimeoutError, Registration, Ring,
+    Start, TryRecvError, WaitStrategy,
 };
 
 use crate::peer::{self, FACTOR};
@@ -54,7 +56,10 @@ fn a_sleeper_is_woken_by_messages_and_orders() {
     let before = rings(&name, WakeWord::Consumers);
     producer.publish_batch(&[3, 4]);
     assert_eq!(child.line(), "Ok(3)");
-    assert_eq!((child.ask("recv"), rings(&name, WakeWord::Consumers)), ("Ok(4)".into(), before + 1));
+    assert_eq!(
+        (child.ask("recv"), rings(&name, WakeWord::Consumers)),
+        ("Ok(4)".into(), before + 1)
+    );
     // It has nothing to skip, so it looks and sleeps on.
     falls_asleep(&mut child, &name);
     let before = rings(&name, WakeWord::Consumers);
@@ -91,7 +96,8 @@ fn a_sleeper_is_woken_by_the_close_and_by_a_takeover() {
     let ring = Ring::<u64>::builder(&name).create().unwrap();
     let mut child = registered(&name, "sleeper");
     for (round, sequence) in [(1, 0), (2, 1)] {
-        // The first has no predecessor, the second finds a ring that was closed, whose consumers do not wait.
+        // The first has no predecessor, the second finds a ring that was closed, whose consumers do
+        // not wait.
         if round == 1 {
             falls_asleep(&mut child, &name);
         }
@@ -134,7 +140,10 @@ fn a_sleeper_is_woken_by_a_successor_that_comes_at_once_or_by_a_replacement() {
     for replaced in [false, true] {
         let name = Name::new(&format!("wait-successor-{replaced}"));
         let mut first = peer::start(&name);
-        assert_eq!((first.ask("create attach 8"), first.ask("produce")), ("ok".into(), "ok".into()));
+        assert_eq!(
+            (first.ask("create attach 8"), first.ask("produce")),
+            ("ok".into(), "ok".into())
+        );
         let mut child = registered(&name, "sleeper");
         falls_asleep(&mut child, &name);
         first.kill();
@@ -167,7 +176,10 @@ fn a_sleeper_that_is_killed_costs_a_ring_of_the_bell() {
     let mut others = ["one", "two"].map(|other| registered(&name, other));
     let mut doomed = registered(&name, "doomed");
     others.iter_mut().chain([&mut doomed]).for_each(|child| child.tell("recv"));
-    others.iter().chain([&doomed]).for_each(|child| wait_asleep(name.path(), WakeWord::Consumers, child));
+    others
+        .iter()
+        .chain([&doomed])
+        .for_each(|child| wait_asleep(name.path(), WakeWord::Consumers, child));
     doomed.kill();
     for sequence in 10..15 {
         producer.publish(&sequence);
@@ -210,7 +222,8 @@ fn every_strategy_receives_everything() {
         let mut producer = ring.producer().unwrap();
         producer.set_wait_strategy(strategy);
         thread::scope(|scope| {
-            let gating = reading.consumer().wait_strategy(strategy).name("gates").gating().attach().unwrap();
+            let gating =
+                reading.consumer().wait_strategy(strategy).name("gates").gating().attach().unwrap();
             let free = reading.consumer().wait_strategy(strategy).attach();
             let writable = ring.consumer().wait_strategy(strategy).attach();
             let gating = scope.spawn(move || receive(gating));
@@ -233,13 +246,16 @@ fn receive<R: Registration>(mut consumer: Consumer<u64, R>) -> (u64, u64) {
         match consumer.recv_timeout(PATIENCE) {
             Ok(message) => assert_eq!(message, sequence),
             Err(RecvTimeoutError::Lagged(_)) => {}
-            Err(RecvTimeoutError::Closed(CloseReason::Closed)) => return (consumer.received(), consumer.lost()),
+            Err(RecvTimeoutError::Closed(CloseReason::Closed)) => {
+                return (consumer.received(), consumer.lost());
+            }
             Err(error) => panic!("at message {sequence}: {error}"),
         }
     }
 }
 
-/// The goal is a tenth of that, and is measured elsewhere: what a machine full of other tests does to it is no business of this one.
+/// The goal is a tenth of that, and is measured elsewhere: what a machine full of other tests does
+/// to it is no business of this one.
 #[test]
 fn an_idle_sleeper_uses_hardly_any_processor_time() {
     const IDLE: Duration = Duration::from_secs(3);
@@ -247,14 +263,19 @@ fn an_idle_sleeper_uses_hardly_any_processor_time() {
     let ring = Ring::<u64>::builder(&name).create().unwrap();
     let _producer = ring.producer().unwrap();
     let mut child = registered(&name, "idle");
-    let used = Duration::from_nanos(child.ask(&format!("idle {}", IDLE.as_millis())).parse().unwrap());
-    println!("an idle sleeper used {used:?} in {IDLE:?}: {:.3} %", used.as_secs_f64() / IDLE.as_secs_f64() * 100.0);
+    let used =
+        Duration::from_nanos(child.ask(&format!("idle {}", IDLE.as_millis())).parse().unwrap());
+    println!(
+        "an idle sleeper used {used:?} in {IDLE:?}: {:.3} %",
+        used.as_secs_f64() / IDLE.as_secs_f64() * 100.0
+    );
     assert!(used < IDLE / 100, "{used:?} of {IDLE:?}");
 }
 
 // --- Deadlines and cancellation ---
 
-/// Nor is it the end of the wait for those who wait without a timeout; see `a_sleeper_is_woken_by_messages_and_orders`.
+/// Nor is it the end of the wait for those who wait without a timeout; see
+/// `a_sleeper_is_woken_by_messages_and_orders`.
 #[test]
 fn an_order_that_comes_to_nothing_does_not_end_a_wait() {
     let name = Name::new("wait-order");
@@ -293,7 +314,11 @@ fn each_kind(test: &str, run: impl Fn(&str, &Name, &mut dyn Waits)) {
         let reading = Ring::<u64>::open_read_only(&name).unwrap();
         run("read-only", &name, &mut reading.consumer().wait_strategy(strategy).attach());
         run("writable", &name, &mut ring.consumer().wait_strategy(strategy).attach());
-        run("registered", &name, &mut reading.consumer().wait_strategy(strategy).name("registered").attach().unwrap());
+        run(
+            "registered",
+            &name,
+            &mut reading.consumer().wait_strategy(strategy).name("registered").attach().unwrap(),
+        );
     }
 }
 
@@ -413,5 +438,9 @@ fn a_producer_is_woken_by_a_consumer_that_leaves() {
 #[test]
 fn a_producer_finds_out_that_a_consumer_is_dead() {
     let (name, ring) = makes_room(Child::kill);
-    assert_eq!((rings(&name, WakeWord::Producers), ring.consumers()), (0, vec![]), "nobody rings for a death");
+    assert_eq!(
+        (rings(&name, WakeWord::Producers), ring.consumers()),
+        (0, vec![]),
+        "nobody rings for a death"
+    );
 }

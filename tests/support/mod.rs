@@ -1,4 +1,5 @@
-//! What all black-box tests share: names of their own, files that do not stay, and this binary in other roles.
+//! What all black-box tests share: names of their own, files that do not stay, and this binary in
+//! other roles.
 
 // Every test binary compiles this for itself and uses a part of it.
 #![allow(dead_code)]
@@ -14,7 +15,8 @@ use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 use seqring::Error;
 
-/// A ring name that no other test uses; whatever has its file is removed at the end, also of a failed test.
+/// A ring name that no other test uses; whatever has its file is removed at the end, also of a
+/// failed test.
 #[derive(Debug)]
 pub struct Name {
     name: String,
@@ -73,7 +75,10 @@ pub fn expect_error<T>(result: Result<T, Error>, expected: &str, name: &str) -> 
         Err(error) => {
             assert_eq!(variant(&error), expected, "{error}");
             let text = error.to_string();
-            assert!(text.contains(&format!("{name:?}")), "the error does not name the ring {name:?}: {text}");
+            assert!(
+                text.contains(&format!("{name:?}")),
+                "the error does not name the ring {name:?}: {text}"
+            );
             text
         }
     }

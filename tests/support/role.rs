@@ -1,7 +1,8 @@
 //! This test binary again, in another process and another role.
 //!
-//! A test binary that uses this has a test called `role`, which does nothing in an ordinary run; a child process is
-//! the binary started with only that test and with the role in the environment. The two talk in lines.
+//! A test binary that uses this has a test called `role`, which does nothing in an ordinary run; a
+//! child process is the binary started with only that test and with the role in the environment.
+//! The two talk in lines.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
@@ -76,8 +77,14 @@ impl Child {
         let mut process = loop {
             match command.spawn() {
                 Ok(process) => break process,
-                // A copy of this binary, just written: children that other threads start have the file open for a moment.
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && started.elapsed() < PATIENCE => thread::yield_now(),
+                // A copy of this binary, just written: children that other threads start have the
+                // file open for a moment.
+                Err(error)
+                    if error.kind() == ErrorKind::ExecutableFileBusy
+                        && started.elapsed() < PATIENCE =>
+                {
+                    thread::yield_now()
+                }
                 Err(error) => panic!("could not start {command:?}: {error}"),
             }
         };
@@ -101,7 +108,8 @@ impl Child {
 
     /// Whether all threads of the process sleep.
     pub fn sleeps(&self) -> bool {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("a child that was not waited for");
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id()))
+            .expect("a child that was not waited for");
         tasks.map_while(Result::ok).all(|task| {
             // The state comes behind the name, which is in parentheses and may hold some.
             let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
@@ -114,9 +122,16 @@ impl Child {
     pub fn line(&mut self) -> String {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("process {} ({}) says nothing for {PATIENCE:?}", self.id(), self.role),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("process {} ({}) says nothing for {PATIENCE:?}", self.id(), self.role)
+            }
             Err(RecvTimeoutError::Disconnected) => {
-                panic!("process {} ({}) ended unexpectedly: {:?}", self.id(), self.role, self.process.wait())
+                panic!(
+                    "process {} ({}) ended unexpectedly: {:?}",
+                    self.id(),
+                    self.role,
+                    self.process.wait()
+                )
             }
         }
     }
@@ -126,7 +141,9 @@ impl Child {
     pub fn said(&mut self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
-            Err(RecvTimeoutError::Timeout) => panic!("process {} ({}) says nothing for {PATIENCE:?}", self.id(), self.role),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("process {} ({}) says nothing for {PATIENCE:?}", self.id(), self.role)
+            }
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
@@ -139,7 +156,9 @@ impl Child {
     /// Says a line to the child.
     pub fn tell(&mut self, line: &str) {
         let input = self.input.as_mut().expect("the input is open until finish()");
-        writeln!(input, "{line}").unwrap_or_else(|error| panic!("process {} ({}) does not listen: {error}", self.process.id(), self.role));
+        writeln!(input, "{line}").unwrap_or_else(|error| {
+            panic!("process {} ({}) does not listen: {error}", self.process.id(), self.role)
+        });
     }
 
     /// Says a line to a child that may be dead.
@@ -172,10 +191,20 @@ impl Child {
         let started = Instant::now();
         loop {
             if let Some(status) = self.ended() {
-                assert!(status.success(), "process {} ({}) ended with {status}", self.id(), self.role);
+                assert!(
+                    status.success(),
+                    "process {} ({}) ended with {status}",
+                    self.id(),
+                    self.role
+                );
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "process {} ({}) does not end", self.id(), self.role);
+            assert!(
+                started.elapsed() < PATIENCE,
+                "process {} ({}) does not end",
+                self.id(),
+                self.role
+            );
             thread::sleep(Duration::from_millis(1));
         }
     }

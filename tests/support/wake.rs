@@ -17,7 +17,8 @@ pub enum WakeWord {
     Producers,
 }
 
-/// The word of a bell: in the lowest bit whether somebody may be asleep, above it how often it has rung.
+/// The word of a bell: in the lowest bit whether somebody may be asleep, above it how often it has
+/// rung.
 pub fn word(ring: &Path, bell: WakeWord) -> u64 {
     /// Offset of the header's field that says at which word the reader table begins.
     const TABLE_WORD: u64 = 136;
@@ -39,7 +40,8 @@ pub fn has_waiters(ring: &Path, bell: WakeWord) -> bool {
     word(ring, bell) & 1 != 0
 }
 
-/// Waits until somebody says that it sleeps. The bit stays until the other side rings, so what that does next will ring.
+/// Waits until somebody says that it sleeps. The bit stays until the other side rings, so what that
+/// does next will ring.
 #[track_caller]
 pub fn wait_for_waiter(ring: &Path, bell: WakeWord) {
     wait_until(&format!("nobody says that it sleeps by {bell:?}"), || has_waiters(ring, bell));
@@ -48,7 +50,9 @@ pub fn wait_for_waiter(ring: &Path, bell: WakeWord) {
 /// Waits until `child` says that it sleeps, if nobody else does, and all its threads do.
 #[track_caller]
 pub fn wait_asleep(ring: &Path, bell: WakeWord, child: &Child) {
-    wait_until(&format!("process {} does not sleep by {bell:?}", child.id()), || has_waiters(ring, bell) && child.sleeps());
+    wait_until(&format!("process {} does not sleep by {bell:?}", child.id()), || {
+        has_waiters(ring, bell) && child.sleeps()
+    });
 }
 
 /// Waits until `is_so`; says `not` if that never comes.

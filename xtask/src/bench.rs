@@ -11,7 +11,8 @@ use crate::workspace::Workspace;
 /// The workspace of the comparison, apart from this one because it pulls in the competitors.
 pub const PEERS: &str = "benches/peers/Cargo.toml";
 
-/// The competitors that are crates: each is a feature of the same name, so that one that does not build does not keep the others out.
+/// The competitors that are crates: each is a feature of the same name, so that one that does not
+/// build does not keep the others out.
 const CRATES: [&str; 4] = ["ringfire", "photon-ring", "iceoryx2", "disruptor"];
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,8 @@ pub struct Args {
     /// Fewer rounds of the comparison
     #[arg(long)]
     pub quick: bool,
-    /// Only these benches of the comparison, with commas between: latency, throughput, fan-out, wake-up, memory, start
+    /// Only these benches of the comparison, with commas between: latency, throughput, fan-out,
+    /// wake-up, memory, start
     #[arg(long, value_name = "BENCH")]
     pub only: Option<String>,
     /// Only these systems, with commas between
@@ -59,7 +61,9 @@ pub enum Group {
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let group = if args.criterion { Some(Group::Criterion) } else { args.group };
     match group {
-        None if !args.pass.is_empty() => bail!("{:?} can only be handed to the bench of --group", args.pass.join(" ")),
+        None if !args.pass.is_empty() => {
+            bail!("{:?} can only be handed to the bench of --group", args.pass.join(" "))
+        }
         None => peers(workspace, args),
         Some(Group::Criterion) => {
             let mut bench = command::cargo(workspace, ["bench", "--package", "seqring"]);
@@ -106,7 +110,9 @@ fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
     if args.quick {
         run.arg("--quick");
     }
-    for (option, list) in [("--only", &args.only), ("--systems", &args.systems), ("--payloads", &args.payloads)] {
+    for (option, list) in
+        [("--only", &args.only), ("--systems", &args.systems), ("--payloads", &args.payloads)]
+    {
         if let Some(list) = list {
             run.args([option, list]);
         }
@@ -114,18 +120,38 @@ fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
     command::run(&mut run)
 }
 
-/// Lints the comparison with all competitors, tests it, and runs the shortest of it with the systems that need no crate.
+/// Lints the comparison with all competitors, tests it, and runs the shortest of it with the
+/// systems that need no crate.
 pub fn smoke(workspace: &Workspace) -> Result<()> {
-    let peers = |what: &str, features: &str| command::cargo(workspace, [what, "--quiet", "--locked", "--manifest-path", PEERS, features]);
+    let peers = |what: &str, features: &str| {
+        command::cargo(workspace, [what, "--quiet", "--locked", "--manifest-path", PEERS, features])
+    };
     command::run(peers("clippy", "--all-features").args(["--all-targets", "--", "-Dwarnings"]))?;
     command::run(&mut peers("test", "--no-default-features"))?;
-    let only = ["--", "--quick", "--only", "latency,wake-up,memory,start", "--systems", "seqring,unix-socket,locked"];
+    let only = [
+        "--",
+        "--quick",
+        "--only",
+        "latency,wake-up,memory,start",
+        "--systems",
+        "seqring,unix-socket,locked",
+    ];
     command::run(peers("run", "--no-default-features").args(only))
 }
 
 fn cargo_peers(workspace: &Workspace, what: &str, features: &[&str]) -> Command {
-    let mut cargo =
-        command::cargo(workspace, [what, "--quiet", "--release", "--locked", "--manifest-path", PEERS, "--no-default-features"]);
+    let mut cargo = command::cargo(
+        workspace,
+        [
+            what,
+            "--quiet",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            PEERS,
+            "--no-default-features",
+        ],
+    );
     cargo.arg("--features").arg(features.join(","));
     cargo
 }

@@ -30,7 +30,8 @@ pub struct Args {
     /// How many processes to kill
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub kills: u64,
-    /// Who is killed when, as far as that is chosen and not chance; another one for each run if not given
+    /// Who is killed when, as far as that is chosen and not chance; another one for each run if
+    /// not given
     #[arg(long)]
     pub seed: Option<u64>,
 }
@@ -43,14 +44,16 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     println!("{} kills, seed {seed}", args.kills);
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).with_context(|| format!("cannot handle signal {signal}"))?;
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .with_context(|| format!("cannot handle signal {signal}"))?;
     }
     let mut test = Command::new(&binary)
         .args([TEST, "--exact", "--nocapture"])
         .env("SEQRING_CHAOS_KILLS", args.kills.to_string())
         .env("SEQRING_CHAOS_SEED", seed.to_string())
         .env("SEQRING_CHAOS_DRIVEN", "1")
-        // Out of reach of Ctrl-C, which would take its actors from it: it ends its run when its input ends, and cleans up.
+        // Out of reach of Ctrl-C, which would take its actors from it: it ends its run when its
+        // input ends, and cleans up.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -60,7 +63,10 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     follow(&mut test, &lines, args.kills, &interrupted);
     let status = test.wait()?;
     if !status.success() {
-        bail!("the chaos test failed ({status}); `cargo xtask chaos --kills {} --seed {seed}` makes the same choices again", args.kills);
+        bail!(
+            "the chaos test failed ({status}); `cargo xtask chaos --kills {} --seed {seed}` makes the same choices again",
+            args.kills
+        );
     }
     if interrupted.load(Ordering::Relaxed) {
         bail!("interrupted; nothing was wrong until then");
@@ -70,24 +76,45 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 
 /// Builds the test, optimised: its actors start and die faster.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let args = ["test", "--package", "seqring", "--test", BINARY, "--release", "--no-run", "--message-format", "json-render-diagnostics"];
+    let args = [
+        "test",
+        "--package",
+        "seqring",
+        "--test",
+        BINARY,
+        "--release",
+        "--no-run",
+        "--message-format",
+        "json-render-diagnostics",
+    ];
     let messages = command::output(&mut command::cargo(workspace, args))?;
-    let executable = |line: &str| Some(PathBuf::from(serde_json::from_str::<Value>(line).ok()?["executable"].as_str()?));
-    messages.lines().filter_map(executable).next_back().with_context(|| format!("cargo did not say where the test {BINARY} is"))
+    let executable = |line: &str| {
+        Some(PathBuf::from(serde_json::from_str::<Value>(line).ok()?["executable"].as_str()?))
+    };
+    messages
+        .lines()
+        .filter_map(executable)
+        .next_back()
+        .with_context(|| format!("cargo did not say where the test {BINARY} is"))
 }
 
-/// What the test prints. Its own lines reach a stopped test's pipe, too, so this ends when the test does.
+/// What the test prints. Its own lines reach a stopped test's pipe, too, so this ends when the test
+/// does.
 fn lines_of(test: &mut Child) -> Receiver<String> {
     let output = BufReader::new(test.stdout.take().expect("piped"));
     let (sender, lines) = channel();
-    thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    thread::spawn(move || {
+        output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
     lines
 }
 
 /// Shows the test's progress to its end, and asks it to end when `interrupted`.
 fn follow(test: &mut Child, lines: &Receiver<String>, kills: u64, interrupted: &AtomicBool) {
     let bar = ProgressBar::new(kills);
-    let style = ProgressStyle::with_template("{bar:40.cyan} {pos} of {len} kills, {elapsed} ({eta} to go) {msg}");
+    let style = ProgressStyle::with_template(
+        "{bar:40.cyan} {pos} of {len} kills, {elapsed} ({eta} to go) {msg}",
+    );
     bar.set_style(style.expect("the template is valid"));
     loop {
         match lines.recv_timeout(POLL) {

@@ -22,9 +22,17 @@ pub fn cargo<S: AsRef<OsStr>>(workspace: &Workspace, args: impl IntoIterator<Ite
 
 /// Cargo of another toolchain, through rustup's proxy: `CARGO` names one toolchain's binary, which
 /// does not understand `+toolchain`.
-pub fn cargo_of<S: AsRef<OsStr>>(toolchain: &str, workspace: &Workspace, args: impl IntoIterator<Item = S>) -> Command {
+pub fn cargo_of<S: AsRef<OsStr>>(
+    toolchain: &str,
+    workspace: &Workspace,
+    args: impl IntoIterator<Item = S>,
+) -> Command {
     let mut command = Command::new("cargo");
-    command.current_dir(&workspace.root).env_remove("CARGO").arg(format!("+{toolchain}")).args(args);
+    command
+        .current_dir(&workspace.root)
+        .env_remove("CARGO")
+        .arg(format!("+{toolchain}"))
+        .args(args);
     command
 }
 
@@ -42,16 +50,28 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs the command and returns what it printed on its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output = command.stderr(Stdio::piped()).output().with_context(|| format!("cannot start `{shown}`"))?;
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .with_context(|| format!("cannot start `{shown}`"))?;
     if !output.status.success() {
-        bail!("`{shown}` failed: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "`{shown}` failed: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     String::from_utf8(output.stdout).with_context(|| format!("`{shown}` did not print UTF-8"))
 }
 
 /// Whether the command starts and succeeds; its output is dropped.
 pub fn works(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// The command as one would type it, with the variables that were set for it.
@@ -70,5 +90,9 @@ pub fn show(command: &Command) -> String {
 }
 
 fn quoted(word: &str) -> String {
-    if word.is_empty() || word.contains([' ', '*', '"', '$']) { format!("'{word}'") } else { word.to_owned() }
+    if word.is_empty() || word.contains([' ', '*', '"', '$']) {
+        format!("'{word}'")
+    } else {
+        word.to_owned()
+    }
 }

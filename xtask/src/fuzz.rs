@@ -23,18 +23,23 @@ pub struct Args {
 pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let cargo = |words: &[&str]| command::cargo_of(TOOLCHAIN, workspace, words);
     if !command::works(&mut cargo(&["--version"])) {
-        return Ok(Outcome::Skipped(format!("no {TOOLCHAIN} toolchain; install one with `rustup toolchain install {TOOLCHAIN}`")));
+        return Ok(Outcome::Skipped(format!(
+            "no {TOOLCHAIN} toolchain; install one with `rustup toolchain install {TOOLCHAIN}`"
+        )));
     }
     if !workspace.root.join("fuzz/Cargo.toml").exists() {
         bail!("there is no fuzz/Cargo.toml in {}", workspace.root.display());
     }
     if !command::works(&mut cargo(&["fuzz", "--version"])) {
         println!("cargo-fuzz is not installed");
-        command::run(&mut command::cargo(workspace, ["install", "cargo-fuzz", "--locked"])).context("cargo-fuzz cannot be installed")?;
+        command::run(&mut command::cargo(workspace, ["install", "cargo-fuzz", "--locked"]))
+            .context("cargo-fuzz cannot be installed")?;
     }
     let listed = command::output(&mut cargo(&["fuzz", "list"]))?;
-    let targets: Vec<&str> =
-        listed.split_whitespace().filter(|name| args.target.as_deref().is_none_or(|part| name.contains(part))).collect();
+    let targets: Vec<&str> = listed
+        .split_whitespace()
+        .filter(|name| args.target.as_deref().is_none_or(|part| name.contains(part)))
+        .collect();
     if targets.is_empty() {
         bail!(
             "no fuzz target matches {:?}; there are: {}",

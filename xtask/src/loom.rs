@@ -20,7 +20,8 @@ pub struct Args {
     /// Preemptions explored per execution
     #[arg(long, default_value_t = PREEMPTIONS)]
     pub preemptions: usize,
-    /// Explore every execution, without a bound on preemptions, and the models marked #[ignore] too
+    /// Explore every execution, without a bound on preemptions, and the models marked #[ignore]
+    /// too
     #[arg(long, conflicts_with = "preemptions")]
     pub long: bool,
 }
@@ -38,14 +39,19 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         .collect();
     if wanted.is_empty() {
         let names: Vec<&str> = all.iter().map(|model| model.name.as_str()).collect();
-        bail!("no model matches {:?}; there are: {}", args.model.as_deref().unwrap_or(""), names.join(", "));
+        bail!(
+            "no model matches {:?}; there are: {}",
+            args.model.as_deref().unwrap_or(""),
+            names.join(", ")
+        );
     }
     let bound = (!args.long).then_some(args.preemptions);
     match bound {
         Some(bound) => println!("{} models, at most {bound} preemptions", wanted.len()),
         None => println!("{} models, every interleaving", wanted.len()),
     }
-    let options = Options { preemptions: bound, log_dir: &target.join("logs"), stop_on_failure: false };
+    let options =
+        Options { preemptions: bound, log_dir: &target.join("logs"), stop_on_failure: false };
     let printing = Mutex::new(());
     let runs = models::run(
         &wanted,
@@ -67,7 +73,11 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
             }
         },
     )?;
-    let failed: Vec<&str> = runs.iter().filter(|run| run.ended != Ended::Passed).map(|run| run.model.as_str()).collect();
+    let failed: Vec<&str> = runs
+        .iter()
+        .filter(|run| run.ended != Ended::Passed)
+        .map(|run| run.model.as_str())
+        .collect();
     if !failed.is_empty() {
         bail!("{} of {} models failed: {}", failed.len(), runs.len(), failed.join(", "));
     }
@@ -82,8 +92,9 @@ fn without_harness(line: &str) -> Option<&str> {
         Some(rest) => rest.split_once(" ... ").map_or(line, |(_, own)| own),
         None => line,
     };
-    let is_harness =
-        matches!(line, "" | "ok" | "FAILED" | "failures:") || line.starts_with("running 1 test") || line.starts_with("test result: ");
+    let is_harness = matches!(line, "" | "ok" | "FAILED" | "failures:")
+        || line.starts_with("running 1 test")
+        || line.starts_with("test result: ");
     (!is_harness).then_some(line)
 }
 

@@ -19,7 +19,11 @@ use clap::{Parser, Subcommand};
 use crate::workspace::Workspace;
 
 #[derive(Debug, Parser)]
-#[command(name = "xtask", bin_name = "cargo xtask", about = "The developer tasks of the seqring workspace")]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about = "The developer tasks of the seqring workspace"
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -35,7 +39,8 @@ enum Task {
     Mutate(mutate::Args),
     /// Run every fuzz target for a while (nightly toolchain)
     Fuzz(fuzz::Args),
-    /// Kill processes of a ring at random, ten thousand unless told otherwise: the survivors must go on
+    /// Kill processes of a ring at random, ten thousand unless told otherwise: the survivors must
+    /// go on
     Chaos(chaos::Args),
     /// Run the benchmarks
     Bench(bench::Args),

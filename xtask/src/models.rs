@@ -40,7 +40,8 @@ pub enum Ended {
     Passed,
     /// The model found a fault; the message of the first panic.
     Failed(String),
-    /// The model did not come to a verdict: a limit was reached, or what it is about never happened.
+    /// The model did not come to a verdict: a limit was reached, or what it is about never
+    /// happened.
     Inconclusive(String),
     /// It was stopped at the time limit.
     TimedOut,
@@ -72,11 +73,13 @@ pub struct Options<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Lints {
     Kept,
-    /// No lint is an error: a mutant may leave an import unused, or use an ordering that is linted against.
+    /// No lint is an error: a mutant may leave an import unused, or use an ordering that is linted
+    /// against.
     Capped,
 }
 
-/// Builds the models of the workspace that `cargo` is to run in; an error holds the compiler's messages.
+/// Builds the models of the workspace that `cargo` is to run in; an error holds the compiler's
+/// messages.
 pub fn build(mut cargo: Command, target_dir: &Path, lints: Lints) -> Result<Vec<Model>> {
     let flags = match lints {
         Lints::Kept => "--cfg loom",
@@ -114,13 +117,19 @@ pub fn build(mut cargo: Command, target_dir: &Path, lints: Lints) -> Result<Vec<
 
 fn list(binary: &Path, prefix: &str, models: &mut Vec<Model>) -> Result<()> {
     let listing = |args: &[&str]| -> Result<Vec<String>> {
-        let text = command::output(Command::new(binary).args(["--list", "--format", "terse"]).args(args))?;
+        let text =
+            command::output(Command::new(binary).args(["--list", "--format", "terse"]).args(args))?;
         let names = text.lines().filter_map(|line| line.strip_suffix(": test"));
         Ok(names.map(str::to_owned).collect())
     };
     let long = listing(&["--ignored"])?;
     for test in listing(&[])? {
-        models.push(Model { name: format!("{prefix}{test}"), long: long.contains(&test), test, binary: binary.to_path_buf() });
+        models.push(Model {
+            name: format!("{prefix}{test}"),
+            long: long.contains(&test),
+            test,
+            binary: binary.to_path_buf(),
+        });
     }
     Ok(())
 }
@@ -133,7 +142,8 @@ pub fn run(
     limit: impl Fn(&Model) -> Option<Duration> + Sync,
     done: impl Fn(&Run) + Sync,
 ) -> Result<Vec<Run>> {
-    fs::create_dir_all(options.log_dir).with_context(|| format!("{} cannot be created", options.log_dir.display()))?;
+    fs::create_dir_all(options.log_dir)
+        .with_context(|| format!("{} cannot be created", options.log_dir.display()))?;
     let next = Mutex::new(0);
     let stop = AtomicBool::new(false);
     let runs = Mutex::new(Vec::new());
@@ -159,16 +169,24 @@ pub fn run(
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     })?;
     let mut runs = runs.into_inner().expect("all workers ended well");
     runs.sort_by_key(|(index, _)| *index);
     Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
-fn run_one(model: &Model, options: &Options<'_>, limit: Option<Duration>, stop: &AtomicBool) -> Result<Run> {
+fn run_one(
+    model: &Model,
+    options: &Options<'_>,
+    limit: Option<Duration>,
+    stop: &AtomicBool,
+) -> Result<Run> {
     let log = options.log_dir.join(format!("{}.log", model.name.replace("::", ".")));
-    let output = File::create(&log).with_context(|| format!("{} cannot be created", log.display()))?;
+    let output =
+        File::create(&log).with_context(|| format!("{} cannot be created", log.display()))?;
     let start = Instant::now();
     let ended = if stop.load(Ordering::Relaxed) {
         Ended::Stopped
@@ -183,7 +201,11 @@ fn run_one(model: &Model, options: &Options<'_>, limit: Option<Duration>, stop: 
         loop {
             if let Some(status) = child.try_wait()? {
                 let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-                break if status.success() { Ended::Passed } else { judge(&text).unwrap_or_else(|| Ended::Failed(status.to_string())) };
+                break if status.success() {
+                    Ended::Passed
+                } else {
+                    judge(&text).unwrap_or_else(|| Ended::Failed(status.to_string()))
+                };
             }
             let ended = if stop.load(Ordering::Relaxed) {
                 Some(Ended::Stopped)
@@ -206,7 +228,9 @@ fn run_one(model: &Model, options: &Options<'_>, limit: Option<Duration>, stop: 
 impl Model {
     fn command(&self, options: &Options<'_>) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args([&self.test, "--exact", "--include-ignored", "--nocapture"]).env("RUST_BACKTRACE", "0");
+        command
+            .args([&self.test, "--exact", "--include-ignored", "--nocapture"])
+            .env("RUST_BACKTRACE", "0");
         // Loom returns success when it runs into these limits; a run must be complete instead.
         for cap in ["LOOM_MAX_DURATION", "LOOM_MAX_PERMUTATIONS", "LOOM_CHECKPOINT_FILE"] {
             command.env_remove(cap);
@@ -214,7 +238,9 @@ impl Model {
         match options.preemptions {
             Some(bound) => command.env("LOOM_MAX_PREEMPTIONS", bound.to_string()),
             // The models bound themselves unless told otherwise; loom's own bound is a byte.
-            None => command.env("LOOM_MAX_PREEMPTIONS", "255").env("SEQRING_LOOM_MAX_ITERATIONS", u64::MAX.to_string()),
+            None => command
+                .env("LOOM_MAX_PREEMPTIONS", "255")
+                .env("SEQRING_LOOM_MAX_ITERATIONS", u64::MAX.to_string()),
         };
         command
     }
@@ -225,12 +251,16 @@ fn judge(output: &str) -> Option<Ended> {
     let mut lines = output.lines().skip_while(|line| !line.contains("panicked at"));
     let heading = lines.next()?;
     let message = lines.map(str::trim).find(|line| !line.is_empty()).unwrap_or(heading).to_owned();
-    // A weaker ordering lets a spinning thread read old values for as long as loom likes. That is not a fault: real
-    // memory shows a store in finite time.
+    // A weaker ordering lets a spinning thread read old values for as long as loom likes. That is
+    // not a fault: real memory shows a store in finite time.
     let out_of_steps = message.contains("exceeded maximum number of branches");
     // What `loom-tests` says of a model that has too many executions, or not the ones it is about.
     let proves_nothing = message.starts_with("capped:") || message.starts_with("void:");
-    if out_of_steps || proves_nothing { Some(Ended::Inconclusive(message)) } else { Some(Ended::Failed(message)) }
+    if out_of_steps || proves_nothing {
+        Some(Ended::Inconclusive(message))
+    } else {
+        Some(Ended::Failed(message))
+    }
 }
 
 #[cfg(test)]
@@ -239,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_failure_with_its_message() {
-        let output = "running 1 test\n\nthread 'm' (7) panicked at src/a.rs:3:5:\nassertion failed: x\n";
+        let output =
+            "running 1 test\n\nthread 'm' (7) panicked at src/a.rs:3:5:\nassertion failed: x\n";
         assert_eq!(judge(output), Some(Ended::Failed("assertion failed: x".to_owned())));
     }
 

@@ -16,7 +16,8 @@ use crate::workspace::Workspace;
 
 /// Debian's names of a compiler and its standard library: the second pair is what stable releases
 /// carry for building browsers, and is the newer one.
-const DEBIAN_PACKAGES: [[&str; 2]; 2] = [["rustc", "libstd-rust-dev"], ["rustc-web", "libstd-rust-web-dev"]];
+const DEBIAN_PACKAGES: [[&str; 2]; 2] =
+    [["rustc", "libstd-rust-dev"], ["rustc-web", "libstd-rust-web-dev"]];
 
 /// Checks the library; skipped when the compiler cannot be had.
 pub fn run(workspace: &Workspace) -> Result<Outcome> {
@@ -39,16 +40,24 @@ pub fn run(workspace: &Workspace) -> Result<Outcome> {
         check.env("RUSTC", &compiler.rustc);
         check
     };
-    check.args(["--package", "seqring", "--lib", "--target-dir"]).arg(workspace.target.join("msrv").join("check"));
-    command::run(&mut check).with_context(|| format!("the library does not build with rustc {version}"))?;
+    check
+        .args(["--package", "seqring", "--lib", "--target-dir"])
+        .arg(workspace.target.join("msrv").join("check"));
+    command::run(&mut check)
+        .with_context(|| format!("the library does not build with rustc {version}"))?;
     Ok(Outcome::Passed)
 }
 
 /// The `rust-version` of the library.
 fn promised(manifest: &Path) -> Result<String> {
-    let text = fs::read_to_string(manifest).with_context(|| format!("{} cannot be read", manifest.display()))?;
-    let table: toml::Table = text.parse().with_context(|| format!("{} is not TOML", manifest.display()))?;
-    let version = table.get("package").and_then(|package| package.get("rust-version")).and_then(toml::Value::as_str);
+    let text = fs::read_to_string(manifest)
+        .with_context(|| format!("{} cannot be read", manifest.display()))?;
+    let table: toml::Table =
+        text.parse().with_context(|| format!("{} is not TOML", manifest.display()))?;
+    let version = table
+        .get("package")
+        .and_then(|package| package.get("rust-version"))
+        .and_then(toml::Value::as_str);
     match version {
         Some(version) => Ok(version.to_owned()),
         None => bail!("{} states no package.rust-version", manifest.display()),
@@ -98,7 +107,8 @@ fn debian_compiler(directory: &Path, version: &str) -> Result<Unpacked> {
     }
     // What is there may be the rest of an interrupted run.
     if directory.exists() {
-        fs::remove_dir_all(directory).with_context(|| format!("{} cannot be removed", directory.display()))?;
+        fs::remove_dir_all(directory)
+            .with_context(|| format!("{} cannot be removed", directory.display()))?;
     }
     download(directory, version)?;
     for entry in fs::read_dir(directory.join("archives"))? {
@@ -109,7 +119,8 @@ fn debian_compiler(directory: &Path, version: &str) -> Result<Unpacked> {
     }
     // The packages and apt's lists are as large as the compiler.
     for directory in ["archives", "lists"].map(|name| directory.join(name)) {
-        fs::remove_dir_all(&directory).with_context(|| format!("{} cannot be removed", directory.display()))?;
+        fs::remove_dir_all(&directory)
+            .with_context(|| format!("{} cannot be removed", directory.display()))?;
     }
     unpacked(&root, version)
 }
@@ -122,8 +133,11 @@ fn unpacked(root: &Path, version: &str) -> Result<Unpacked> {
     // `/usr/lib/<architecture>`: the directory of the compiler's own driver library.
     for entry in fs::read_dir(root.join("usr/lib"))? {
         let libraries = entry?.path();
-        let has_driver = fs::read_dir(&libraries)
-            .is_ok_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("librustc_driver")));
+        let has_driver = fs::read_dir(&libraries).is_ok_and(|files| {
+            files
+                .flatten()
+                .any(|file| file.file_name().to_string_lossy().starts_with("librustc_driver"))
+        });
         if has_driver {
             let compiler = Unpacked { rustc, libraries };
             compiler.verify(version)?;
@@ -168,7 +182,9 @@ fn download(directory: &Path, version: &str) -> Result<()> {
         }
     }
     let reason = match refusal.as_ref().map(ToString::to_string) {
-        Some(text) => text.lines().rfind(|line| line.starts_with("E: ")).unwrap_or("it failed").to_owned(),
+        Some(text) => {
+            text.lines().rfind(|line| line.starts_with("E: ")).unwrap_or("it failed").to_owned()
+        }
         None => "no package to ask for".to_owned(),
     };
     bail!("apt-get: {reason}")

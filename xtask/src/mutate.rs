@@ -1,8 +1,8 @@
 //! `cargo xtask mutate`: is every memory ordering of the protocols load-bearing?
 //!
 //! One at a time, each ordering is weakened and each fence removed, in a copy of the library, and
-//! the loom models are run on it. A mutant that no model kills is an ordering that is not needed, or
-//! a model that is missing.
+//! the loom models are run on it. A mutant that no model kills is an ordering that is not needed,
+//! or a model that is missing.
 
 mod copy;
 mod expected;
@@ -23,7 +23,8 @@ use find::Mutant;
 use report::{Fate, Trial};
 
 /// The protocol rooms: files, and directories with all that is in them.
-const ROOMS: [&str; 6] = ["src/layout.rs", "src/layout", "src/protocol.rs", "src/protocol", "src/wait.rs", "src/wait"];
+const ROOMS: [&str; 6] =
+    ["src/layout.rs", "src/layout", "src/protocol.rs", "src/protocol", "src/wait.rs", "src/wait"];
 
 /// A mutant's model may take this many times as long as the original's, but never less than
 /// `SHORTEST_LIMIT`.
@@ -35,7 +36,8 @@ pub struct Args {
     /// Only mutants whose `file:line function: mutation` contains this
     #[arg(long, value_name = "SUBSTR")]
     pub only: Option<String>,
-    /// Only models whose name contains this: while working on them, as what they miss others may see
+    /// Only models whose name contains this: while working on them, as what they miss others may
+    /// see
     #[arg(long, value_name = "SUBSTR")]
     pub model: Option<String>,
     /// List the mutants and try none
@@ -82,8 +84,20 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let start = Instant::now();
         let fate = bench.try_one(mutant)?;
         let elapsed = start.elapsed();
-        println!("[{:>3}/{}] {} ... {} ({:.1} s)", number + 1, chosen.len(), report::place(mutant), fate.told(), elapsed.as_secs_f64());
-        trials.push(Trial { mutant, fate, elapsed, allowed: allowed.iter().find(|(listed, _)| listed == index).map(|(_, entry)| entry) });
+        println!(
+            "[{:>3}/{}] {} ... {} ({:.1} s)",
+            number + 1,
+            chosen.len(),
+            report::place(mutant),
+            fate.told(),
+            elapsed.as_secs_f64()
+        );
+        trials.push(Trial {
+            mutant,
+            fate,
+            elapsed,
+            allowed: allowed.iter().find(|(listed, _)| listed == index).map(|(_, entry)| entry),
+        });
     }
     if let Some(path) = &args.json {
         report::write_json(path, &trials)?;
@@ -105,10 +119,15 @@ fn find_all(root: &Path) -> Result<Vec<Mutant>> {
     let mut sources = Vec::new();
     let mut for_tests = Vec::new();
     for path in files {
-        let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         // `mod x;` in ring.rs is ring/x.rs; in ring/mod.rs it would be ring/x.rs too.
-        let directory = if path.ends_with("mod.rs") { path.parent().unwrap_or(root).to_path_buf() } else { path.with_extension("") };
+        let directory = if path.ends_with("mod.rs") {
+            path.parent().unwrap_or(root).to_path_buf()
+        } else {
+            path.with_extension("")
+        };
         for module in find::test_modules(&name, &text)? {
             for_tests.push(directory.join(&module).with_extension("rs"));
         }
@@ -160,7 +179,8 @@ struct Record {
 }
 
 impl Bench {
-    /// Copies the workspace, builds the models and runs the chosen ones on the original, which must pass.
+    /// Copies the workspace, builds the models and runs the chosen ones on the original, which must
+    /// pass.
     fn set_up(workspace: &Workspace, args: &Args) -> Result<Self> {
         let directory = workspace.target.join("mutants");
         let mut bench = Self {
@@ -172,16 +192,22 @@ impl Bench {
         };
         copy::make(&workspace.root, &bench.copy)?;
         println!("building the models and running them on the original");
-        let models = models::build(bench.cargo(), &bench.target, Lints::Capped).context("before any mutation")?;
+        let models = models::build(bench.cargo(), &bench.target, Lints::Capped)
+            .context("before any mutation")?;
         let part = args.model.as_deref().unwrap_or("");
-        let daily: Vec<&Model> = models.iter().filter(|model| !model.long && model.name.contains(part)).collect();
+        let daily: Vec<&Model> =
+            models.iter().filter(|model| !model.long && model.name.contains(part)).collect();
         if daily.is_empty() {
             bail!("no model matches {part:?}");
         }
         let runs = models::run(&daily, &bench.options(false), |_| None, |_| {})?;
         for run in runs {
             if run.ended != Ended::Passed {
-                bail!("the model {} fails before any mutation ({:?}); see `cargo xtask loom`", run.model, run.ended);
+                bail!(
+                    "the model {} fails before any mutation ({:?}); see `cargo xtask loom`",
+                    run.model,
+                    run.ended
+                );
             }
             println!("    {}: {:.1} s", run.model, run.elapsed.as_secs_f64());
             bench.records.push(Record { model: run.model, duration: run.elapsed, kills: 0 });
@@ -192,8 +218,11 @@ impl Bench {
     /// Mutates, builds, runs the models, and puts the original back.
     fn try_one(&mut self, mutant: &Mutant) -> Result<Fate> {
         let path = self.copy.join(&mutant.file);
-        let original = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let write = |text: &str| fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()));
+        let original = fs::read_to_string(&path)
+            .with_context(|| format!("{} cannot be read", path.display()))?;
+        let write = |text: &str| {
+            fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
+        };
         write(&mutant.apply(&original))?;
         let fate = self.fate();
         write(&original)?;
@@ -207,8 +236,11 @@ impl Bench {
         };
         // The models that have killed most, then the shortest: most mutants die within a second.
         self.records.sort_by_key(|record| (std::cmp::Reverse(record.kills), record.duration));
-        let ordered: Vec<&Model> =
-            self.records.iter().filter_map(|record| models.iter().find(|model| model.name == record.model)).collect();
+        let ordered: Vec<&Model> = self
+            .records
+            .iter()
+            .filter_map(|record| models.iter().find(|model| model.name == record.model))
+            .collect();
         let limit = |model: &Model| {
             let record = self.records.iter().find(|r| r.model == model.name)?;
             Some((record.duration * PATIENCE).max(SHORTEST_LIMIT))
@@ -225,7 +257,9 @@ impl Bench {
                     killers.push((run.model, message));
                 }
                 Ended::TimedOut => undecided.push(format!("{} (timeout)", run.model)),
-                Ended::Inconclusive(message) => undecided.push(format!("{} ({message})", run.model)),
+                Ended::Inconclusive(message) => {
+                    undecided.push(format!("{} ({message})", run.model))
+                }
                 Ended::Passed | Ended::Stopped => {}
             }
         }

@@ -46,7 +46,10 @@ fn segments_in(directory: &Path) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(directory) else {
         return BTreeSet::new();
     };
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).filter(|name| name.starts_with(PREFIX)).collect()
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(PREFIX))
+        .collect()
 }
 
 #[cfg(test)]

@@ -57,15 +57,17 @@ const STEPS: [(&str, Step); 9] = [
     ("msrv", msrv),
 ];
 
-/// Runs the steps. The last line, `N passed, N failed` (and `, N skipped` if some were), is for programs: nothing
-/// follows it, and the failures are told before.
+/// Runs the steps. The last line, `N passed, N failed` (and `, N skipped` if some were), is for
+/// programs: nothing follows it, and the failures are told before.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut report: Vec<(&str, Result<Outcome>, Duration)> = Vec::new();
     for (number, (name, step)) in STEPS.iter().enumerate() {
         println!("\n==> [{}/{}] {name}", number + 1, STEPS.len());
         let start = Instant::now();
-        let left_out = (*name == "mutate" && args.skip_mutate) || (*name == "fuzz" && args.skip_fuzz);
-        let result = if left_out { Ok(Outcome::Skipped(format!("--skip-{name}"))) } else { step(workspace) };
+        let left_out =
+            (*name == "mutate" && args.skip_mutate) || (*name == "fuzz" && args.skip_fuzz);
+        let result =
+            if left_out { Ok(Outcome::Skipped(format!("--skip-{name}"))) } else { step(workspace) };
         let elapsed = start.elapsed();
         println!("{}", verdict(name, &result, elapsed));
         let stop = result.is_err() && !args.keep_going;
@@ -81,7 +83,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         println!("{}", verdict(name, result, *elapsed));
     }
     let failed = report.iter().filter(|(_, result, _)| result.is_err()).count();
-    let skipped = report.iter().filter(|(_, result, _)| matches!(result, Ok(Outcome::Skipped(_)))).count();
+    let skipped =
+        report.iter().filter(|(_, result, _)| matches!(result, Ok(Outcome::Skipped(_)))).count();
     let passed = report.len() - failed - skipped;
     let tail = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
     println!("{passed} passed, {failed} failed{tail}");
@@ -102,7 +105,10 @@ fn format(workspace: &Workspace) -> Result<Outcome> {
     // Workspaces of their own: the fuzz targets, and the comparison with other systems.
     for manifest in ["fuzz/Cargo.toml", bench::PEERS] {
         if workspace.root.join(manifest).exists() {
-            command::run(&mut command::cargo(workspace, ["fmt", "--check", "--manifest-path", manifest]))?;
+            command::run(&mut command::cargo(
+                workspace,
+                ["fmt", "--check", "--manifest-path", manifest],
+            ))?;
         }
     }
     Ok(Outcome::Passed)
@@ -111,7 +117,16 @@ fn format(workspace: &Workspace) -> Result<Outcome> {
 fn clippy(workspace: &Workspace) -> Result<Outcome> {
     let all = ["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"];
     command::run(&mut command::cargo(workspace, all))?;
-    let features = ["clippy", "--package", "seqring", "--all-targets", "--features", "async,failpoints", "--", "-Dwarnings"];
+    let features = [
+        "clippy",
+        "--package",
+        "seqring",
+        "--all-targets",
+        "--features",
+        "async,failpoints",
+        "--",
+        "-Dwarnings",
+    ];
     command::run(&mut command::cargo(workspace, features))?;
     // What only loom sees is linted where it is compiled.
     command::run(
@@ -127,13 +142,17 @@ fn clippy(workspace: &Workspace) -> Result<Outcome> {
 fn docs(workspace: &Workspace) -> Result<Outcome> {
     // `--lib`: the command's binary has the library's name, and both cannot have one directory.
     command::run(
-        command::cargo(workspace, ["doc", "--workspace", "--no-deps", "--lib", "--features", "seqring/async"])
-            .env("RUSTDOCFLAGS", "-Dwarnings"),
+        command::cargo(
+            workspace,
+            ["doc", "--workspace", "--no-deps", "--lib", "--features", "seqring/async"],
+        )
+        .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
     Ok(Outcome::Passed)
 }
 
-/// That the comparison with other systems works, without their crates: nothing is concluded from its figures.
+/// That the comparison with other systems works, without their crates: nothing is concluded from
+/// its figures.
 fn peers(workspace: &Workspace) -> Result<Outcome> {
     let before = shm::segments();
     bench::smoke(workspace)?;
@@ -145,9 +164,15 @@ fn peers(workspace: &Workspace) -> Result<Outcome> {
 /// may be left.
 fn tests(workspace: &Workspace) -> Result<Outcome> {
     let before = shm::segments();
-    command::run(&mut command::cargo(workspace, ["test", "--workspace", "--features", "seqring/async"]))?;
+    command::run(&mut command::cargo(
+        workspace,
+        ["test", "--workspace", "--features", "seqring/async"],
+    ))?;
     // Deaths at each step of the protocols take a library that can die there.
-    command::run(&mut command::cargo(workspace, ["test", "--package", "seqring", "--features", "failpoints", "--test", "failpoints"]))?;
+    command::run(&mut command::cargo(
+        workspace,
+        ["test", "--package", "seqring", "--features", "failpoints", "--test", "failpoints"],
+    ))?;
     shm::expect_no_new(&before)?;
     Ok(Outcome::Passed)
 }

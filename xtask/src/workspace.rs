@@ -23,7 +23,10 @@ impl Workspace {
             None => env::current_dir().context("the current directory cannot be read")?,
         };
         let Some(root) = start.ancestors().find(|dir| is_root(dir)) else {
-            bail!("no Cargo.toml with a [workspace] in {} or above it; run `cargo xtask` inside the repository", start.display());
+            bail!(
+                "no Cargo.toml with a [workspace] in {} or above it; run `cargo xtask` inside the repository",
+                start.display()
+            );
         };
         let target = match env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => root.join(dir),
@@ -34,5 +37,6 @@ impl Workspace {
 }
 
 fn is_root(dir: &Path) -> bool {
-    std::fs::read_to_string(dir.join("Cargo.toml")).is_ok_and(|text| text.lines().any(|line| line.trim() == "[workspace]"))
+    std::fs::read_to_string(dir.join("Cargo.toml"))
+        .is_ok_and(|text| text.lines().any(|line| line.trim() == "[workspace]"))
 }

@@ -1,4 +1,5 @@
-//! Where the systems meet: who takes part, turn by turn, in short rounds, each turn behind a look at the floor.
+//! Where the systems meet: who takes part, turn by turn, in short rounds, each turn behind a look
+//! at the floor.
 
 use std::time::Duration;
 
@@ -51,7 +52,8 @@ pub struct Pace {
     pub warm_up: usize,
     /// Nanoseconds that a turn shall take.
     pub turn_ns: f64,
-    /// So often the memory of a channel is created anew in the course of these: where its pages lie makes up to a third of what large messages take.
+    /// So often the memory of a channel is created anew in the course of these: where its pages
+    /// lie makes up to a third of what large messages take.
     pub placements: usize,
     /// Rounds of what takes long by nature: attaching a thousand readers, falling asleep.
     pub few_rounds: usize,
@@ -95,7 +97,13 @@ impl<'a> Arena<'a> {
     /// # Errors
     ///
     /// When there are not two CPUs, or the process cannot be started.
-    pub fn open(systems: Vec<System>, payloads: Vec<usize>, pace: Pace, session: &'a Session, interrupt: &'a Interrupt) -> Result<Self> {
+    pub fn open(
+        systems: Vec<System>,
+        payloads: Vec<usize>,
+        pace: Pace,
+        session: &'a Session,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
         let cpus = seqring_cli::bench::pin::two_cpus()?;
         let mut skipped = Vec::new();
         let python = if systems.iter().any(|system| system.is_python()) {
@@ -109,7 +117,8 @@ impl<'a> Arena<'a> {
         } else {
             None
         };
-        let style = ProgressStyle::with_template("{prefix:12} {bar:30.cyan} {percent:>3}%  {wide_msg}")?;
+        let style =
+            ProgressStyle::with_template("{prefix:12} {bar:30.cyan} {percent:>3}%  {wide_msg}")?;
         let bar = ProgressBar::new(1).with_style(style);
         let mut arena = Self {
             process,
@@ -141,7 +150,14 @@ impl<'a> Arena<'a> {
     }
 
     /// A channel of a system in this run; its name is used once.
-    pub fn spec(&mut self, system: System, bytes: usize, depth: usize, readers: usize, mode: Mode) -> Spec {
+    pub fn spec(
+        &mut self,
+        system: System,
+        bytes: usize,
+        depth: usize,
+        readers: usize,
+        mode: Mode,
+    ) -> Spec {
         self.next += 1;
         let name = self.session.name(&self.next.to_string());
         Spec { system, name, run: run_of(self.session), bytes, depth, readers, mode, parks: false }
@@ -158,7 +174,8 @@ impl<'a> Arena<'a> {
     ///
     /// Only when the run shall end.
     pub fn enter(&mut self, bench: &'static str, case: &str, job: Job) -> Result<Option<Player>> {
-        let (Job::PingPong(spec) | Job::Wake(spec) | Job::Flow(spec) | Job::Idle(spec)) = &job else {
+        let (Job::PingPong(spec) | Job::Wake(spec) | Job::Flow(spec) | Job::Idle(spec)) = &job
+        else {
             return self.floor_player(job).map(Some);
         };
         let system = spec.system;
@@ -176,10 +193,19 @@ impl<'a> Arena<'a> {
         self.next += 1;
         let id = self.next;
         let sleeps = matches!(job, Job::Wake(_));
-        let mut player =
-            Player { system, id, seat: Seat::Process, lead: None, opened: Count::default(), says_bytes: None, count: 1, sleeps };
+        let mut player = Player {
+            system,
+            id,
+            seat: Seat::Process,
+            lead: None,
+            opened: Count::default(),
+            says_bytes: None,
+            count: 1,
+            sleeps,
+        };
         if system.is_python() {
-            let (Job::PingPong(spec) | Job::Wake(spec) | Job::Flow(spec) | Job::Idle(spec)) = job else {
+            let (Job::PingPong(spec) | Job::Wake(spec) | Job::Flow(spec) | Job::Idle(spec)) = job
+            else {
                 anyhow::bail!("{system} has no part in the floor");
             };
             let python = self.python.as_mut().context("there is no Python program")?;
@@ -247,7 +273,9 @@ impl<'a> Arena<'a> {
     /// When the other side is gone.
     pub fn leave(&mut self, player: Player) -> Result<()> {
         match player.seat {
-            Seat::Python => self.python.as_mut().context("there is no Python program")?.close(player.id),
+            Seat::Python => {
+                self.python.as_mut().context("there is no Python program")?.close(player.id)
+            }
             seat => {
                 self.follower(seat)?.close(player.id)?;
                 drop(player.lead);
@@ -271,7 +299,9 @@ impl<'a> Arena<'a> {
             return Ok((ns, Count { received: count, ..Count::default() }));
         }
         let lead = lead.as_mut().context("the player has left")?;
-        self.follower(*seat)?.turn(*id, lead.as_mut(), count, style).with_context(|| format!("{system} failed"))
+        self.follower(*seat)?
+            .turn(*id, lead.as_mut(), count, style)
+            .with_context(|| format!("{system} failed"))
     }
 
     /// Plays a turn of which every message is timed by itself.
@@ -279,18 +309,30 @@ impl<'a> Arena<'a> {
     /// # Errors
     ///
     /// Those of [`Self::turn`].
-    pub fn sample(&mut self, player: &mut Player, count: u64, histogram: &mut Histogram<u64>) -> Result<()> {
+    pub fn sample(
+        &mut self,
+        player: &mut Player,
+        count: u64,
+        histogram: &mut Histogram<u64>,
+    ) -> Result<()> {
         let Player { id, seat, lead, sleeps, system, .. } = player;
         if *seat == Seat::Python {
             let python = self.python.as_mut().context("there is no Python program")?;
             let nap = if *sleeps { PYTHON_NAP } else { Duration::ZERO };
-            for ns in python.turn(*id, count, true, nap)?.times.into_iter().skip(cold(count, *sleeps) as usize) {
+            for ns in python
+                .turn(*id, count, true, nap)?
+                .times
+                .into_iter()
+                .skip(cold(count, *sleeps) as usize)
+            {
                 histogram.saturating_record(ns as u64);
             }
             return Ok(());
         }
         let lead = lead.as_mut().context("the player has left")?;
-        self.follower(*seat)?.sample(*id, lead.as_mut(), count, histogram).with_context(|| format!("{system} failed"))
+        self.follower(*seat)?
+            .sample(*id, lead.as_mut(), count, histogram)
+            .with_context(|| format!("{system} failed"))
     }
 
     /// Nanoseconds of the hand-off, now.
@@ -315,12 +357,18 @@ impl<'a> Arena<'a> {
         Ok(ns / player.count as f64 / 2.0)
     }
 
-    /// Chooses how many messages make a turn of about the right length, out of what a short one takes.
+    /// Chooses how many messages make a turn of about the right length, out of what a short one
+    /// takes.
     ///
     /// # Errors
     ///
     /// Those of [`Self::turn`].
-    pub fn calibrate(&mut self, player: &mut Player, style: Style, [least, most]: [u64; 2]) -> Result<()> {
+    pub fn calibrate(
+        &mut self,
+        player: &mut Player,
+        style: Style,
+        [least, most]: [u64; 2],
+    ) -> Result<()> {
         // The first turn finds everything cold.
         self.turn(player, least.min(10), style)?;
         let trial = least.min(100);
@@ -329,7 +377,8 @@ impl<'a> Arena<'a> {
         Ok(())
     }
 
-    /// Plays rounds: in each, every player has one turn, and the floor is looked at before each turn. Who begins changes.
+    /// Plays rounds: in each, every player has one turn, and the floor is looked at before each
+    /// turn. Who begins changes.
     ///
     /// # Errors
     ///
@@ -364,13 +413,25 @@ impl<'a> Arena<'a> {
     /// # Errors
     ///
     /// When the other side is gone.
-    pub fn finish(&mut self, case: &Case, players: Vec<Player>, tracks: Vec<Track>, quantiles: Vec<Option<[f64; 4]>>) -> Result<()> {
+    pub fn finish(
+        &mut self,
+        case: &Case,
+        players: Vec<Player>,
+        tracks: Vec<Track>,
+        quantiles: Vec<Option<[f64; 4]>>,
+    ) -> Result<()> {
         self.keep(case, &players, tracks, quantiles);
         players.into_iter().try_for_each(|player| self.leave(player))
     }
 
     /// Keeps what was measured of the players, behind what has been of the same case before.
-    pub fn keep(&mut self, case: &Case, players: &[Player], tracks: Vec<Track>, quantiles: Vec<Option<[f64; 4]>>) {
+    pub fn keep(
+        &mut self,
+        case: &Case,
+        players: &[Player],
+        tracks: Vec<Track>,
+        quantiles: Vec<Option<[f64; 4]>>,
+    ) {
         for ((player, track), quantiles) in players.iter().zip(tracks).zip(quantiles) {
             let series = Series {
                 bench: case.bench,
@@ -383,7 +444,11 @@ impl<'a> Arena<'a> {
                 floors: if case.has_floor { track.floors } else { Vec::new() },
                 quantiles,
             };
-            match self.all.iter_mut().find(|kept| kept.system == series.system && kept.is_comparable(&series)) {
+            match self
+                .all
+                .iter_mut()
+                .find(|kept| kept.system == series.system && kept.is_comparable(&series))
+            {
                 Some(kept) => kept.extend(series),
                 None => self.all.push(series),
             }

@@ -1,7 +1,8 @@
 //! The two ends of a channel, as the measurements see them.
 //!
-//! The work is the same for every system: the sender marks a message in its own memory and hands it over whole; the receiver ends with the
-//! whole message in its own memory and checks it. Systems that work in place copy out, like the others.
+//! The work is the same for every system: the sender marks a message in its own memory and hands it
+//! over whole; the receiver ends with the whole message in its own memory and checks it. Systems
+//! that work in place copy out, like the others.
 
 use anyhow::{Result, bail};
 
@@ -13,24 +14,26 @@ pub trait Sender {
     /// Sends message number `n`, waiting for room if the channel is lossless.
     fn send(&mut self, n: u64) -> Result<()>;
 
-    /// Sends `count` messages from number `first` on by the system's call for batches, at most [`BATCH`].
+    /// Sends `count` messages from number `first` on by the system's call for batches, at most
+    /// [`BATCH`].
     fn send_batch(&mut self, first: u64, count: usize) -> Result<()>;
 }
 
 /// A receiving end.
 pub trait Receiver {
-    /// Looks once; receives and checks a message if there is one, and returns its number. A look that finds only that messages were lost
-    /// returns nothing.
+    /// Looks once; receives and checks a message if there is one, and returns its number. A look
+    /// that finds only that messages were lost returns nothing.
     fn poll(&mut self) -> Result<Option<u64>>;
 
-    /// Waits for a message with full attention, by the call that the system's authors advise for that; where there is none, looks once. May return without
-    /// a message.
+    /// Waits for a message with full attention, by the call that the system's authors advise for
+    /// that; where there is none, looks once. May return without a message.
     #[inline(always)]
     fn attend(&mut self) -> Result<Option<u64>> {
         self.poll()
     }
 
-    /// Receives up to [`BATCH`] messages by the system's call for batches, hands each number to `each` and returns how many there were.
+    /// Receives up to [`BATCH`] messages by the system's call for batches, hands each number to
+    /// `each` and returns how many there were.
     fn poll_batch(&mut self, each: &mut impl FnMut(u64) -> Result<()>) -> Result<usize>;
 
     /// Sleeps until there is a message. May return without one now and then.
@@ -53,7 +56,10 @@ fn damaged() -> Result<u64> {
 
 /// [`Receiver::poll_batch`] for systems that have no call for it.
 #[inline(always)]
-pub fn one_by_one<R: Receiver>(receiver: &mut R, each: &mut impl FnMut(u64) -> Result<()>) -> Result<usize> {
+pub fn one_by_one<R: Receiver>(
+    receiver: &mut R,
+    each: &mut impl FnMut(u64) -> Result<()>,
+) -> Result<usize> {
     for count in 0..BATCH {
         match receiver.poll()? {
             Some(n) => each(n)?,
@@ -69,7 +75,8 @@ pub fn each_alone<S: Sender>(sender: &mut S, first: u64, count: usize) -> Result
     (first..first + count as u64).try_for_each(|n| sender.send(n))
 }
 
-/// Messages per call where a benchmark works in batches: as many as stay in the cache with their copies, at least two.
+/// Messages per call where a benchmark works in batches: as many as stay in the cache with their
+/// copies, at least two.
 pub const fn batch_of(words: usize) -> usize {
     const CACHED_BYTES: usize = 256 << 10;
     let fitting = CACHED_BYTES / (words * 8);

@@ -1,5 +1,6 @@
-//! The other side of every measurement: a process, or a thread for systems that have no other processes. Both are on the second CPU and
-//! do the same when told; only one of them is told at a time, the other sleeps.
+//! The other side of every measurement: a process, or a thread for systems that have no other
+//! processes. Both are on the second CPU and do the same when told; only one of them is told at a
+//! time, the other sleeps.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,29 +76,32 @@ impl<'a> Follower<'a> {
         let (answers, outcomes) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("follower".to_owned()).stack_size(STACK).spawn(move || {
-            let mut check = || {
-                ensure!(!stopped.load(Ordering::Relaxed), "the leading thread is gone");
-                Ok(())
-            };
-            let opened = pin::pin_to(cpu).and_then(|()| HandOff::open(&name));
-            let hand_off = match opened {
-                Ok(hand_off) => hand_off,
-                Err(error) => {
-                    // It is heard by whoever gives the first order.
-                    let _ = answers.send(Err(format!("{error:#}")));
-                    return;
+        let thread = thread::Builder::new().name("follower".to_owned()).stack_size(STACK).spawn(
+            move || {
+                let mut check = || {
+                    ensure!(!stopped.load(Ordering::Relaxed), "the leading thread is gone");
+                    Ok(())
+                };
+                let opened = pin::pin_to(cpu).and_then(|()| HandOff::open(&name));
+                let hand_off = match opened {
+                    Ok(hand_off) => hand_off,
+                    Err(error) => {
+                        // It is heard by whoever gives the first order.
+                        let _ = answers.send(Err(format!("{error:#}")));
+                        return;
+                    }
+                };
+                let mut desk = Desk { hand_off, check: &mut check };
+                let mut jobs = Jobs::default();
+                for command in orders {
+                    let outcome =
+                        jobs.perform(&command, &mut desk).map_err(|error| format!("{error:#}"));
+                    if answers.send(outcome).is_err() {
+                        break;
+                    }
                 }
-            };
-            let mut desk = Desk { hand_off, check: &mut check };
-            let mut jobs = Jobs::default();
-            for command in orders {
-                let outcome = jobs.perform(&command, &mut desk).map_err(|error| format!("{error:#}"));
-                if answers.send(outcome).is_err() {
-                    break;
-                }
-            }
-        })?;
+            },
+        )?;
         Ok(Self::Thread(ThreadPeer {
             commands: Some(commands),
             outcomes,
@@ -114,7 +118,8 @@ impl<'a> Follower<'a> {
             Self::Process(peer) => peer.begin(&command),
             Self::Thread(thread) => {
                 thread.interrupt.check()?;
-                let commands = thread.commands.as_ref().context("the following thread was ended")?;
+                let commands =
+                    thread.commands.as_ref().context("the following thread was ended")?;
                 commands.send(command).context("the following thread is gone")
             }
         }
@@ -156,7 +161,13 @@ impl<'a> Follower<'a> {
     /// # Errors
     ///
     /// When a side fails, which is the end of both.
-    pub fn turn(&mut self, id: u32, lead: &mut dyn Lead, count: u64, style: Style) -> Result<(f64, Count)> {
+    pub fn turn(
+        &mut self,
+        id: u32,
+        lead: &mut dyn Lead,
+        count: u64,
+        style: Style,
+    ) -> Result<(f64, Count)> {
         self.tell(Command::Turn { id, count, style })?;
         let ns = match self {
             Self::Process(peer) => {
@@ -176,7 +187,13 @@ impl<'a> Follower<'a> {
     /// # Errors
     ///
     /// Those of [`Self::turn`].
-    pub fn sample(&mut self, id: u32, lead: &mut dyn Lead, count: u64, histogram: &mut Histogram<u64>) -> Result<()> {
+    pub fn sample(
+        &mut self,
+        id: u32,
+        lead: &mut dyn Lead,
+        count: u64,
+        histogram: &mut Histogram<u64>,
+    ) -> Result<()> {
         self.tell(Command::Turn { id, count, style: Style::Answered })?;
         let sampled = match self {
             Self::Process(peer) => {

@@ -1,6 +1,7 @@
 //! What two sides do with a channel, turn by turn: one leads and takes the time, the other follows.
 //!
-//! Both sides meet at the hand-off before anything is timed, so no turn begins while the other side is still waking up.
+//! Both sides meet at the hand-off before anything is timed, so no turn begins while the other side
+//! is still waking up.
 
 use std::time::{Duration, Instant};
 use std::{array, thread};
@@ -18,7 +19,8 @@ use crate::follower::Follower;
 use crate::spec::{Mode, Spec};
 use crate::systems::{Channel, Visitor, visit};
 
-/// How long a follower is left alone before it counts as asleep: far beyond every spinning of every system.
+/// How long a follower is left alone before it counts as asleep: far beyond every spinning of every
+/// system.
 const FALL_ASLEEP: Duration = Duration::from_millis(1);
 
 /// What a follower is asked to prepare.
@@ -69,9 +71,10 @@ pub struct Count {
     pub attach_ns: f64,
 }
 
-/// Of so many messages in a row that are timed one by one, how many are left out: they find the caches as another system has left them. In a turn of
-/// a thousand, three of them would make the 99.9th percentile, and by that of the system whose turn it was before. Where both sides sleep before each,
-/// all are alike.
+/// Of so many messages in a row that are timed one by one, how many are left out: they find the
+/// caches as another system has left them. In a turn of a thousand, three of them would make the
+/// 99.9th percentile, and by that of the system whose turn it was before. Where both sides sleep
+/// before each, all are alike.
 pub const fn cold(count: u64, sleeps: bool) -> u64 {
     if sleeps { 0 } else { count / 10 }
 }
@@ -79,10 +82,22 @@ pub const fn cold(count: u64, sleeps: bool) -> u64 {
 /// The side that takes the time.
 pub trait Lead {
     /// Does something so many times, and returns the nanoseconds of all of it.
-    fn turn(&mut self, count: u64, style: Style, line: &mut HandOff, check: &mut Check<'_>) -> Result<f64>;
+    fn turn(
+        &mut self,
+        count: u64,
+        style: Style,
+        line: &mut HandOff,
+        check: &mut Check<'_>,
+    ) -> Result<f64>;
 
     /// Does it so many times, each timed by itself: nanoseconds.
-    fn sample(&mut self, count: u64, line: &mut HandOff, check: &mut Check<'_>, histogram: &mut Histogram<u64>) -> Result<()> {
+    fn sample(
+        &mut self,
+        count: u64,
+        line: &mut HandOff,
+        check: &mut Check<'_>,
+        histogram: &mut Histogram<u64>,
+    ) -> Result<()> {
         for _ in 0..count {
             histogram.saturating_record(self.turn(1, Style::Answered, line, check)? as u64);
         }
@@ -114,7 +129,8 @@ pub fn follow(job: &Job) -> Result<(Box<dyn Follow>, Count)> {
     Ok((follow, Count { attach_ns: start.elapsed().as_nanos() as f64, ..Count::default() }))
 }
 
-/// Prepares to lead: creates the channel, lets the follower attach, and attaches to what comes back.
+/// Prepares to lead: creates the channel, lets the follower attach, and attaches to what comes
+/// back.
 ///
 /// # Errors
 ///
@@ -153,7 +169,13 @@ pub fn be_met(desk: &mut Desk<'_>) -> Result<()> {
 struct Waiting;
 
 impl Lead for Waiting {
-    fn turn(&mut self, count: u64, _style: Style, line: &mut HandOff, check: &mut Check<'_>) -> Result<f64> {
+    fn turn(
+        &mut self,
+        count: u64,
+        _style: Style,
+        line: &mut HandOff,
+        check: &mut Check<'_>,
+    ) -> Result<f64> {
         meet(line, check)?;
         let trips = u32::try_from(count)?;
         Ok(line.lead(trips, check)? * 2.0 * count as f64)
@@ -168,7 +190,8 @@ impl Follow for Waiting {
     }
 }
 
-/// Looks between two checks that the other side is there. Those that enter the kernel may sleep there, and are checked behind each.
+/// Looks between two checks that the other side is there. Those that enter the kernel may sleep
+/// there, and are checked behind each.
 const LOOKS: u32 = 1 << 18;
 
 /// What a look has come to.
@@ -180,8 +203,9 @@ enum Look {
     Nothing,
 }
 
-/// Looks until what is waited for is there, with a pause behind each look that finds nothing: who looks again at once takes the line while the sender is
-/// about to write it. The loop stands where it is called, with what it calls, for every system.
+/// Looks until what is waited for is there, with a pause behind each look that finds nothing: who
+/// looks again at once takes the line while the sender is about to write it. The loop stands where
+/// it is called, with what it calls, for every system.
 macro_rules! until_done {
     ($is_kernel:expr, $check:expr, $look:expr) => {{
         let looks = if $is_kernel { 1 } else { LOOKS };
@@ -200,7 +224,12 @@ macro_rules! until_done {
 
 /// Attends to message number `n`.
 #[inline(always)]
-fn expect<R: Receiver>(receiver: &mut R, n: u64, is_kernel: bool, check: &mut Check<'_>) -> Result<()> {
+fn expect<R: Receiver>(
+    receiver: &mut R,
+    n: u64,
+    is_kernel: bool,
+    check: &mut Check<'_>,
+) -> Result<()> {
     until_done!(is_kernel, check, {
         match receiver.attend()? {
             Some(number) => {
@@ -252,7 +281,13 @@ impl Visitor for LeadPingPong<'_, '_> {
         let sender = C::sender::<W>(spec)?;
         let count = self.follower.open(self.id, self.job)?;
         let receiver = C::receiver::<W>(&spec.back(), 0)?;
-        let ends = PingPong { sender, receiver, n: 0, is_kernel: spec.system.is_kernel(), sleeps: self.sleeps };
+        let ends = PingPong {
+            sender,
+            receiver,
+            n: 0,
+            is_kernel: spec.system.is_kernel(),
+            sleeps: self.sleeps,
+        };
         Ok((Box::new(ends), count))
     }
 }
@@ -267,7 +302,13 @@ impl Visitor for FollowPingPong {
     fn visit<C: Channel, const W: usize>(self, spec: &Spec) -> Result<Self::Output> {
         let receiver = C::receiver::<W>(spec, 0)?;
         let sender = C::sender::<W>(&spec.back())?;
-        Ok(Box::new(PingPong { sender, receiver, n: 0, is_kernel: spec.system.is_kernel(), sleeps: self.sleeps }))
+        Ok(Box::new(PingPong {
+            sender,
+            receiver,
+            n: 0,
+            is_kernel: spec.system.is_kernel(),
+            sleeps: self.sleeps,
+        }))
     }
 }
 
@@ -286,7 +327,13 @@ impl<S: Sender, R: Receiver> PingPong<S, R> {
 }
 
 impl<S: Sender, R: Receiver> Lead for PingPong<S, R> {
-    fn turn(&mut self, count: u64, _style: Style, line: &mut HandOff, check: &mut Check<'_>) -> Result<f64> {
+    fn turn(
+        &mut self,
+        count: u64,
+        _style: Style,
+        line: &mut HandOff,
+        check: &mut Check<'_>,
+    ) -> Result<f64> {
         meet(line, check)?;
         if self.sleeps {
             let mut elapsed = Duration::ZERO;
@@ -305,7 +352,13 @@ impl<S: Sender, R: Receiver> Lead for PingPong<S, R> {
         Ok(start.elapsed().as_nanos() as f64)
     }
 
-    fn sample(&mut self, count: u64, line: &mut HandOff, check: &mut Check<'_>, histogram: &mut Histogram<u64>) -> Result<()> {
+    fn sample(
+        &mut self,
+        count: u64,
+        line: &mut HandOff,
+        check: &mut Check<'_>,
+        histogram: &mut Histogram<u64>,
+    ) -> Result<()> {
         meet(line, check)?;
         let cold = cold(count, self.sleeps);
         for trip in 0..count {
@@ -367,7 +420,13 @@ impl Visitor for LeadFlow<'_, '_> {
 
 impl<S: Sender, const W: usize> Lead for Source<S, W> {
     /// The time until the follower has answered; without answers, that of sending.
-    fn turn(&mut self, count: u64, style: Style, line: &mut HandOff, check: &mut Check<'_>) -> Result<f64> {
+    fn turn(
+        &mut self,
+        count: u64,
+        style: Style,
+        line: &mut HandOff,
+        check: &mut Check<'_>,
+    ) -> Result<f64> {
         meet(line, check)?;
         let end = self.n + count;
         let start = Instant::now();
@@ -427,9 +486,17 @@ impl Visitor for FollowFlow {
     type Output = Box<dyn Follow>;
 
     fn visit<C: Channel, const W: usize>(self, spec: &Spec) -> Result<Self::Output> {
-        let receivers = (0..spec.readers).map(|reader| C::receiver::<W>(spec, reader)).collect::<Result<Vec<_>>>()?;
-        let readers = receivers.into_iter().map(|receiver| Reader { receiver, next: 0, lost: 0 }).collect();
-        Ok(Box::new(Sink { readers, is_lossless: spec.mode == Mode::Lossless, is_kernel: spec.system.is_kernel(), n: 0 }))
+        let receivers = (0..spec.readers)
+            .map(|reader| C::receiver::<W>(spec, reader))
+            .collect::<Result<Vec<_>>>()?;
+        let readers =
+            receivers.into_iter().map(|receiver| Reader { receiver, next: 0, lost: 0 }).collect();
+        Ok(Box::new(Sink {
+            readers,
+            is_lossless: spec.mode == Mode::Lossless,
+            is_kernel: spec.system.is_kernel(),
+            n: 0,
+        }))
     }
 }
 
@@ -444,8 +511,15 @@ impl<R: Receiver> Sink<R> {
             for reader in readers.iter_mut().filter(|reader| reader.next < end) {
                 let Reader { receiver, next, lost } = reader;
                 let mut count = |number: u64| {
-                    ensure!(number >= *next, "message {number} arrived after message {}", *next - 1);
-                    ensure!(number == *next || !*is_lossless, "message {number} arrived instead of message {next}");
+                    ensure!(
+                        number >= *next,
+                        "message {number} arrived after message {}",
+                        *next - 1
+                    );
+                    ensure!(
+                        number == *next || !*is_lossless,
+                        "message {number} arrived instead of message {next}"
+                    );
                     *lost += number - *next;
                     *next = number + 1;
                     look = Look::Some;

@@ -87,7 +87,9 @@ fn main() -> ExitCode {
         None => run(&cli.args),
     };
     let result = match thread::Builder::new().stack_size(STACK).spawn(run) {
-        Ok(thread) => thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the measuring thread panicked"))),
+        Ok(thread) => {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the measuring thread panicked")))
+        }
         Err(error) => Err(error.into()),
     };
     seqring_cli::finish(result)
@@ -101,21 +103,44 @@ fn run(args: &Args) -> Result<()> {
     let json = args.json.as_deref().map(ReportFile::reserve).transpose()?;
     let html = args.html.as_deref().map(ReportFile::reserve).transpose()?;
 
-    let mut wanted = if args.systems.is_empty() { System::value_variants().to_vec() } else { args.systems.clone() };
+    let mut wanted = if args.systems.is_empty() {
+        System::value_variants().to_vec()
+    } else {
+        args.systems.clone()
+    };
     let mut seen = HashSet::new();
     wanted.retain(|&system| seen.insert(system));
-    let (systems, left_out): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|&system| systems::is_built(system));
+    let (systems, left_out): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|&system| systems::is_built(system));
     let pace = if args.quick {
-        Pace { is_quick: true, rounds: 15, warm_up: 2, placements: 1, turn_ns: 0.5e6, few_rounds: 5 }
+        Pace {
+            is_quick: true,
+            rounds: 15,
+            warm_up: 2,
+            placements: 1,
+            turn_ns: 0.5e6,
+            few_rounds: 5,
+        }
     } else {
-        Pace { is_quick: false, rounds: 100, warm_up: 5, placements: 5, turn_ns: 1e6, few_rounds: 30 }
+        Pace {
+            is_quick: false,
+            rounds: 100,
+            warm_up: 5,
+            placements: 5,
+            turn_ns: 1e6,
+            few_rounds: 30,
+        }
     };
     // Before this process is confined to one of its CPUs.
     let machine = machine::facts();
-    let payloads = if args.payloads.is_empty() { payload::SIZES.to_vec() } else { args.payloads.clone() };
+    let payloads =
+        if args.payloads.is_empty() { payload::SIZES.to_vec() } else { args.payloads.clone() };
     let mut arena = Arena::open(systems, payloads, pace, &session, &interrupt)?;
     for system in left_out {
-        let reason = args.unavailable.iter().find_map(|word| word.strip_prefix(system.name())?.strip_prefix('='));
+        let reason = args
+            .unavailable
+            .iter()
+            .find_map(|word| word.strip_prefix(system.name())?.strip_prefix('='));
         arena.skip("all", system, "everywhere", reason.unwrap_or("it was left out of this build"));
     }
     let benches = if args.only.is_empty() { Bench::value_variants() } else { &args.only };

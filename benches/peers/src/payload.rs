@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Up to this size every word depends on the number of the message and is checked; larger messages carry it at both ends, and are copied
-/// whole by both sides all the same.
+/// Up to this size every word depends on the number of the message and is checked; larger messages
+/// carry it at both ends, and are copied whole by both sides all the same.
 const WORDS_CHECKED: usize = 32;
 
 /// A message of `W` words.
@@ -13,7 +13,8 @@ pub struct Payload<const W: usize>(pub [u64; W]);
 
 // SAFETY: an array of integers: all zeros is a value of it.
 unsafe impl<const W: usize> Zeroable for Payload<W> {}
-// SAFETY: transparent over an array of integers, which has no padding and for which every bit pattern is a value.
+// SAFETY: transparent over an array of integers, which has no padding and for which every bit
+// pattern is a value.
 unsafe impl<const W: usize> Pod for Payload<W> {}
 
 impl<const W: usize> Payload<W> {
@@ -24,7 +25,8 @@ impl<const W: usize> Payload<W> {
         payload
     }
 
-    /// So many, all of them in memory of their own: what was never written would be read from the kernel's one page of zeros, which stays in the cache.
+    /// So many, all of them in memory of their own: what was never written would be read from the
+    /// kernel's one page of zeros, which stays in the cache.
     pub fn several(count: usize) -> Vec<Self> {
         let mut payloads: Vec<Self> = bytemuck::zeroed_vec(count);
         payloads.iter_mut().for_each(Self::fill);
@@ -77,10 +79,12 @@ impl<const W: usize> Payload<W> {
     }
 }
 
-/// Calls a generic function with the size as a constant: `by_size!(bytes, W => f::<W>(x))`. The sizes are those of the benchmarks.
+/// Calls a generic function with the size as a constant: `by_size!(bytes, W => f::<W>(x))`. The
+/// sizes are those of the benchmarks.
 ///
-/// `small` leaves out the sizes beyond [`LARGEST_SMALL`]: code for values of that size is not generated at all. The compiler takes many
-/// minutes for code that moves arrays of a megabyte by value.
+/// `small` leaves out the sizes beyond [`LARGEST_SMALL`]: code for values of that size is not
+/// generated at all. The compiler takes many minutes for code that moves arrays of a megabyte by
+/// value.
 macro_rules! by_size {
     ($bytes:expr, $words:ident => $call:expr) => {
         by_size!(@each $bytes, $words => $call, 8 48 64 256 1024 4096 65536 1048576)
@@ -108,7 +112,10 @@ pub const SIZES: [usize; 8] = [8, 48, 64, 256, 1 << 10, 4 << 10, 64 << 10, 1 << 
 
 /// A size of the benchmarks as an argument.
 pub fn size(word: &str) -> Result<usize, String> {
-    word.parse().ok().filter(|bytes| SIZES.contains(bytes)).ok_or_else(|| format!("the sizes are {SIZES:?}"))
+    word.parse()
+        .ok()
+        .filter(|bytes| SIZES.contains(bytes))
+        .ok_or_else(|| format!("the sizes are {SIZES:?}"))
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub struct Series {
     pub payload_bytes: usize,
     /// Readers attached.
     pub readers: usize,
-    /// What was done; series of the same benchmark, size, readers and mode are compared with each other.
+    /// What was done; series of the same benchmark, size, readers and mode are compared with each
+    /// other.
     pub mode: String,
     /// Of the values.
     pub unit: Unit,
@@ -150,12 +151,17 @@ impl Series {
     }
 
     fn ratio_to_floor(&self) -> Option<Quartiles> {
-        let ratios: Option<Vec<f64>> =
-            self.values.iter().zip(&self.floors).map(|(&value, floor)| Some(self.unit.nanoseconds(value)? / floor)).collect();
+        let ratios: Option<Vec<f64>> = self
+            .values
+            .iter()
+            .zip(&self.floors)
+            .map(|(&value, floor)| Some(self.unit.nanoseconds(value)? / floor))
+            .collect();
         quartiles(ratios?)
     }
 
-    /// None if one of them was missing in some rounds: the others would be compared with what was measured at another time.
+    /// None if one of them was missing in some rounds: the others would be compared with what was
+    /// measured at another time.
     fn ratio_to(&self, peer: &Self) -> Option<Quartiles> {
         if self.values.len() != peer.values.len() {
             return None;
@@ -171,8 +177,12 @@ fn quartiles(values: Vec<f64>) -> Option<Quartiles> {
 /// The rows of all series, in their order, and behind them those of what was skipped.
 pub fn rows(all: &[Series], skipped: &[Skip]) -> Vec<Row> {
     let measured = all.iter().filter(|series| !series.values.is_empty()).map(|series| {
-        let peers = all.iter().filter(|peer| !peer.system.is_ours() && !peer.values.is_empty() && series.is_comparable(peer));
-        let best = peers.reduce(|best, peer| if series.unit.is_better(peer.median(), best.median()) { peer } else { best });
+        let peers = all.iter().filter(|peer| {
+            !peer.system.is_ours() && !peer.values.is_empty() && series.is_comparable(peer)
+        });
+        let best = peers.reduce(|best, peer| {
+            if series.unit.is_better(peer.median(), best.median()) { peer } else { best }
+        });
         let floor = series.ratio_to_floor();
         let peer = best.and_then(|best| series.ratio_to(best));
         let quantile = |index: usize| series.quantiles.map(|quantiles| quantiles[index]);
@@ -191,7 +201,12 @@ pub fn rows(all: &[Series], skipped: &[Skip]) -> Vec<Row> {
             max: quantile(3),
             ratio_to_floor: floor.map(|ratio| ratio.median),
             ratio_to_best_peer: peer.map(|ratio| ratio.median),
-            spread: Spread { value: quartiles(series.values.clone()), floor, peer, best_peer: best.map(|best| best.system) },
+            spread: Spread {
+                value: quartiles(series.values.clone()),
+                floor,
+                peer,
+                best_peer: best.map(|best| best.system),
+            },
         }
     });
     let missing = skipped.iter().map(|skip| Row {
@@ -290,13 +305,21 @@ mod tests {
 
     #[test]
     fn memory_has_no_floor_and_a_series_without_rounds_no_row() {
-        let all = [series(System::Seqring, Unit::Bytes, &[4096.0], &[30.0]), series(System::Pipe, Unit::Bytes, &[], &[])];
+        let all = [
+            series(System::Seqring, Unit::Bytes, &[4096.0], &[30.0]),
+            series(System::Pipe, Unit::Bytes, &[], &[]),
+        ];
         assert_eq!(ratios(&all), [(None, None)]);
     }
 
     #[test]
     fn json_has_exactly_the_agreed_keys() {
-        let skip = Skip { bench: "latency", system: System::Disruptor, case: "8 B".to_owned(), reason: "not built".to_owned() };
+        let skip = Skip {
+            bench: "latency",
+            system: System::Disruptor,
+            case: "8 B".to_owned(),
+            reason: "not built".to_owned(),
+        };
         let rows = rows(&[series(System::Seqring, Unit::Nanoseconds, &[1.0], &[1.0])], &[skip]);
         let json = serde_json::to_value(&rows).unwrap();
         let expected = "bench max mode p50 p99 p999 payload_bytes ratio_to_best_peer ratio_to_floor readers rounds system unit value";

@@ -6,7 +6,9 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A system under measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum System {
     /// This project's ring
@@ -124,7 +126,8 @@ impl Spec {
         Self { name: format!("{}-back", self.name), ..self.clone() }
     }
 
-    /// The part of the channel that belongs to one reader, for systems that have one channel per reader.
+    /// The part of the channel that belongs to one reader, for systems that have one channel per
+    /// reader.
     pub fn leg(&self, reader: usize) -> String {
         format!("{}-{reader}", self.name)
     }

@@ -1,12 +1,15 @@
 //! The yardstick of everything that goes from one CPU to another: the hand-off.
 //!
-//! Two processes on two CPUs bounce one cache line with plain loads and stores, one shared line and no other traffic; the hand-off is half
-//! of that round trip. No message can be faster over one line, so a figure in hand-offs says what the protocol adds. Virtual CPUs move and
-//! clocks change, so a hand-off counts only beside what was measured in the same millisecond: measurements alternate with it in short rounds.
+//! Two processes on two CPUs bounce one cache line with plain loads and stores, one shared line and
+//! no other traffic; the hand-off is half of that round trip. No message can be faster over one
+//! line, so a figure in hand-offs says what the protocol adds. Virtual CPUs move and clocks change,
+//! so a hand-off counts only beside what was measured in the same millisecond: measurements
+//! alternate with it in short rounds.
 //!
-//! A ring has a line for each message, and so for each direction another. That can take less, or twice as long: processors that hand a
-//! line over for writing when it is read have the one line there when it is to be sent back, and must fetch the other first.
-//! [`HandOff::lead_apart`] measures that.
+//! A ring has a line for each message, and so for each direction another. That can take less, or
+//! twice as long: processors that hand a line over for writing when it is read have the one line
+//! there when it is to be sent back, and must fetch the other first. [`HandOff::lead_apart`]
+//! measures that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -166,7 +169,10 @@ mod tests {
         assert!(lead.lead(3, &mut || Ok(())).unwrap() > 0.0);
         assert!(lead.lead_apart(4, &mut || Ok(())).unwrap() > 0.0);
         other.join().unwrap();
-        assert_eq!([SHARED, OUT, BACK].map(|word| lead.page.word(word).load(Ordering::Relaxed)), [6, 4, 4]);
+        assert_eq!(
+            [SHARED, OUT, BACK].map(|word| lead.page.word(word).load(Ordering::Relaxed)),
+            [6, 4, 4]
+        );
         assert!(HandOff::create(&name).is_err(), "the name is taken");
         drop(lead);
         assert!(HandOff::open(&name).is_err(), "dropping the creator unlinks the name");

@@ -1,9 +1,10 @@
 //! `seqring bench latency`: how long a message takes from one process to another.
 //!
-//! Two processes, each pinned to a CPU of its own, play ping-pong over two queues, one per direction; one way is half of the round trip.
-//! Short rounds alternate with rounds of the hand-off (see [`super::handoff`]); whole rounds are timed, because a look at the clock costs as
-//! much as a message; the ratio is taken per round, and its median is the result. Percentiles per message come from a run of their own,
-//! with two looks at the clock per round trip.
+//! Two processes, each pinned to a CPU of its own, play ping-pong over two queues, one per
+//! direction; one way is half of the round trip. Short rounds alternate with rounds of the hand-off
+//! (see [`super::handoff`]); whole rounds are timed, because a look at the clock costs as much as a
+//! message; the ratio is taken per round, and its median is the result. Percentiles per message
+//! come from a run of their own, with two looks at the clock per round trip.
 
 mod rally;
 mod table;
@@ -41,7 +42,8 @@ const WARM_UP: u32 = 20;
 const ROUND_BYTES: usize = 4 << 20;
 /// A round of large messages or of a slow queue has at least this many round trips.
 const SHORTEST_ROUND: usize = 20;
-/// The locked queue sleeps and wakes, so that a round of it takes as long with a tenth of the round trips.
+/// The locked queue sleeps and wakes, so that a round of it takes as long with a tenth of the round
+/// trips.
 const LOCKED_TRIPS: usize = 100;
 
 /// The options of the latency benchmark.
@@ -115,7 +117,11 @@ pub fn run(args: &LatencyArgs) -> Result<()> {
     let mut rows = Vec::new();
     for &engine in &args.engine {
         for &payload_bytes in &args.payload_bytes {
-            let task = args.task(engine, payload_bytes as usize, session.name(&format!("{engine}-{payload_bytes}")));
+            let task = args.task(
+                engine,
+                payload_bytes as usize,
+                session.name(&format!("{engine}-{payload_bytes}")),
+            );
             rows.push(lead(&task, &mut peer)?);
         }
     }
@@ -124,7 +130,11 @@ pub fn run(args: &LatencyArgs) -> Result<()> {
 
 impl LatencyArgs {
     fn task(&self, engine: Engine, payload_bytes: usize, name: String) -> Task {
-        let slots = self.slots.map_or(if rally::is_typed(engine, payload_bytes) { 1024 } else { 8 }, |slots| slots as usize);
+        let slots = self
+            .slots
+            .map_or(if rally::is_typed(engine, payload_bytes) { 1024 } else { 8 }, |slots| {
+                slots as usize
+            });
         let most = match engine {
             Engine::Ring => TRIPS as usize,
             Engine::Locked => LOCKED_TRIPS,
@@ -138,7 +148,10 @@ impl LatencyArgs {
 fn lead(task: &Task, peer: &mut Peer<'_>) -> Result<Row> {
     let mut rally = rally::connect(task, Side::Lead)?;
     peer.begin(&peer::Task::Latency(task.clone()))?;
-    let bar = Bar::new(&format!("latency {} {} B", task.engine, task.payload_bytes), 2 * u64::from(task.rounds));
+    let bar = Bar::new(
+        &format!("latency {} {} B", task.engine, task.payload_bytes),
+        2 * u64::from(task.rounds),
+    );
     let (hand_off, mut check) = peer.parts();
     let mut floors = Vec::new();
     let mut apart = Vec::new();
@@ -170,7 +183,11 @@ fn lead(task: &Task, peer: &mut Peer<'_>) -> Result<Row> {
     }
     drop(check);
     let trips = peer.end::<u64>()?;
-    ensure!(trips == rally.trips(), "the second process sent back {trips} messages of {}", rally.trips());
+    ensure!(
+        trips == rally.trips(),
+        "the second process sent back {trips} messages of {}",
+        rally.trips()
+    );
 
     let settled = WARM_UP as usize;
     let ratio = Quartiles::of(ratios.drain(settled..));

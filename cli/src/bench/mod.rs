@@ -29,7 +29,8 @@ pub enum BenchCommand {
     Latency(LatencyArgs),
     /// Count messages a second, beside a fence, memcpy and a bare cache line
     Throughput(ThroughputArgs),
-    /// Time waking who sleeps in another process, beside a bare futex, and what an idle sleeper uses
+    /// Time waking who sleeps in another process, beside a bare futex, and what an idle sleeper
+    /// uses
     Wake(WakeArgs),
 }
 

@@ -15,7 +15,8 @@ pub struct Bar(ProgressBar);
 impl Bar {
     /// A bar of so many steps.
     pub fn new(what: &str, steps: u64) -> Self {
-        let style = ProgressStyle::with_template("{prefix:32} {bar:30.cyan} {percent:>3}%").expect("the template is valid");
+        let style = ProgressStyle::with_template("{prefix:32} {bar:30.cyan} {percent:>3}%")
+            .expect("the template is valid");
         Self(ProgressBar::new(steps).with_style(style).with_prefix(what.to_owned()))
     }
 
@@ -36,16 +37,23 @@ impl Drop for Bar {
 /// # Errors
 ///
 /// When standard output takes nothing; a reader that has seen enough is no failure.
-pub fn print<R: Serialize>(json: bool, rows: &[R], table: impl FnOnce(&[R]) -> String) -> Result<()> {
+pub fn print<R: Serialize>(
+    json: bool,
+    rows: &[R],
+    table: impl FnOnce(&[R]) -> String,
+) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(rows)? + "\n" } else { table(rows) };
     console::print(&text)
 }
 
-/// An empty table: words to the left in the first column, figures to the right in the others. It is as wide as it needs to be: one that
-/// wraps in the terminal is easier to read than wrapped cells.
+/// An empty table: words to the left in the first column, figures to the right in the others. It is
+/// as wide as it needs to be: one that wraps in the terminal is easier to read than wrapped cells.
 pub fn table(header: impl Into<Row>) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -95,13 +103,17 @@ mod tests {
 
     #[test]
     fn figures_keep_three_digits() {
-        let shown: Vec<_> = [0.0, 1.234, 56.78, 9876.0, 12_345.0, 2.5e6, 3.21e11].map(figure).into();
+        let shown: Vec<_> =
+            [0.0, 1.234, 56.78, 9876.0, 12_345.0, 2.5e6, 3.21e11].map(figure).into();
         assert_eq!(shown, ["0.00", "1.23", "56.8", "9876", "12.3 k", "2.50 M", "321 G"]);
     }
 
     #[test]
     fn durations_have_a_unit() {
-        assert_eq!([35.4, 1234.0, 2_500_000.0, 1.234e9].map(nanoseconds), ["35 ns", "1.2 µs", "2.5 ms", "1.23 s"]);
+        assert_eq!(
+            [35.4, 1234.0, 2_500_000.0, 1.234e9].map(nanoseconds),
+            ["35 ns", "1.2 µs", "2.5 ms", "1.23 s"]
+        );
     }
 
     #[test]

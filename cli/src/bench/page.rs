@@ -25,12 +25,19 @@ impl Page {
     ///
     /// When the name is taken or there is no space.
     pub fn create(name: &str) -> Result<Self> {
-        let segment =
-            ShmemConf::new().os_id(name).size(BYTES).create().with_context(|| format!("cannot create the shared memory {name:?}"))?;
+        let segment = ShmemConf::new()
+            .os_id(name)
+            .size(BYTES)
+            .create()
+            .with_context(|| format!("cannot create the shared memory {name:?}"))?;
         let path = format!("/dev/shm/{name}");
-        let file = File::options().write(true).open(&path).with_context(|| format!("cannot open {path}"))?;
+        let file = File::options()
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("cannot open {path}"))?;
         // Otherwise a full /dev/shm is noticed by the first store, which is a SIGBUS.
-        posix_fallocate(file, 0, BYTES as i64).with_context(|| format!("cannot reserve {BYTES} bytes for {path}"))?;
+        posix_fallocate(file, 0, BYTES as i64)
+            .with_context(|| format!("cannot reserve {BYTES} bytes for {path}"))?;
         Ok(Self { segment })
     }
 
@@ -40,8 +47,15 @@ impl Page {
     ///
     /// When it is not there.
     pub fn open(name: &str) -> Result<Self> {
-        let segment = ShmemConf::new().os_id(name).open().with_context(|| format!("cannot open the shared memory {name:?}"))?;
-        ensure!(segment.len() >= BYTES, "the shared memory {name:?} has only {} bytes", segment.len());
+        let segment = ShmemConf::new()
+            .os_id(name)
+            .open()
+            .with_context(|| format!("cannot open the shared memory {name:?}"))?;
+        ensure!(
+            segment.len() >= BYTES,
+            "the shared memory {name:?} has only {} bytes",
+            segment.len()
+        );
         Ok(Self { segment })
     }
 
@@ -53,9 +67,11 @@ impl Page {
     pub fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < WORDS, "a page has no word {index}");
         let place = self.segment.as_ptr().wrapping_add(index * WORD_BYTES).cast::<AtomicU64>();
-        // SAFETY: the mapping begins on a page, so `place` is aligned; it has at least `BYTES` (asked for or checked), and the word ends before
-        // that (asserted). They are initialised (a new segment is zero) and stay mapped while `self` is borrowed. Both processes access these
-        // bytes only through such references, atomically; that atomics work between processes that map the same memory is outside the
+        // SAFETY: the mapping begins on a page, so `place` is aligned; it has at least `BYTES`
+        // (asked for or checked), and the word ends before that (asserted). They are
+        // initialised (a new segment is zero) and stay mapped while `self` is borrowed. Both
+        // processes access these bytes only through such references, atomically; that
+        // atomics work between processes that map the same memory is outside the
         // language but what every platform does.
         unsafe { &*place }
     }

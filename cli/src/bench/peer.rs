@@ -1,7 +1,7 @@
 //! The second process of a benchmark: this program again, pinned to another CPU.
 //!
-//! Parent and peer speak JSON, one message a line: the parent sends a [`Task`], the peer says that it is ready, both do their part, and the
-//! peer answers with what it counted.
+//! Parent and peer speak JSON, one message a line: the parent sends a [`Task`], the peer says that
+//! it is ready, both do their part, and the peer answers with what it counted.
 
 use std::env;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -61,13 +61,18 @@ impl<'a> Peer<'a> {
         Self::start_as(&["bench-peer"], cpus, line, interrupt)
     }
 
-    /// The same for a program that serves its tasks under another name, on CPUs that the caller chose: `arguments` come before those of
-    /// [`PeerArgs`].
+    /// The same for a program that serves its tasks under another name, on CPUs that the caller
+    /// chose: `arguments` come before those of [`PeerArgs`].
     ///
     /// # Errors
     ///
     /// When the process cannot be started.
-    pub fn start_as(arguments: &[&str], [own, other]: [usize; 2], line: &str, interrupt: &'a Interrupt) -> Result<Self> {
+    pub fn start_as(
+        arguments: &[&str],
+        [own, other]: [usize; 2],
+        line: &str,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
         let hand_off = HandOff::create(line)?;
         let program = env::current_exe().context("cannot find the path of this program")?;
         let mut child = Command::new(program)
@@ -115,7 +120,9 @@ impl<'a> Peer<'a> {
             interrupt.check()?;
             match child.try_wait().context("cannot ask for the state of the second process")? {
                 None => Ok(()),
-                Some(status) => bail!("the second process (process {}) ended too early: {status}", child.id()),
+                Some(status) => {
+                    bail!("the second process (process {}) ended too early: {status}", child.id())
+                }
             }
         })
     }
@@ -126,17 +133,25 @@ impl<'a> Peer<'a> {
             Ok(bytes) if bytes > 0 => {}
             _ => return Err(self.silence()),
         }
-        match serde_json::from_str(&line).with_context(|| format!("the second process said {line:?}"))? {
+        match serde_json::from_str(&line)
+            .with_context(|| format!("the second process said {line:?}"))?
+        {
             Reply::Done(answer) => Ok(answer),
-            Reply::Failed(reason) => bail!("the second process (process {}) failed: {reason}", self.child.id()),
+            Reply::Failed(reason) => {
+                bail!("the second process (process {}) failed: {reason}", self.child.id())
+            }
         }
     }
 
     fn silence(&mut self) -> anyhow::Error {
         let process = self.child.id();
         match self.child.wait() {
-            Ok(status) => anyhow::anyhow!("the second process (process {process}) ended too early: {status}"),
-            Err(error) => anyhow::anyhow!("the second process (process {process}) went silent, and waiting for it failed: {error}"),
+            Ok(status) => {
+                anyhow::anyhow!("the second process (process {process}) ended too early: {status}")
+            }
+            Err(error) => anyhow::anyhow!(
+                "the second process (process {process}) went silent, and waiting for it failed: {error}"
+            ),
         }
     }
 }
@@ -200,12 +215,16 @@ pub fn run(args: &PeerArgs) -> Result<()> {
     serve(args, perform)
 }
 
-/// Performs one task after the other until the parent has no more; the first that fails is the last.
+/// Performs one task after the other until the parent has no more; the first that fails is the
+/// last.
 ///
 /// # Errors
 ///
 /// When standard input or output fails, or a task is none.
-pub fn serve<T: DeserializeOwned>(args: &PeerArgs, mut perform: impl FnMut(T, &mut Desk<'_>) -> Result<()>) -> Result<()> {
+pub fn serve<T: DeserializeOwned>(
+    args: &PeerArgs,
+    mut perform: impl FnMut(T, &mut Desk<'_>) -> Result<()>,
+) -> Result<()> {
     pin::pin_to(args.cpu)?;
     let parent = parent_id();
     let mut check = move || {
@@ -215,7 +234,8 @@ pub fn serve<T: DeserializeOwned>(args: &PeerArgs, mut perform: impl FnMut(T, &m
     let mut desk = Desk { hand_off: HandOff::open(&args.line)?, check: &mut check };
     for line in io::stdin().lines() {
         let line = line.context("cannot read a task from standard input")?;
-        let task = serde_json::from_str(&line).context("standard input has no task: run `seqring bench latency` instead")?;
+        let task = serde_json::from_str(&line)
+            .context("standard input has no task: run `seqring bench latency` instead")?;
         if let Err(error) = perform(task, &mut desk) {
             return say(&Reply::<()>::Failed(format!("{error:#}")));
         }
@@ -254,5 +274,7 @@ fn say<Answer: Serialize>(reply: &Reply<Answer>) -> Result<()> {
     let mut line = serde_json::to_string(reply)?;
     line.push('\n');
     let mut out = io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot answer the first process")
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot answer the first process")
 }

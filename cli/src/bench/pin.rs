@@ -10,8 +10,10 @@ use nix::unistd::Pid;
 ///
 /// When there are fewer than two.
 pub fn two_cpus() -> Result<[usize; 2]> {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot ask which CPUs this process may run on")?;
-    let cpus: Vec<_> = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
+    let allowed = sched_getaffinity(Pid::from_raw(0))
+        .context("cannot ask which CPUs this process may run on")?;
+    let cpus: Vec<_> =
+        (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false)).collect();
     match cpus[..] {
         [first, second, ..] => Ok([first, second]),
         _ => bail!(
@@ -29,5 +31,6 @@ pub fn two_cpus() -> Result<[usize; 2]> {
 pub fn pin_to(cpu: usize) -> Result<()> {
     let mut only = CpuSet::new();
     only.set(cpu).with_context(|| format!("CPU {cpu} is beyond what the system can name"))?;
-    sched_setaffinity(Pid::from_raw(0), &only).with_context(|| format!("cannot pin this process to CPU {cpu}"))
+    sched_setaffinity(Pid::from_raw(0), &only)
+        .with_context(|| format!("cannot pin this process to CPU {cpu}"))
 }

@@ -35,7 +35,10 @@ mod tests {
 
     #[test]
     fn quartiles_lie_between_neighbours() {
-        assert_eq!(Quartiles::of([4.0, 1.0, 3.0, 2.0]), Quartiles { q1: 1.75, median: 2.5, q3: 3.25 });
+        assert_eq!(
+            Quartiles::of([4.0, 1.0, 3.0, 2.0]),
+            Quartiles { q1: 1.75, median: 2.5, q3: 3.25 }
+        );
         assert_eq!(Quartiles::of([5.0, 1.0, 9.0]), Quartiles { q1: 3.0, median: 5.0, q3: 7.0 });
         assert_eq!(Quartiles::of([7.0]), Quartiles { q1: 7.0, median: 7.0, q3: 7.0 });
     }

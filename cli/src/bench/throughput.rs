@@ -1,7 +1,8 @@
 //! `seqring bench throughput`: how many messages, and what one costs.
 //!
-//! As in [`super::latency`], everything is measured in short rounds, each beside a hand-off between the same two pinned processes, and
-//! beside the yardstick of its own kind: a sequentially consistent fence, libc's memcpy, or the same without consumers. Ratios are taken per
+//! As in [`super::latency`], everything is measured in short rounds, each beside a hand-off between
+//! the same two pinned processes, and beside the yardstick of its own kind: a sequentially
+//! consistent fence, libc's memcpy, or the same without consumers. Ratios are taken per
 //! round; their median is the result. Polls that find nothing are never counted.
 
 mod alone;
@@ -66,7 +67,11 @@ pub struct ThroughputArgs {
 pub fn run(args: &ThroughputArgs) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let session = Session::begin()?;
-    let mut bench = Bench { peer: Peer::start(&session.name("line"), &interrupt)?, session: &session, rounds: args.rounds };
+    let mut bench = Bench {
+        peer: Peer::start(&session.name("line"), &interrupt)?,
+        session: &session,
+        rounds: args.rounds,
+    };
     let mut rows = Vec::new();
     for &engine in &args.engine {
         match engine {
@@ -93,8 +98,13 @@ pub struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Rounds of something that needs only this process, each behind a round of the hand-off; the peer does nothing else.
-    fn rounds_alone<Figures>(&mut self, what: &str, mut round: impl FnMut() -> Result<Figures>) -> Result<Vec<(f64, Figures)>> {
+    /// Rounds of something that needs only this process, each behind a round of the hand-off; the
+    /// peer does nothing else.
+    fn rounds_alone<Figures>(
+        &mut self,
+        what: &str,
+        mut round: impl FnMut() -> Result<Figures>,
+    ) -> Result<Vec<(f64, Figures)>> {
         let rounds = WARM_UP + self.rounds;
         self.peer.begin(&Task::HandOff { rounds })?;
         let bar = Bar::new(what, rounds.into());

@@ -1,8 +1,10 @@
-//! `seqring bench wake`: how long it takes to wake who sleeps in another process, and what a sleeper uses meanwhile.
+//! `seqring bench wake`: how long it takes to wake who sleeps in another process, and what a
+//! sleeper uses meanwhile.
 //!
-//! As in [`super::latency`], short rounds of both kinds alternate between two pinned processes: wake-ups of a parked consumer, or of a
-//! producer parked for room, and wake-ups by a bare futex, which no wait that is left to the kernel can beat. The ratio of the medians is
-//! taken per round; its median is the result.
+//! As in [`super::latency`], short rounds of both kinds alternate between two pinned processes:
+//! wake-ups of a parked consumer, or of a producer parked for room, and wake-ups by a bare futex,
+//! which no wait that is left to the kernel can beat. The ratio of the medians is taken per round;
+//! its median is the result.
 
 mod futex;
 pub mod idle;
@@ -66,7 +68,11 @@ pub struct Bench<'a> {
 pub fn run(args: &WakeArgs) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     let session = Session::begin()?;
-    let mut bench = Bench { peer: Peer::start(&session.name("line"), &interrupt)?, session: &session, rounds: args.rounds };
+    let mut bench = Bench {
+        peer: Peer::start(&session.name("line"), &interrupt)?,
+        session: &session,
+        rounds: args.rounds,
+    };
     let mut rows = Vec::new();
     for role in [Role::Consumer, Role::Producer] {
         rows.push(Row::Wake(rounds::run(&mut bench, role)?));
@@ -80,5 +86,9 @@ pub fn run(args: &WakeArgs) -> Result<()> {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
     // The CPU clock counts in microseconds, and nobody waits for more than a day.
-    if (0.01..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("use 0.01 to 86400".to_owned()) }
+    if (0.01..=86_400.0).contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err("use 0.01 to 86400".to_owned())
+    }
 }

@@ -17,7 +17,8 @@ use crate::clock::{ask_for_precise_sleep, monotonic_ns, sleep_until};
 /// Messages the producer publishes at once, every millisecond.
 const BURST: u64 = 50;
 const BURST_NS: u64 = 1_000_000;
-/// Time between two reports: no multiple of the time between bursts, so that lags are seen at all phases of it.
+/// Time between two reports: no multiple of the time between bursts, so that lags are seen at all
+/// phases of it.
 const REPORT_NS: u64 = 97_300_000;
 /// A slow reader rests this long after each of this many messages.
 const SLOW_EVERY: u64 = 10;
@@ -65,8 +66,12 @@ pub fn produce(args: &ProducerArgs) -> Result<()> {
     let mut report = reporter(&args.report)?;
     let mut producer = Ring::<Tick>::options(&args.ring).prefault(true).open()?.producer()?;
     let start = producer.next_sequence();
-    let stats =
-        |producer: &Producer<Tick>| Stats { now_ns: monotonic_ns(), start, messages: producer.next_sequence() - start, ..Stats::default() };
+    let stats = |producer: &Producer<Tick>| Stats {
+        now_ns: monotonic_ns(),
+        start,
+        messages: producer.next_sequence() - start,
+        ..Stats::default()
+    };
     let mut due_ns = monotonic_ns();
     let mut report_ns = due_ns;
     while !stop.load(Ordering::Relaxed) {
@@ -107,7 +112,8 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
         let ended = match consumer.recv_timeout(until_report) {
             Ok(tick) => {
                 latency.saturating_record(monotonic_ns().saturating_sub(tick.sent_ns));
-                stats.wrong += u64::from(!tick.is_intact() || tick.sequence != consumer.cursor() - 1);
+                stats.wrong +=
+                    u64::from(!tick.is_intact() || tick.sequence != consumer.cursor() - 1);
                 if args.slow && consumer.received().is_multiple_of(SLOW_EVERY) {
                     thread::sleep(SLOW_REST);
                 }
@@ -145,7 +151,11 @@ pub fn read(args: &ReaderArgs) -> Result<()> {
 
 /// What the ring's table says about the reader `name`.
 fn sleeps(ring: &Ring<Tick>, name: &str) -> u64 {
-    ring.consumers().into_iter().filter(|reader| reader.name == name && reader.is_alive).map(|reader| reader.sleeps).sum()
+    ring.consumers()
+        .into_iter()
+        .filter(|reader| reader.name == name && reader.is_alive)
+        .map(|reader| reader.sleeps)
+        .sum()
 }
 
 fn reporter(name: &str) -> Result<Producer<Stats>> {

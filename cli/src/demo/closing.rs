@@ -55,9 +55,12 @@ pub fn run(seconds: f64, session: &Session, interrupt: &Interrupt) -> Result<()>
 }
 
 fn show(outcomes: &[Outcome]) -> String {
-    let mut lines = table(["queue", "writes/s", "pace", "stalls", "received", "lost", "p50", "p99"]);
+    let mut lines =
+        table(["queue", "writes/s", "pace", "stalls", "received", "lost", "p50", "p99"]);
     for outcome in outcomes {
-        let sum = |of: fn(&crate::bench::scenario::tally::Counts) -> u64| outcome.readers_detail.iter().map(of).sum::<u64>();
+        let sum = |of: fn(&crate::bench::scenario::tally::Counts) -> u64| {
+            outcome.readers_detail.iter().map(of).sum::<u64>()
+        };
         let latency = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| nanoseconds(ns as f64));
         lines.add_row([
             outcome.engine.to_string(),
@@ -83,7 +86,10 @@ fn percent(outcome: &Outcome) -> f64 {
 /// What the figures say; they were measured, so they may say anything.
 fn meaning(ring: &Outcome, locked: &Outcome) -> String {
     let lost: u64 = ring.readers_detail.iter().map(|counts| counts.lost).sum();
-    let of_ring = format!("With the ring the writer kept {:.1} % of its pace whatever its readers did", percent(ring));
+    let of_ring = format!(
+        "With the ring the writer kept {:.1} % of its pace whatever its readers did",
+        percent(ring)
+    );
     let of_readers = if lost > 0 {
         format!(";\nthey were told exactly how many messages they missed, {lost} in all.")
     } else {
@@ -96,7 +102,10 @@ fn meaning(ring: &Outcome, locked: &Outcome) -> String {
             percent(locked)
         )
     } else {
-        format!("Under the lock it kept {:.1} %, and did not have to wait on this machine.", percent(locked))
+        format!(
+            "Under the lock it kept {:.1} %, and did not have to wait on this machine.",
+            percent(locked)
+        )
     };
     format!("{of_ring}{of_readers}\n{of_locked}")
 }

@@ -39,7 +39,10 @@ impl Member {
     ///
     /// When the ring or the process cannot be made.
     pub fn start(name: &str, ring: &str, report: &str, role: &[&str]) -> Result<Self> {
-        let reports = Ring::<Stats>::builder(report).slots(REPORT_SLOTS).if_exists(IfExists::Error).create()?;
+        let reports = Ring::<Stats>::builder(report)
+            .slots(REPORT_SLOTS)
+            .if_exists(IfExists::Error)
+            .create()?;
         let program = env::current_exe().context("cannot find the path of this program")?;
         let mut child = Command::new(program)
             .args(role)
@@ -52,7 +55,15 @@ impl Member {
             .with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take();
         let consumer = reports.consumer().attach();
-        Ok(Self { name: name.to_owned(), child, input, _ring: reports, reports: consumer, history: VecDeque::new(), killed: false })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            input,
+            _ring: reports,
+            reports: consumer,
+            history: VecDeque::new(),
+            killed: false,
+        })
     }
 
     /// Its process id.
@@ -99,7 +110,8 @@ impl Member {
             }
         }
         if !self.killed
-            && let Some(status) = self.child.try_wait().context("cannot ask for the state of a process")?
+            && let Some(status) =
+                self.child.try_wait().context("cannot ask for the state of a process")?
             && !status.success()
         {
             bail!("{} (process {}) ended uninvited: {status}", self.name, self.process());
@@ -113,7 +125,10 @@ impl Member {
     ///
     /// When it cannot be killed.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill().and_then(|()| self.child.wait()).with_context(|| format!("cannot kill {}", self.name))?;
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .with_context(|| format!("cannot kill {}", self.name))?;
         self.killed = true;
         Ok(())
     }
@@ -131,13 +146,18 @@ impl Member {
     pub fn last_word(&mut self) -> Result<Stats> {
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait().context("cannot ask for the state of a process")?.is_none() {
-            ensure!(Instant::now() < deadline, "{} (process {}) does not end", self.name, self.process());
+            ensure!(
+                Instant::now() < deadline,
+                "{} (process {}) does not end",
+                self.name,
+                self.process()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         self.update()?;
-        self.stats()
-            .filter(|stats| stats.done == 1)
-            .with_context(|| format!("{} (process {}) ended without a last word", self.name, self.process()))
+        self.stats().filter(|stats| stats.done == 1).with_context(|| {
+            format!("{} (process {}) ended without a last word", self.name, self.process())
+        })
     }
 }
 

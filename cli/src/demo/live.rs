@@ -24,7 +24,8 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// How the live part is shown.
 pub trait Show {
-    /// Shows the state, and waits up to `patience` for the user; `true` when the user wants to leave.
+    /// Shows the state, and waits up to `patience` for the user; `true` when the user wants to
+    /// leave.
     ///
     /// # Errors
     ///
@@ -67,8 +68,17 @@ pub struct Ending {
 /// # Errors
 ///
 /// When a process cannot be started or dies uninvited, a promise is broken, or the user interrupts.
-pub fn run(seconds: f64, session: &Session, interrupt: &Interrupt, show: &mut impl Show) -> Result<Ending> {
-    let ring = Ring::<Tick>::builder(&session.name("demo")).slots(SLOTS).if_exists(IfExists::Error).prefault(true).create()?;
+pub fn run(
+    seconds: f64,
+    session: &Session,
+    interrupt: &Interrupt,
+    show: &mut impl Show,
+) -> Result<Ending> {
+    let ring = Ring::<Tick>::builder(&session.name("demo"))
+        .slots(SLOTS)
+        .if_exists(IfExists::Error)
+        .prefault(true)
+        .create()?;
     let mut stage = Stage::open(seconds, session, &ring)?;
     let mut story = Story::new(seconds);
     loop {
@@ -118,7 +128,10 @@ impl<'a> Stage<'a> {
             slots: ring.slots(),
         };
         let mut stage = Self { scene, session, ring, began: Instant::now(), kill: None };
-        stage.tell(format!("1 producer, {} readers, each a process; one is slow on purpose", READERS + 1));
+        stage.tell(format!(
+            "1 producer, {} readers, each a process; one is slow on purpose",
+            READERS + 1
+        ));
         Ok(stage)
     }
 
@@ -134,14 +147,16 @@ impl<'a> Stage<'a> {
 
     /// What the readers that keep up have lost so far.
     fn lost_by_bystanders(&self) -> u64 {
-        let bystanders = self.scene.readers[..READERS].iter().enumerate().filter(|(index, _)| *index != VICTIM);
+        let bystanders =
+            self.scene.readers[..READERS].iter().enumerate().filter(|(index, _)| *index != VICTIM);
         bystanders.filter_map(|(_, reader)| reader.stats()).map(|stats| stats.lost).sum()
     }
 
     fn kill(&mut self) -> Result<()> {
         let victim = &mut self.scene.readers[VICTIM];
         victim.kill()?;
-        let event = format!("{} (process {}) was killed with SIGKILL", victim.name, victim.process());
+        let event =
+            format!("{} (process {}) was killed with SIGKILL", victim.name, victim.process());
         self.kill = Some((Instant::now(), self.ring.head(), self.lost_by_bystanders()));
         self.tell(event);
         Ok(())
@@ -161,12 +176,17 @@ impl<'a> Stage<'a> {
     }
 
     fn join_late(&mut self) -> Result<()> {
-        self.add("late joiner", &["demo-reader", "--history"], "joins, with the history in the ring")
+        self.add(
+            "late joiner",
+            &["demo-reader", "--history"],
+            "joins, with the history in the ring",
+        )
     }
 
     fn add(&mut self, name: &str, role: &[&str], what: &str) -> Result<()> {
         let report = self.session.name(&format!("report-{}", name.replace(' ', "-")));
-        let member = Member::start(name, self.ring.name(), &report, &[role, &["--name", name]].concat())?;
+        let member =
+            Member::start(name, self.ring.name(), &report, &[role, &["--name", name]].concat())?;
         let event = format!("{name} (process {}) {what}", member.process());
         self.scene.readers.push(member);
         self.tell(event);
@@ -182,7 +202,11 @@ impl<'a> Stage<'a> {
             writeln!(events, "{seconds:5.1} s  {event}")?;
         }
         let mut summary = String::new();
-        writeln!(summary, "\npublished {} messages of {} bytes", producer.messages, self.scene.message_bytes)?;
+        writeln!(
+            summary,
+            "\npublished {} messages of {} bytes",
+            producer.messages, self.scene.message_bytes
+        )?;
         for reader in &mut self.scene.readers {
             if reader.is_killed() {
                 writeln!(summary, "  {:<12} killed", reader.name)?;
@@ -205,7 +229,11 @@ impl<'a> Stage<'a> {
 /// What a reader counted must add up.
 fn check(name: &str, stats: Stats, producer: Stats) -> Result<()> {
     let published = producer.start + producer.messages;
-    ensure!(stats.wrong == 0, "{name}: {} messages arrived damaged or in the wrong place", stats.wrong);
+    ensure!(
+        stats.wrong == 0,
+        "{name}: {} messages arrived damaged or in the wrong place",
+        stats.wrong
+    );
     ensure!(
         stats.start + stats.messages + stats.lost == published,
         "{name}: it started at {}, received {} and lost {}, which does not add up to the {published} that were published",
@@ -225,7 +253,9 @@ mod tests {
         let producer = Stats { messages: 100, ..Stats::default() };
         let good = Stats { start: 10, messages: 60, lost: 30, ..Stats::default() };
         assert!(check("r", good, producer).is_ok());
-        for bad in [Stats { messages: 59, ..good }, Stats { lost: 31, ..good }, Stats { wrong: 1, ..good }] {
+        for bad in
+            [Stats { messages: 59, ..good }, Stats { lost: 31, ..good }, Stats { wrong: 1, ..good }]
+        {
             assert!(check("r", bad, producer).is_err(), "{bad:?}");
         }
     }

@@ -42,7 +42,12 @@ impl Show for Plain {
 }
 
 fn block(scene: &Scene) -> String {
-    let mut lines = format!("{:5.1} s  {:<12} {:>9} msg/s\n", scene.elapsed_seconds, scene.producer.name, figure(scene.producer.rate()));
+    let mut lines = format!(
+        "{:5.1} s  {:<12} {:>9} msg/s\n",
+        scene.elapsed_seconds,
+        scene.producer.name,
+        figure(scene.producer.rate())
+    );
     for reader in scene.readers.iter().filter(|reader| !reader.is_killed()) {
         let Some(stats) = reader.stats() else { continue };
         lines += &format!(

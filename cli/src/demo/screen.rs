@@ -28,7 +28,9 @@ impl Screen {
     ///
     /// When it is none.
     pub fn open() -> Result<Self> {
-        Ok(Self { terminal: ratatui::try_init().context("cannot take over the terminal; try --plain")? })
+        Ok(Self {
+            terminal: ratatui::try_init().context("cannot take over the terminal; try --plain")?,
+        })
     }
 }
 
@@ -44,7 +46,9 @@ impl Show for Screen {
         if !event::poll(patience).context("cannot read from the terminal")? {
             return Ok(false);
         }
-        let Event::Key(key) = event::read().context("cannot read from the terminal")? else { return Ok(false) };
+        let Event::Key(key) = event::read().context("cannot read from the terminal")? else {
+            return Ok(false);
+        };
         if key.kind != KeyEventKind::Press {
             return Ok(false);
         }
@@ -68,7 +72,11 @@ fn draw(frame: &mut Frame<'_>, scene: &Scene) {
     .areas(frame.area());
     let heading = Line::from(vec![
         "seqring".bold().cyan(),
-        format!("  one producer, many readers, one ring of {} x {} B in shared memory", scene.slots, scene.message_bytes).into(),
+        format!(
+            "  one producer, many readers, one ring of {} x {} B in shared memory",
+            scene.slots, scene.message_bytes
+        )
+        .into(),
     ]);
     let says = "Readers sleep until the producer wakes them. None gates: slow or dead, the producer and the others do not notice.".dim();
     frame.render_widget(Paragraph::new(vec![heading, says.into()]), title);
@@ -91,12 +99,21 @@ fn draw(frame: &mut Frame<'_>, scene: &Scene) {
         .map(Line::from)
         .collect();
     lines.reverse();
-    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }).block(Block::bordered().title(" events ")), events);
+    frame.render_widget(
+        Paragraph::new(lines).wrap(Wrap { trim: false }).block(Block::bordered().title(" events ")),
+        events,
+    );
 
     let left = (scene.total_seconds - scene.elapsed_seconds).max(0.0);
     let ratio = (scene.elapsed_seconds / scene.total_seconds).clamp(0.0, 1.0);
     let label = format!("{left:.0} s, then beside a locked queue    q: end");
-    frame.render_widget(Gauge::default().ratio(ratio).label(label).gauge_style(Style::new().fg(Color::Cyan).bg(Color::Black)), gauge);
+    frame.render_widget(
+        Gauge::default()
+            .ratio(ratio)
+            .label(label)
+            .gauge_style(Style::new().fg(Color::Cyan).bg(Color::Black)),
+        gauge,
+    );
 }
 
 fn processes(scene: &Scene) -> Table<'_> {
@@ -125,8 +142,12 @@ fn processes(scene: &Scene) -> Table<'_> {
         };
         Row::new(cells).style(style)
     };
-    let rows = std::iter::once(row(&scene.producer, false)).chain(scene.readers.iter().map(|reader| row(reader, true)));
-    let head = header.iter().enumerate().map(|(column, &text)| if column == 0 { Cell::from(text) } else { right(text.to_owned()) });
+    let rows = std::iter::once(row(&scene.producer, false))
+        .chain(scene.readers.iter().map(|reader| row(reader, true)));
+    let head = header
+        .iter()
+        .enumerate()
+        .map(|(column, &text)| if column == 0 { Cell::from(text) } else { right(text.to_owned()) });
     let widths = [
         Constraint::Length(12),
         Constraint::Length(8),
@@ -137,5 +158,7 @@ fn processes(scene: &Scene) -> Table<'_> {
         Constraint::Length(10),
         Constraint::Length(10),
     ];
-    Table::new(rows, widths).header(Row::new(head).bold()).block(Block::bordered().title(" processes "))
+    Table::new(rows, widths)
+        .header(Row::new(head).bold())
+        .block(Block::bordered().title(" processes "))
 }

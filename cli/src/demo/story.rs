@@ -14,7 +14,8 @@ pub enum Act {
 }
 
 /// The acts, each at its share of the time.
-const SCRIPT: [(f64, Act); 4] = [(0.3, Act::Kill), (0.5, Act::Replace), (0.65, Act::JoinLate), (1.0, Act::End)];
+const SCRIPT: [(f64, Act); 4] =
+    [(0.3, Act::Kill), (0.5, Act::Replace), (0.65, Act::JoinLate), (1.0, Act::End)];
 
 /// The acts to come.
 #[derive(Debug)]

@@ -40,7 +40,8 @@ pub enum Mode {
     Gating,
 }
 
-/// How the ring's readers wait for a message. Those of the locked queue sleep by its condition variable.
+/// How the ring's readers wait for a message. Those of the locked queue sleep by its condition
+/// variable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Wait {
@@ -108,7 +109,8 @@ pub trait Sender {
     /// When the queue cannot be used any more.
     fn send(&mut self, message: &[u8], deadline_ns: u64) -> Result<Sent>;
 
-    /// The readers that this writer and the others had to wait for, as far as the queue knows; to be asked before the readers go.
+    /// The readers that this writer and the others had to wait for, as far as the queue knows; to
+    /// be asked before the readers go.
     fn waited_for(&self) -> Vec<Waited> {
         Vec::new()
     }

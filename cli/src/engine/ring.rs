@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use seqring::{
-    CloseReason, Consumer, IfExists, Producer, ProducerKind, PublishError, RecvTimeoutError, Registered, Registration, Ring, Start,
-    WaitStrategy,
+    CloseReason, Consumer, IfExists, Producer, ProducerKind, PublishError, RecvTimeoutError,
+    Registered, Registration, Ring, Start, WaitStrategy,
 };
 
 use super::{Channel, Host, Mode, Received, Receiver, Sender, Sent, Wait, Waited};
@@ -47,11 +47,17 @@ pub fn receiver(channel: &Channel, row: usize) -> Result<Box<dyn Receiver>> {
         (Mode::Gating, _) => registered(ring, free.name(&name).gating().attach()?, name),
         // One that is to be woken leaves a note for the writer, and has a row to do so.
         (Mode::Overwrite, Wait::Park) => registered(ring, free.name(&name).attach()?, name),
-        (Mode::Overwrite, Wait::Spin | Wait::Yield) => Box::new(RingReceiver { consumer: free.attach(), row: None }),
+        (Mode::Overwrite, Wait::Spin | Wait::Yield) => {
+            Box::new(RingReceiver { consumer: free.attach(), row: None })
+        }
     })
 }
 
-fn registered(ring: Ring<[u8]>, consumer: Consumer<[u8], Registered>, name: String) -> Box<dyn Receiver> {
+fn registered(
+    ring: Ring<[u8]>,
+    consumer: Consumer<[u8], Registered>,
+    name: String,
+) -> Box<dyn Receiver> {
     Box::new(RingReceiver { consumer, row: Some(TableRow { ring, name }) })
 }
 
@@ -73,7 +79,13 @@ impl<S: ProducerKind> Sender for RingSender<S> {
 
     fn waited_for(&self) -> Vec<Waited> {
         let readers = self.ring.consumers().into_iter().filter(|reader| reader.waits > 0);
-        readers.map(|reader| Waited { reader: reader.name, times: reader.waits, seconds: reader.waited.as_secs_f64() }).collect()
+        readers
+            .map(|reader| Waited {
+                reader: reader.name,
+                times: reader.waits,
+                seconds: reader.waited.as_secs_f64(),
+            })
+            .collect()
     }
 
     fn close(self: Box<Self>) -> Result<()> {
@@ -100,8 +112,12 @@ impl<R: Registration> Receiver for RingReceiver<R> {
             Err(RecvTimeoutError::Lagged(lost)) => Received::Lagged(lost),
             Err(RecvTimeoutError::Closed(CloseReason::Closed)) => Received::Closed,
             // The supervisor sees a dead writer itself, and can say more about it.
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Closed(CloseReason::ProducerDied)) => Received::Nothing,
-            Err(RecvTimeoutError::Closed(reason)) => bail!("the ring ended under its reader: {reason}"),
+            Err(
+                RecvTimeoutError::Timeout | RecvTimeoutError::Closed(CloseReason::ProducerDied),
+            ) => Received::Nothing,
+            Err(RecvTimeoutError::Closed(reason)) => {
+                bail!("the ring ended under its reader: {reason}")
+            }
             Err(error @ RecvTimeoutError::Cancelled) => return Err(error.into()),
         })
     }
@@ -111,6 +127,10 @@ impl<R: Registration> Receiver for RingReceiver<R> {
 
     fn sleeps(&self) -> Option<u64> {
         let row = self.row.as_ref()?;
-        row.ring.consumers().into_iter().find(|reader| reader.name == row.name).map(|reader| reader.sleeps)
+        row.ring
+            .consumers()
+            .into_iter()
+            .find(|reader| reader.name == row.name)
+            .map(|reader| reader.sleeps)
     }
 }

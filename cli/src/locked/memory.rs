@@ -44,8 +44,12 @@ struct Offsets {
 impl Geometry {
     fn offsets(&self) -> Option<Offsets> {
         let cursors = size_of::<Control>().checked_next_multiple_of(ALIGN)?;
-        let lengths = cursors.checked_add(self.readers.checked_mul(size_of::<u64>())?)?.checked_next_multiple_of(ALIGN)?;
-        let slots = lengths.checked_add(self.slots.checked_mul(size_of::<u64>())?)?.checked_next_multiple_of(ALIGN)?;
+        let lengths = cursors
+            .checked_add(self.readers.checked_mul(size_of::<u64>())?)?
+            .checked_next_multiple_of(ALIGN)?;
+        let slots = lengths
+            .checked_add(self.slots.checked_mul(size_of::<u64>())?)?
+            .checked_next_multiple_of(ALIGN)?;
         let stride = self.slot_bytes.checked_next_multiple_of(ALIGN)?;
         let total = slots.checked_add(self.slots.checked_mul(stride)?)?;
         isize::try_from(total).ok()?;
@@ -141,7 +145,10 @@ impl Memory {
     /// When there is no such segment, or it is another one.
     pub fn open(name: &str, geometry: Geometry) -> Result<Self> {
         let offsets = offsets_of(geometry)?;
-        let shmem = ShmemConf::new().os_id(format!("/{name}")).open().with_context(|| format!("cannot open the shared memory {name:?}"))?;
+        let shmem = ShmemConf::new()
+            .os_id(format!("/{name}"))
+            .open()
+            .with_context(|| format!("cannot open the shared memory {name:?}"))?;
         ensure!(
             shmem.len() >= offsets.total,
             "the shared memory {name:?} has {} bytes, not the {} of {geometry:?}",
@@ -149,7 +156,10 @@ impl Memory {
             offsets.total
         );
         let memory = Self { shmem, geometry, offsets };
-        ensure!(memory.control().magic.load(Ordering::Relaxed) == MAGIC, "the shared memory {name:?} is not an initialised queue");
+        ensure!(
+            memory.control().magic.load(Ordering::Relaxed) == MAGIC,
+            "the shared memory {name:?} is not an initialised queue"
+        );
         fence(Ordering::Acquire);
         let found = memory.control().geometry;
         ensure!(found == geometry, "the shared memory {name:?} holds {found:?}, not {geometry:?}");
@@ -213,21 +223,31 @@ impl Memory {
 }
 
 fn offsets_of(geometry: Geometry) -> Result<Offsets> {
-    geometry
-        .offsets()
-        .with_context(|| format!("{} slots of {} bytes do not fit into an address space", geometry.slots, geometry.slot_bytes))
+    geometry.offsets().with_context(|| {
+        format!(
+            "{} slots of {} bytes do not fit into an address space",
+            geometry.slots, geometry.slot_bytes
+        )
+    })
 }
 
 /// Reserves the pages, because a write to a page that cannot be had is SIGBUS.
 fn reserve(name: &str, bytes: usize) -> Result<()> {
     let path = Path::new("/dev/shm").join(name);
-    let file = File::options().write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = File::options()
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
     let length = bytes.try_into().context("too large for a file")?;
     match posix_fallocate(&file, 0, length) {
         Ok(()) => Ok(()),
         Err(Errno::ENOSPC) => {
-            bail!("no space in /dev/shm for the {bytes} bytes of {name:?}: use fewer or smaller slots")
+            bail!(
+                "no space in /dev/shm for the {bytes} bytes of {name:?}: use fewer or smaller slots"
+            )
         }
-        Err(error) => Err(error).with_context(|| format!("cannot reserve {bytes} bytes for {name:?}")),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot reserve {bytes} bytes for {name:?}"))
+        }
     }
 }

@@ -58,7 +58,11 @@ impl Writer {
     /// When the message is larger than a slot, or a process died in the lock.
     pub fn offer(&mut self, message: &[u8], deadline_ns: u64) -> Result<Offer> {
         let Geometry { slots, slot_bytes, .. } = self.memory.geometry();
-        ensure!(message.len() <= slot_bytes, "a message of {} bytes does not fit into slots of {slot_bytes} bytes", message.len());
+        ensure!(
+            message.len() <= slot_bytes,
+            "a message of {} bytes does not fit into slots of {slot_bytes} bytes",
+            message.len()
+        );
         let control = self.memory.control();
         let mut stalled = false;
 
@@ -148,7 +152,11 @@ impl Reader {
     ///
     /// When there is no such queue, or it has another geometry, or fewer readers.
     pub fn open(name: &str, geometry: Geometry, row: usize) -> Result<Self> {
-        ensure!(row < geometry.readers, "reader {row} does not exist: the queue {name:?} has {}", geometry.readers);
+        ensure!(
+            row < geometry.readers,
+            "reader {row} does not exist: the queue {name:?} has {}",
+            geometry.readers
+        );
         Ok(Self { memory: Memory::open(name, geometry)?, row, cursor: 0 })
     }
 
@@ -198,7 +206,11 @@ impl Reader {
         let sequence = self.cursor;
         self.cursor += 1;
         self.memory.cursors()[self.row].store(self.cursor, Relaxed);
-        let writer_may_go = if state.writer_waits { state.active_readers == 0 } else { was_blocker && state.blockers == 0 };
+        let writer_may_go = if state.writer_waits {
+            state.active_readers == 0
+        } else {
+            was_blocker && state.blockers == 0
+        };
         drop(state);
         if writer_may_go {
             control.writable.notify_one();

@@ -33,7 +33,10 @@ impl<T> SharedMutex<T> {
     /// A value to be written to its final place, where [`Self::initialise`]
     /// makes it usable.
     pub fn unready(value: T) -> Self {
-        Self { raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER), value: UnsafeCell::new(value) }
+        Self {
+            raw: UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER),
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// Makes the mutex robust and process-shared.
@@ -48,9 +51,13 @@ impl<T> SharedMutex<T> {
         // SAFETY: the pointer is to writable memory of the attribute type.
         check(unsafe { libc::pthread_mutexattr_init(attributes) })?;
         // SAFETY: the attributes were initialised above.
-        check(unsafe { libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) })?;
+        check(unsafe {
+            libc::pthread_mutexattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
+        })?;
         // SAFETY: the attributes were initialised above.
-        check(unsafe { libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST) })?;
+        check(unsafe {
+            libc::pthread_mutexattr_setrobust(attributes, libc::PTHREAD_MUTEX_ROBUST)
+        })?;
         // SAFETY: the attributes are initialised; the caller vouches that the
         // mutex is at its final address and not in use.
         check(unsafe { libc::pthread_mutex_init(self.raw.get(), attributes) })?;
@@ -140,7 +147,9 @@ impl SharedCondition {
         // SAFETY: the pointer is to writable memory of the attribute type.
         check(unsafe { libc::pthread_condattr_init(attributes) })?;
         // SAFETY: the attributes were initialised above.
-        check(unsafe { libc::pthread_condattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED) })?;
+        check(unsafe {
+            libc::pthread_condattr_setpshared(attributes, libc::PTHREAD_PROCESS_SHARED)
+        })?;
         // SAFETY: the attributes were initialised above.
         check(unsafe { libc::pthread_condattr_setclock(attributes, libc::CLOCK_MONOTONIC) })?;
         // SAFETY: the attributes are initialised; the caller vouches that the
@@ -158,12 +167,16 @@ impl SharedCondition {
     ///
     /// When a process died while holding the mutex.
     pub fn wait_until<T>(&self, guard: &mut Guard<'_, T>, deadline_ns: u64) -> io::Result<bool> {
-        let deadline =
-            timespec { tv_sec: (deadline_ns / 1_000_000_000).cast_signed(), tv_nsec: (deadline_ns % 1_000_000_000).cast_signed() };
+        let deadline = timespec {
+            tv_sec: (deadline_ns / 1_000_000_000).cast_signed(),
+            tv_nsec: (deadline_ns % 1_000_000_000).cast_signed(),
+        };
         // SAFETY: the condition was initialised before the segment was
         // published, the guard proves that this thread holds the mutex, and one
         // condition is only ever used with the one mutex of its segment.
-        let code = unsafe { libc::pthread_cond_timedwait(self.raw.get(), guard.mutex.raw.get(), &raw const deadline) };
+        let code = unsafe {
+            libc::pthread_cond_timedwait(self.raw.get(), guard.mutex.raw.get(), &raw const deadline)
+        };
         match code {
             libc::ETIMEDOUT => Ok(false),
             libc::EOWNERDEAD | libc::ENOTRECOVERABLE => Err(abandoned()),

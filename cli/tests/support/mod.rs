@@ -22,7 +22,11 @@ pub fn run(arguments: &[&str]) -> Output {
 
 /// Starts the command and captures what it writes.
 pub fn start(arguments: &[&str]) -> Child {
-    seqring(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command can be started")
+    seqring(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command can be started")
 }
 
 /// Standard error as text.
@@ -34,7 +38,11 @@ pub fn stderr(output: &Output) -> String {
 pub fn shared_files(process: u32) -> Vec<String> {
     let pattern = format!("seqring-bench-{process}-");
     let entries = fs::read_dir("/dev/shm").expect("Linux has /dev/shm");
-    entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.contains(&pattern)).collect()
+    entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains(&pattern))
+        .collect()
 }
 
 /// The process ids of a process's children whose command line has this word.

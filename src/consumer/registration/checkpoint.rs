@@ -1,11 +1,13 @@
-//! A file that keeps the checkpoint of one consumer, for when the reader table cannot: another consumer has been given the row.
+//! A file that keeps the checkpoint of one consumer, for when the reader table cannot: another
+//! consumer has been given the row.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The checkpoint of a consumer of one segment. A checkpoint of another segment, as of an earlier ring of the name, counts for nothing.
+/// The checkpoint of a consumer of one segment. A checkpoint of another segment, as of an earlier
+/// ring of the name, counts for nothing.
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
@@ -25,7 +27,10 @@ impl File {
         };
         let invalid = || {
             let path = self.path.display();
-            io::Error::new(io::ErrorKind::InvalidData, format!("{path} is not a checkpoint file: remove it, or choose another path"))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{path} is not a checkpoint file: remove it, or choose another path"),
+            )
         };
         let (instance, sequence) = text.trim_end().split_once(' ').ok_or_else(invalid)?;
         let instance = u64::from_str_radix(instance, 16).map_err(|_| invalid())?;
@@ -38,7 +43,11 @@ impl File {
         // A name that no other thread or process has at this moment.
         static WRITTEN: AtomicU64 = AtomicU64::new(0);
         let mut written = self.path.clone().into_os_string();
-        written.push(format!(".{}-{}", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
+        written.push(format!(
+            ".{}-{}",
+            std::process::id(),
+            WRITTEN.fetch_add(1, Ordering::Relaxed)
+        ));
         fs::write(&written, format!("{:016x} {sequence}\n", self.instance))?;
         fs::rename(written, &self.path)
     }

@@ -4,7 +4,8 @@ use super::*;
 use crate::layout::WORD;
 use crate::tuning::prefetch::Ahead;
 
-/// A writer behind each of whose messages the table is looked at ahead of time, as producers do behind a batch.
+/// A writer behind each of whose messages the table is looked at ahead of time, as producers do
+/// behind a batch.
 struct Looker<'a> {
     ring: &'a Fixture,
     writer: Writer,
@@ -25,7 +26,8 @@ impl Looker<'_> {
             *before += 1;
             ring.look(next)
         };
-        let sequence = writer.publish(&ring.words, ring.geometry.shape().mark, room, |_| Ok(()), || ())?;
+        let sequence =
+            writer.publish(&ring.words, ring.geometry.shape().mark, room, |_| Ok(()), || ())?;
         writer.refresh_early(|next| {
             *behind += 1;
             at.push(next);
@@ -39,7 +41,8 @@ impl Looker<'_> {
 fn no_message_but_the_first_waits_for_a_look_at_the_table() {
     for slots in [1, 2, 7, 64, 1000] {
         let ring = Fixture::new(slots);
-        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+        let mut looker =
+            Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
         for sequence in 0..5 * slots as u64 {
             assert_eq!(looker.publish(), Ok(sequence));
         }
@@ -86,7 +89,8 @@ fn a_gating_consumer_a_lap_behind_costs_no_look_with_each_message_and_is_not_ove
 fn from_look_to_look_there_are_more_messages_than_a_sixteenth_of_the_ring() {
     for lag in 1..64 {
         let ring = Fixture::new(64);
-        let mut looker = Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
+        let mut looker =
+            Looker { ring: &ring, writer: ring.writer(), looks: [0, 0], at: Vec::new() };
         let (row, _) = join(&ring, 0, true, None);
         for sequence in 0..1000_u64 {
             row.advance(ring.table(), sequence.saturating_sub(lag));
@@ -110,12 +114,19 @@ fn nothing_is_fetched_that_is_not_published() {
                 ahead.look(&ring.words, &ring.geometry, sequence);
                 let fetched = ahead.fetched(Place::of(&ring.geometry, sequence).word(), shape);
                 fetches += usize::from(!fetched.is_empty());
-                assert!(fetched.end <= Place::of(&ring.geometry, published).word(), "{payload_bytes} bytes, {sequence} of {published}");
+                assert!(
+                    fetched.end <= Place::of(&ring.geometry, published).word(),
+                    "{payload_bytes} bytes, {sequence} of {published}"
+                );
             }
-            // 64 messages from look to look, and a kilobyte and a line further, which is 4 to 68 slots.
+            // 64 messages from look to look, and a kilobyte and a line further, which is 4 to 68
+            // slots.
             let possible = (65 + 4..).contains(&published);
             assert!(possible || fetches == 0, "{payload_bytes} bytes, {published} published");
-            assert!(published < 65 + 68 || fetches > 0, "{payload_bytes} bytes, {published} published");
+            assert!(
+                published < 65 + 68 || fetches > 0,
+                "{payload_bytes} bytes, {published} published"
+            );
         }
     }
 }
@@ -144,7 +155,8 @@ fn nothing_is_fetched_ahead_in_small_rings_nor_of_large_messages() {
 fn readers_look_and_fetch_whatever_they_are_asked_for() {
     let ring = Fixture::new(1000);
     ring.publish(&mut ring.writer(), 500);
-    let reader = |pace| Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
+    let reader =
+        |pace| Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
     for pace in [Pace::Plain, Pace::InTurn] {
         let mut reader = reader(pace);
         assert_eq!(ring.recv(&mut reader), Ok(0));
@@ -153,7 +165,8 @@ fn readers_look_and_fetch_whatever_they_are_asked_for() {
     let mut one_by_one = reader(Pace::Ahead);
     assert_eq!(ring.recv(&mut one_by_one), Ok(0));
     assert_eq!(one_by_one.fetches(), 1024 / WORD);
-    // Near the end nothing is; and behind a jump back it is again, also if it goes less far than to the last look.
+    // Near the end nothing is; and behind a jump back it is again, also if it goes less far than to
+    // the last look.
     for sequence in 1..450 {
         assert_eq!(ring.recv(&mut one_by_one), Ok(sequence * 10));
     }
@@ -163,18 +176,26 @@ fn readers_look_and_fetch_whatever_they_are_asked_for() {
     assert_eq!(one_by_one.fetches(), 1024 / WORD);
     let mut run = reader(Pace::Ahead);
     let take = |_: &mut (), body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
-    assert_eq!(run.read_run(&ring.words, ring.geometry.shape(), 0..100, &mut (), take, |_, _: u64, _| ()), 100);
+    assert_eq!(
+        run.read_run(&ring.words, ring.geometry.shape(), 0..100, &mut (), take, |_, _: u64, _| ()),
+        100
+    );
     assert_eq!(run.fetches(), 1024 / WORD);
-    assert_eq!(run.read_run(&ring.words, ring.geometry.shape(), 0..400, &mut (), take, |_, _: u64, _| ()), 400);
+    assert_eq!(
+        run.read_run(&ring.words, ring.geometry.shape(), 0..400, &mut (), take, |_, _: u64, _| ()),
+        400
+    );
     assert_eq!(run.fetches(), 0);
 }
 
-/// Only hints: what is received is the same, also around the ring's end, behind a loss and behind a jump backwards.
+/// Only hints: what is received is the same, also around the ring's end, behind a loss and behind a
+/// jump backwards.
 #[test]
 fn who_fetches_ahead_receives_what_others_do() {
     let ring = Fixture::new(700);
     let mut writer = ring.writer();
-    let mut reader = Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, Pace::Ahead);
+    let mut reader =
+        Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, Pace::Ahead);
     let mut receive = |messages: Range<u64>| {
         for sequence in messages {
             assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
@@ -187,7 +208,9 @@ fn who_fetches_ahead_receives_what_others_do() {
     assert_eq!(receive(500..1150), 1150);
     assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
     ring.publish(&mut writer, 1000);
-    let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else { panic!("300 messages at least are gone") };
+    let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else {
+        panic!("300 messages at least are gone")
+    };
     for sequence in (1150 + lost..2150).chain(1500..2150) {
         if sequence == 1500 {
             reader.seek(&ring.words, Start::Sequence(1500));
@@ -207,25 +230,45 @@ fn nothing_that_is_due_is_missed_by_who_publishes_now_single_messages_and_now_ba
         let mut read = 0;
         for step in 0..2000 {
             let [due, look, demotion] = writer.dues();
-            assert!(due <= look && due <= demotion, "{due}, {look}, {demotion} before {}", writer.next());
+            assert!(
+                due <= look && due <= demotion,
+                "{due}, {look}, {demotion} before {}",
+                writer.next()
+            );
             let look = |next| ring.look(next).ok();
             if step % 3 == 0 {
                 let mut batch = 0..1 + step % 4;
-                _ = writer.write_group(&ring.words, shape, |next| ring.look(next), &mut batch, |_, _| Ok(()));
+                _ = writer.write_group(
+                    &ring.words,
+                    shape,
+                    |next| ring.look(next),
+                    &mut batch,
+                    |_, _| Ok(()),
+                );
                 writer.refresh_early(look);
             } else {
-                match writer.publish(&ring.words, shape.mark, |next| ring.look(next), |_| Ok(()), || ()) {
+                match writer.publish(
+                    &ring.words,
+                    shape.mark,
+                    |next| ring.look(next),
+                    |_| Ok(()),
+                    || (),
+                ) {
                     Ok(_) => writer.after_publish(&ring.words, shape, 256, look),
                     Err(_) => refused += 1,
                 }
             }
             if step % (slots + 13) == 0 {
                 // Not always all: then the next look is due sooner.
-                read = read.max(writer.next() - (step as u64 * 5 / 2 % slots as u64).min(writer.next()));
+                read = read
+                    .max(writer.next() - (step as u64 * 5 / 2 % slots as u64).min(writer.next()));
                 row.advance(ring.table(), read);
             }
         }
-        assert!(refused > 0 && writer.next() > 10 * slots as u64, "{slots} slots, {refused} refused");
+        assert!(
+            refused > 0 && writer.next() > 10 * slots as u64,
+            "{slots} slots, {refused} refused"
+        );
         assert!(writer.dues()[2] > writer.next() / 2, "the clock is not looked at");
     }
 }

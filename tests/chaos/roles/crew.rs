@@ -1,4 +1,5 @@
-//! One of several producers. The others go on without it, and without the message that it was killed over.
+//! One of several producers. The others go on without it, and without the message that it was
+//! killed over.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,12 +11,22 @@ use crate::roles::{Kind, Role, SLOTS, gating};
 use crate::stage::Stage;
 use crate::support::role::PATIENCE;
 
-pub static ROLE: Role = Role { name: "producer of several", kind: Kind::Publishes, mortals: 3, veterans: 1, weight: 2, play };
+pub static ROLE: Role = Role {
+    name: "producer of several",
+    kind: Kind::Publishes,
+    mortals: 3,
+    veterans: 1,
+    weight: 2,
+    play,
+};
 
 /// Publishes until it is over.
 fn play(stage: &mut Stage) {
-    let ring =
-        Ring::<[u8]>::builder(&stage.ring).slots(SLOTS).slot_bytes(SLOT_BYTES).max_registered(stage.rows).max_producers(stage.producers);
+    let ring = Ring::<[u8]>::builder(&stage.ring)
+        .slots(SLOTS)
+        .slot_bytes(SLOT_BYTES)
+        .max_registered(stage.rows)
+        .max_producers(stage.producers);
     let ring = ring.if_exists(IfExists::Attach).persistent(true).create();
     let ring = ring.unwrap_or_else(|error| panic!("the producer cannot start: {error}"));
     let mut producer = join(&ring);
@@ -53,7 +64,8 @@ fn join(ring: &Ring<[u8]>) -> SharedProducer<[u8]> {
     }
 }
 
-/// Publishes a message, in one of the ways there are, and returns its sequence, unless there is no room. A kill can come between the steps.
+/// Publishes a message, in one of the ways there are, and returns its sequence, unless there is no
+/// room. A kill can come between the steps.
 fn publish(stage: &mut Stage, producer: &mut SharedProducer<[u8]>, id: Id) -> Option<u64> {
     let bytes = message(id);
     let published = match stage.random.below(5) {
@@ -76,7 +88,10 @@ fn publish(stage: &mut Stage, producer: &mut SharedProducer<[u8]>, id: Id) -> Op
     match published {
         Ok(sequence) => Some(sequence),
         Err(PublishError::Full(Full { consumer: reader, lag })) => {
-            assert!(reader == gating::ROLE.name && lag >= SLOTS as u64, "full for {reader:?}, {lag} messages behind");
+            assert!(
+                reader == gating::ROLE.name && lag >= SLOTS as u64,
+                "full for {reader:?}, {lag} messages behind"
+            );
             None
         }
         Err(PublishError::TooLarge(error)) => panic!("{error}"),

@@ -50,7 +50,8 @@ static SEVERAL_PRODUCERS: [&Role; 4] = [&crew::ROLE, &gating::ROLE, &free::ROLE,
 
 pub static SCENES: [Scene; 2] = [&SOLE_PRODUCER, &SEVERAL_PRODUCERS];
 
-/// Rows of the reader table: as many as can be taken at a time, so that a leak of one is found at the next joining.
+/// Rows of the reader table: as many as can be taken at a time, so that a leak of one is found at
+/// the next joining.
 pub fn rows(scene: Scene) -> usize {
     number(scene, |kind| matches!(kind, Kind::Registers | Kind::Gates))
 }

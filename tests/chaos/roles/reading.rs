@@ -30,9 +30,14 @@ pub enum Ended {
 /// Receives until the ring is closed, or enough messages have come and there is no finale.
 ///
 /// # Panics
-/// If anything comes that is not the next message, whole and by who published it; if others see another order; if a loss is told to who was
-/// promised none; if the ring ends for another reason.
-pub fn follow<R: Registration>(stage: &mut Stage, ring: &Ring<[u8]>, consumer: &mut Consumer<[u8], R>, terms: Terms) -> Ended {
+/// If anything comes that is not the next message, whole and by who published it; if others see
+/// another order; if a loss is told to who was promised none; if the ring ends for another reason.
+pub fn follow<R: Registration>(
+    stage: &mut Stage,
+    ring: &Ring<[u8]>,
+    consumer: &mut Consumer<[u8], R>,
+    terms: Terms,
+) -> Ended {
     let start = consumer.cursor();
     let mut authors = Authors::new(stage.producers, terms.lossless);
     let mut order = Order::open(stage.board.path(), start, terms.lossless);
@@ -48,21 +53,30 @@ pub fn follow<R: Registration>(stage: &mut Stage, ring: &Ring<[u8]>, consumer: &
         order.tombstones(passed);
         match received {
             Ok(()) => {
-                assert_eq!(consumer.cursor(), next + 1, "another message than the next was received");
+                assert_eq!(
+                    consumer.cursor(),
+                    next + 1,
+                    "another message than the next was received"
+                );
                 let id = id_of(next, &bytes);
                 authors.received(&stage.board, next, id);
                 order.message(id);
                 next += 1;
             }
             Err(RecvTimeoutError::Lagged(n)) => {
-                assert!(n > 0 && !terms.lossless, "{n} messages from {next} on are lost to a reader that gates and lives");
+                assert!(
+                    n > 0 && !terms.lossless,
+                    "{n} messages from {next} on are lost to a reader that gates and lives"
+                );
                 order.lost(n);
                 next += n;
             }
             Err(error @ RecvTimeoutError::Cancelled) => panic!("{error}"),
             Err(RecvTimeoutError::Timeout) => {}
             // Somebody will restart it.
-            Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)) => thread::sleep(Duration::from_micros(300)),
+            Err(RecvTimeoutError::Closed(CloseReason::ProducerDied)) => {
+                thread::sleep(Duration::from_micros(300))
+            }
             Err(RecvTimeoutError::Closed(CloseReason::Closed)) => {
                 assert_eq!(next, ring.head(), "closed before the last message");
                 // Twice: what was written just now is looked at once more.
@@ -70,7 +84,9 @@ pub fn follow<R: Registration>(stage: &mut Stage, ring: &Ring<[u8]>, consumer: &
                 order.settle();
                 return Ended::Closed;
             }
-            Err(RecvTimeoutError::Closed(other)) => panic!("nothing but a death ends this ring: {other}"),
+            Err(RecvTimeoutError::Closed(other)) => {
+                panic!("nothing but a death ends this ring: {other}")
+            }
         }
         assert_eq!(consumer.cursor(), next);
         assert_eq!(start + consumer.received() + consumer.lost() + tombstones, next);
@@ -93,7 +109,11 @@ enum Authors {
 
 impl Authors {
     fn new(producers: usize, lossless: bool) -> Self {
-        if producers == 1 { Self::Single(None) } else { Self::Several { last: HashMap::new(), lossless } }
+        if producers == 1 {
+            Self::Single(None)
+        } else {
+            Self::Several { last: HashMap::new(), lossless }
+        }
     }
 
     /// Checks that the message `sequence` may follow what has come.
@@ -112,17 +132,23 @@ impl Authors {
     }
 }
 
-/// Checks that message `sequence` by `author` may follow the `last`, where one producer succeeds another.
+/// Checks that message `sequence` by `author` may follow the `last`, where one producer succeeds
+/// another.
 fn succeed(board: &Board, last: Option<(u64, u64)>, sequence: u64, author: u64) {
     if last.is_some_and(|(_, last)| last == author) {
         return;
     }
-    let first = board.first_of(author).unwrap_or_else(|| panic!("message {sequence} is by {author}, who has not begun"));
+    let first = board
+        .first_of(author)
+        .unwrap_or_else(|| panic!("message {sequence} is by {author}, who has not begun"));
     assert!(first <= sequence, "message {sequence} is by {author}, who began at {first}");
     let Some((before, last)) = last else { return };
     assert!(last < author, "message {sequence} is by {author}, but {before} was by {last}");
     // What had been received was published; no successor may publish another message in its place.
     let successor = (last + 1..=author).find_map(|epoch| Some((epoch, board.first_of(epoch)?)));
     let (epoch, first) = successor.expect("one at least has begun");
-    assert!(before < first, "message {before} by {last} was received, and {epoch} began at {first}");
+    assert!(
+        before < first,
+        "message {before} by {last} was received, and {epoch} began at {first}"
+    );
 }

@@ -13,18 +13,31 @@ fn what_the_model_does_is_allowed() {
         let broken = check(&history);
         assert!(broken.is_empty(), "seed {seed}: {:#?}", &broken[..broken.len().min(5)]);
         let ends = history.readers.iter().filter_map(|reader| reader.events.last());
-        let (t, l) = ends.fold((0, 0), |(t, l), event| (t + event.after.tombstones, l + event.after.lost));
+        let (t, l) =
+            ends.fold((0, 0), |(t, l), event| (t + event.after.tombstones, l + event.after.lost));
         tombstones += t;
         lost += l;
-        unfinished += history.producers.iter().flat_map(|producer| &producer.calls).filter(|call| call.sequence.is_none()).count();
+        unfinished += history
+            .producers
+            .iter()
+            .flat_map(|producer| &producer.calls)
+            .filter(|call| call.sequence.is_none())
+            .count();
     }
-    assert!(tombstones > 30 && lost > 1000 && unfinished > 30, "{tombstones} tombstones, {lost} lost, {unfinished} unfinished calls");
+    assert!(
+        tombstones > 30 && lost > 1000 && unfinished > 30,
+        "{tombstones} tombstones, {lost} lost, {unfinished} unfinished calls"
+    );
 }
 
 /// A model's run without losses in which one producer of three leaves a tombstone that all pass.
 fn sample() -> History {
-    let tombstones =
-        |history: &History| history.readers.iter().all(|reader| reader.events.last().is_some_and(|event| event.after.tombstones == 1));
+    let tombstones = |history: &History| {
+        history
+            .readers
+            .iter()
+            .all(|reader| reader.events.last().is_some_and(|event| event.after.tombstones == 1))
+    };
     (0..).map(|seed| run(seed, 256, 3, 1, 3)).find(tombstones).expect("there is such a run")
 }
 
@@ -34,7 +47,11 @@ fn expect_in(mut history: History, rule: Rule, corrupt: impl FnOnce(&mut History
     assert_eq!(check(&history), []);
     corrupt(&mut history);
     let broken = check(&history);
-    assert!(broken.iter().any(|(broken, _)| *broken == rule), "{rule:?} is not among {:#?}", &broken[..broken.len().min(8)]);
+    assert!(
+        broken.iter().any(|(broken, _)| *broken == rule),
+        "{rule:?} is not among {:#?}",
+        &broken[..broken.len().min(8)]
+    );
 }
 
 #[track_caller]
@@ -71,7 +88,9 @@ fn another_order_for_one_reader() {
 
 #[test]
 fn two_messages_of_one_sequence() {
-    expect(Rule::OneOrder, |history| history.producers[1].calls[3].sequence = history.producers[2].calls[3].sequence);
+    expect(Rule::OneOrder, |history| {
+        history.producers[1].calls[3].sequence = history.producers[2].calls[3].sequence
+    });
 }
 
 #[test]
@@ -85,7 +104,8 @@ fn own_order_turned_round() {
 #[test]
 fn later_call_with_an_earlier_sequence() {
     expect(Rule::RealTime, |history| {
-        let (early, late) = (history.producers[1].calls[0].sequence, history.producers[2].calls[39].sequence);
+        let (early, late) =
+            (history.producers[1].calls[0].sequence, history.producers[2].calls[39].sequence);
         history.producers[1].calls[0].sequence = late;
         history.producers[2].calls[39].sequence = early;
     });
@@ -112,13 +132,19 @@ fn start_beside_the_head() {
 #[test]
 fn payload_of_no_call() {
     expect(Rule::Integrity, |history| first_of(history, 0, 1)[0] = None);
-    expect(Rule::Integrity, |history| first_of(history, 0, 1)[0] = Some(Id { producer: 3, number: 0 }));
-    expect(Rule::Integrity, |history| first_of(history, 0, 1)[0] = Some(Id { producer: 1, number: 40 }));
+    expect(Rule::Integrity, |history| {
+        first_of(history, 0, 1)[0] = Some(Id { producer: 3, number: 0 })
+    });
+    expect(Rule::Integrity, |history| {
+        first_of(history, 0, 1)[0] = Some(Id { producer: 1, number: 40 })
+    });
 }
 
 #[test]
 fn message_from_the_future() {
-    expect(Rule::Future, |history| first_of(history, 0, 1)[0] = Some(Id { producer: 1, number: 39 }));
+    expect(Rule::Future, |history| {
+        first_of(history, 0, 1)[0] = Some(Id { producer: 1, number: 39 })
+    });
 }
 
 #[test]
@@ -138,7 +164,13 @@ fn wrong_counters() {
         expect(Rule::Conservation, |history| {
             let at = find(history, 0, |event| event.after.tombstones == 1);
             let after = &mut history.readers[0].events[at].after;
-            let counters = [&mut after.cursor, &mut after.received, &mut after.lost, &mut after.skipped, &mut after.tombstones];
+            let counters = [
+                &mut after.cursor,
+                &mut after.received,
+                &mut after.lost,
+                &mut after.skipped,
+                &mut after.tombstones,
+            ];
             *counters.into_iter().nth(field).expect("5") += 1;
         });
     }
@@ -162,7 +194,8 @@ fn tombstone_of_nobody() {
     });
     // It began later than what lies behind the claim.
     expect(Rule::Tombstone, |history| {
-        let end = history.producers.iter().map(|producer| producer.end.returned).max().expect("three");
+        let end =
+            history.producers.iter().map(|producer| producer.end.returned).max().expect("three");
         let dead = dead(history);
         dead.calls.last_mut().expect("unfinished").span.invoked = end + 1;
         (dead.end.invoked, dead.end.returned) = (end + 2, end + 2);
@@ -173,7 +206,11 @@ fn tombstone_of_nobody() {
 fn tombstone_for_some_and_message_for_others() {
     expect(Rule::OneOrder, |history| {
         let id = |history: &History| {
-            let producer = history.producers.iter().position(|producer| producer.killed).expect("the sample has one");
+            let producer = history
+                .producers
+                .iter()
+                .position(|producer| producer.killed)
+                .expect("the sample has one");
             Id { producer, number: history.producers[producer].calls.len() - 1 }
         };
         // One reader received it where the others passed.
@@ -203,7 +240,8 @@ fn empty_though_something_was_there() {
     });
     expect(Rule::Freshness, |history| {
         let last = history.readers[0].events.last_mut().expect("the end");
-        (last.span.invoked, last.span.returned, last.outcome) = (u64::MAX, u64::MAX, Outcome::Empty);
+        (last.span.invoked, last.span.returned, last.outcome) =
+            (u64::MAX, u64::MAX, Outcome::Empty);
     });
 }
 

@@ -1,7 +1,9 @@
 //! The specification of a ring with several producers, as rules over intervals of time.
 //!
-//! Each producer numbers its messages, and a payload tells both numbers. The sequences are the ring's: a call returns which one its message got, except
-//! the last call of a producer that was killed, which may have published or have left a tombstone or nothing. What consumers saw decides.
+//! Each producer numbers its messages, and a payload tells both numbers. The sequences are the
+//! ring's: a call returns which one its message got, except the last call of a producer that was
+//! killed, which may have published or have left a tombstone or nothing. What consumers saw
+//! decides.
 
 pub mod check;
 mod corrupt;
@@ -68,8 +70,8 @@ pub struct Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Whose payloads; `None` for a payload that is nobody's. Tombstones lie before the first of them and nowhere else: a batch
-    /// ends where it comes upon one.
+    /// Whose payloads; `None` for a payload that is nobody's. Tombstones lie before the first of
+    /// them and nowhere else: a batch ends where it comes upon one.
     Messages(Vec<Option<Id>>),
     Empty,
     Lagged(u64),

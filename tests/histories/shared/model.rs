@@ -1,4 +1,5 @@
-//! A ring with several producers in slow motion: correct by its simplicity, step by step in any order, for the checker to accept.
+//! A ring with several producers in slow motion: correct by its simplicity, step by step in any
+//! order, for the checker to accept.
 
 use crate::history::Span;
 use crate::plan::{Policy, margin};
@@ -48,7 +49,8 @@ impl Ring {
     }
 }
 
-/// Runs `producers`, of which `deaths` are killed somewhere, and `readers`, which receive to the end.
+/// Runs `producers`, of which `deaths` are killed somewhere, and `readers`, which receive to the
+/// end.
 pub fn run(seed: u64, slots: u64, producers: usize, deaths: usize, readers: usize) -> History {
     let mut random = Random(seed);
     let mut ring = Ring { slots, head: 0, contents: vec![None; slots as usize] };
@@ -65,12 +67,16 @@ pub fn run(seed: u64, slots: u64, producers: usize, deaths: usize, readers: usiz
         .map(|on_lag| Seen { on_lag: *on_lag, gating: false, attach, cursor: 0, events: vec![] })
         .collect();
     let mut calling: Vec<Option<Receiving>> = vec![None; readers];
-    let done = |seen: &Seen| matches!(seen.events.last(), Some(Event { outcome: Outcome::Closed, .. }));
+    let done =
+        |seen: &Seen| matches!(seen.events.last(), Some(Event { outcome: Outcome::Closed, .. }));
     while !seen.iter().all(done) {
         clock += 1;
         let index = random.below(producers + readers);
         if index < producers {
-            let due = index < deaths && produced[index].calls.len() > 5 && doing[index] != Doing::Ended && random.below(8) == 0;
+            let due = index < deaths
+                && produced[index].calls.len() > 5
+                && doing[index] != Doing::Ended
+                && random.below(8) == 0;
             let calls = produced[index].calls.len();
             if due {
                 produced[index].killed = true;
@@ -85,12 +91,18 @@ pub fn run(seed: u64, slots: u64, producers: usize, deaths: usize, readers: usiz
                     Doing::Ended
                 }
                 Doing::Nothing => {
-                    produced[index].calls.push(Call { sequence: None, span: Span { invoked: clock, returned: u64::MAX } });
+                    produced[index].calls.push(Call {
+                        sequence: None,
+                        span: Span { invoked: clock, returned: u64::MAX },
+                    });
                     Doing::Called
                 }
-                Doing::Called => claim(&mut ring, &produced, Id { producer: index, number: calls - 1 }),
+                Doing::Called => {
+                    claim(&mut ring, &produced, Id { producer: index, number: calls - 1 })
+                }
                 Doing::Claimed(sequence) => {
-                    *ring.slot(sequence) = Some((sequence, Content::Ready(Id { producer: index, number: calls - 1 })));
+                    *ring.slot(sequence) =
+                        Some((sequence, Content::Ready(Id { producer: index, number: calls - 1 })));
                     Doing::Written(sequence)
                 }
                 Doing::Written(sequence) => {
@@ -109,13 +121,21 @@ pub fn run(seed: u64, slots: u64, producers: usize, deaths: usize, readers: usiz
         calling[index] = match calling[index].take() {
             None => Some((clock, None)),
             Some((invoked, None)) => {
-                let now = seen[index].events.last().map_or(Counters::default(), |event| event.after);
+                let now =
+                    seen[index].events.last().map_or(Counters::default(), |event| event.after);
                 let most = 1 + random.below(4);
                 let ended = doing.iter().all(|doing| *doing == Doing::Ended);
-                Some((invoked, Some(receive(&mut ring, &produced, seen[index].on_lag, now, most, ended))))
+                Some((
+                    invoked,
+                    Some(receive(&mut ring, &produced, seen[index].on_lag, now, most, ended)),
+                ))
             }
             Some((invoked, Some((outcome, after)))) => {
-                seen[index].events.push(Event { span: Span { invoked, returned: clock }, outcome, after });
+                seen[index].events.push(Event {
+                    span: Span { invoked, returned: clock },
+                    outcome,
+                    after,
+                });
                 None
             }
         };
@@ -141,7 +161,14 @@ fn claim(ring: &mut Ring, produced: &[Produced], id: Id) -> Doing {
 }
 
 /// Receives at most so many.
-fn receive(ring: &mut Ring, produced: &[Produced], on_lag: Policy, mut now: Counters, most: usize, ended: bool) -> (Outcome, Counters) {
+fn receive(
+    ring: &mut Ring,
+    produced: &[Produced],
+    on_lag: Policy,
+    mut now: Counters,
+    most: usize,
+    ended: bool,
+) -> (Outcome, Counters) {
     let mut messages = Vec::new();
     let outcome = loop {
         if messages.len() == most {
@@ -157,7 +184,9 @@ fn receive(ring: &mut Ring, produced: &[Produced], on_lag: Policy, mut now: Coun
                 }
                 Content::Claimed(id) if !produced[id.producer].killed => Some(Outcome::Empty),
                 // A batch ends before tombstones.
-                Content::Claimed(_) | Content::Tombstone if !messages.is_empty() => Some(Outcome::Empty),
+                Content::Claimed(_) | Content::Tombstone if !messages.is_empty() => {
+                    Some(Outcome::Empty)
+                }
                 Content::Claimed(_) | Content::Tombstone => {
                     next.tombstones += 1;
                     None

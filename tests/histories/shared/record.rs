@@ -1,4 +1,5 @@
-//! Publishing with several producers, written down as it happens, so that what a killed producer did is known.
+//! Publishing with several producers, written down as it happens, so that what a killed producer
+//! did is known.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -21,29 +22,48 @@ const TELLING: usize = 8;
 /// How several producers publish messages of one type.
 pub trait Crew: Traffic {
     /// Publishes message `code` in one of the ways there are and returns its sequence.
-    fn publish_shared(producer: &mut SharedProducer<Self::Message>, code: u64, slot_bytes: usize, how: Publish) -> Result<u64, Full>;
+    fn publish_shared(
+        producer: &mut SharedProducer<Self::Message>,
+        code: u64,
+        slot_bytes: usize,
+        how: Publish,
+    ) -> Result<u64, Full>;
 }
 
 impl<const N: usize> Crew for Words<N>
 where
     [u64; N]: bytemuck::Pod,
 {
-    fn publish_shared(producer: &mut SharedProducer<[u64; N]>, code: u64, _: usize, how: Publish) -> Result<u64, Full> {
+    fn publish_shared(
+        producer: &mut SharedProducer<[u64; N]>,
+        code: u64,
+        _: usize,
+        how: Publish,
+    ) -> Result<u64, Full> {
         let message = payload::array(code);
         match how {
             Publish::Try(_) => producer.try_publish(&message),
-            Publish::Timeout(_, micros) => producer.publish_timeout(&message, Duration::from_micros(micros)),
+            Publish::Timeout(_, micros) => {
+                producer.publish_timeout(&message, Duration::from_micros(micros))
+            }
             _ => Ok(producer.publish(&message)),
         }
     }
 }
 
 impl Crew for Bytes {
-    fn publish_shared(producer: &mut SharedProducer<[u8]>, code: u64, slot_bytes: usize, how: Publish) -> Result<u64, Full> {
+    fn publish_shared(
+        producer: &mut SharedProducer<[u8]>,
+        code: u64,
+        slot_bytes: usize,
+        how: Publish,
+    ) -> Result<u64, Full> {
         let message = payload::bytes(code, slot_bytes);
         let published = match how {
             Publish::Try(_) => producer.try_publish(&message),
-            Publish::Timeout(_, micros) => producer.publish_timeout(&message, Duration::from_micros(micros)),
+            Publish::Timeout(_, micros) => {
+                producer.publish_timeout(&message, Duration::from_micros(micros))
+            }
             Publish::Built(_) => producer
                 .publish_with(|slot| {
                     message.chunks(1 + code as usize % 37).try_for_each(|piece| {
@@ -65,10 +85,12 @@ pub fn builder<T: Traffic>(name: &str, plan: &Plan, producers: usize) -> RingBui
     T::builder(name, plan).max_producers(producers)
 }
 
-/// The number that message `id` is made of. What is left of it is chosen so that the payload tells it.
+/// The number that message `id` is made of. What is left of it is chosen so that the payload tells
+/// it.
 fn code(id: Id, slot_bytes: usize) -> u64 {
     let code = |salt: u64| (id.producer as u64) << 48 | (id.number as u64) << 16 | salt;
-    let telling = |code: &u64| slot_bytes < TELLING || payload::bytes(*code, slot_bytes).len() >= TELLING;
+    let telling =
+        |code: &u64| slot_bytes < TELLING || payload::bytes(*code, slot_bytes).len() >= TELLING;
     (0..1 << 16).map(code).find(telling).expect("one of many is long enough")
 }
 
@@ -86,7 +108,14 @@ const ENTRY: usize = 4 * size_of::<u64>();
 
 impl Journal {
     pub fn create(path: &Path) -> Self {
-        Self(OpenOptions::new().read(true).write(true).create_new(true).open(path).expect("a directory for temporary files"))
+        Self(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(path)
+                .expect("a directory for temporary files"),
+        )
     }
 
     /// The call `number` begins. If the last of this number has failed, it counts no more.
@@ -112,10 +141,19 @@ impl Journal {
     pub fn read(path: &Path) -> Vec<Call> {
         let bytes = std::fs::read(path).expect("the journal can be read");
         let entry = |entry: &[u8]| {
-            let mut words = entry.chunks_exact(size_of::<u64>()).map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
-            let [invoked, returned, sequence] = std::array::from_fn(|_| words.next().expect("four"));
+            let mut words = entry
+                .chunks_exact(size_of::<u64>())
+                .map(|word| u64::from_ne_bytes(word.try_into().expect("of a word's size")));
+            let [invoked, returned, sequence] =
+                std::array::from_fn(|_| words.next().expect("four"));
             let sequence = sequence.checked_sub(1);
-            Call { sequence, span: Span { invoked, returned: if sequence.is_some() { returned } else { u64::MAX } } }
+            Call {
+                sequence,
+                span: Span {
+                    invoked,
+                    returned: if sequence.is_some() { returned } else { u64::MAX },
+                },
+            }
         };
         bytes.chunks_exact(ENTRY).map(entry).collect()
     }
@@ -134,14 +172,24 @@ impl<T: Crew> Author<T> {
     /// Joins as producer `index` of the run.
     pub fn join(ring: &Ring<T::Message>, index: usize, journal: &Path) -> Self {
         let producer = ring.shared_producer().expect("there are rows enough");
-        Self { producer, slot_bytes: ring.slot_bytes(), index, number: 0, journal: Journal::create(journal) }
+        Self {
+            producer,
+            slot_bytes: ring.slot_bytes(),
+            index,
+            number: 0,
+            journal: Journal::create(journal),
+        }
     }
 
     /// Publishes as planned.
     pub fn publish(&mut self, steps: &[Publish]) {
         for step in steps {
             match *step {
-                Publish::Single(n) | Publish::Batch(n) | Publish::Try(n) | Publish::Timeout(n, _) | Publish::Built(n) => {
+                Publish::Single(n)
+                | Publish::Batch(n)
+                | Publish::Try(n)
+                | Publish::Timeout(n, _)
+                | Publish::Built(n) => {
                     (0..n).for_each(|_| self.one(*step));
                 }
                 Publish::Pause(micros) => thread::sleep(Duration::from_micros(micros)),
@@ -176,7 +224,9 @@ impl From<Told> for Seen {
     fn from(Told(read): Told) -> Self {
         let event = |event: history::Event| {
             let outcome = match event.outcome {
-                history::Outcome::Messages(codes) => Outcome::Messages(codes.into_iter().map(|code| code.map(id)).collect()),
+                history::Outcome::Messages(codes) => {
+                    Outcome::Messages(codes.into_iter().map(|code| code.map(id)).collect())
+                }
                 history::Outcome::Empty | history::Outcome::Timeout => Outcome::Empty,
                 history::Outcome::Lagged(n) => Outcome::Lagged(n),
                 history::Outcome::Closed(Reason::Closed) => Outcome::Closed,

@@ -1,4 +1,5 @@
-//! Runs with several producers, of which some are killed: those that live on are threads of this process, or processes as well.
+//! Runs with several producers, of which some are killed: those that live on are threads of this
+//! process, or processes as well.
 
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
@@ -27,7 +28,8 @@ pub struct CrewPlan {
     pub base: Plan,
     /// What the other producers do that live on.
     pub others: Vec<Vec<Publish>>,
-    /// After how many microseconds each of those is killed that publish until then. Another takes its place and closes when it has published.
+    /// After how many microseconds each of those is killed that publish until then. Another takes
+    /// its place and closes when it has published.
     pub kills: Vec<u64>,
 }
 
@@ -55,7 +57,11 @@ impl CrewPlan {
 pub fn plans(steps: usize, gating: bool) -> impl Strategy<Value = CrewPlan> {
     let others = vec(vec(plan::shared_publishes(), 1..steps), 0..=2);
     let kills = prop_oneof![1 => Just(vec![]), 2 => vec(200..6000u64, 1..=2)];
-    (plan::shared_plans(steps, gating), others, kills).prop_map(|(base, others, kills)| CrewPlan { base, others, kills })
+    (plan::shared_plans(steps, gating), others, kills).prop_map(|(base, others, kills)| CrewPlan {
+        base,
+        others,
+        kills,
+    })
 }
 
 /// The journals of a run, which go with it.
@@ -64,7 +70,11 @@ struct Journals(PathBuf);
 impl Journals {
     fn create() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let directory = format!("seqring-histories-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let directory = format!(
+            "seqring-histories-{}-{}",
+            process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = env::temp_dir().join(directory);
         fs::create_dir(&path).expect("a directory for temporary files");
         Self(path)
@@ -103,7 +113,8 @@ fn threads_of<T: Crew>(plan: &CrewPlan) -> History {
     let name = Name::new("crew-threads");
     let ring = builder::<T>(&name, &plan.base, plan.rows()).create().expect("a new ring");
     let journals = Journals::create();
-    let part = Part { name: name.to_string(), plan: plan.clone(), journals: journals.0.clone(), index: 0 };
+    let part =
+        Part { name: name.to_string(), plan: plan.clone(), journals: journals.0.clone(), index: 0 };
     let (readings, survivors) = (&plan.base.readings, plan.survivors());
     let mut doomed = Doomed::start(&part);
     let (ready, dead) = (Barrier::new(readings.len() + survivors + 1), Barrier::new(survivors + 1));
@@ -137,7 +148,10 @@ fn threads_of<T: Crew>(plan: &CrewPlan) -> History {
         History {
             slots: plan.base.slots as u64,
             producers,
-            readers: readers.into_iter().map(|reader| Told(reader.join().expect("no panic")).into()).collect(),
+            readers: readers
+                .into_iter()
+                .map(|reader| Told(reader.join().expect("no panic")).into())
+                .collect(),
         }
     })
 }
@@ -151,10 +165,13 @@ fn processes_of<T: Crew>(plan: &CrewPlan) -> History {
     let name = Name::new("crew-processes");
     let _ring = builder::<T>(&name, &plan.base, plan.rows()).create().expect("a new ring");
     let journals = Journals::create();
-    let part = Part { name: name.to_string(), plan: plan.clone(), journals: journals.0.clone(), index: 0 };
+    let part =
+        Part { name: name.to_string(), plan: plan.clone(), journals: journals.0.clone(), index: 0 };
     let mut doomed = Doomed::start(&part);
     let start = |role: &str, count: usize| -> Vec<Child> {
-        let mut children: Vec<Child> = (0..count).map(|index| Child::start(role, &told(&Part { index, ..part.clone() }))).collect();
+        let mut children: Vec<Child> = (0..count)
+            .map(|index| Child::start(role, &told(&Part { index, ..part.clone() })))
+            .collect();
         children.iter_mut().for_each(|child| assert_eq!(child.line(), "ready"));
         children
     };
@@ -183,13 +200,16 @@ struct Doomed(Vec<Child>);
 impl Doomed {
     fn start(part: &Part) -> Self {
         let index = |victim: usize| part.plan.survivors() + 2 * victim;
-        let start = |victim: usize| Child::start("crew-doomed", &told(&Part { index: index(victim), ..part.clone() }));
+        let start = |victim: usize| {
+            Child::start("crew-doomed", &told(&Part { index: index(victim), ..part.clone() }))
+        };
         let mut children: Vec<Child> = (0..part.plan.kills.len()).map(start).collect();
         children.iter_mut().for_each(|child| assert_eq!(child.line(), "ready"));
         Self(children)
     }
 
-    /// Lets them publish, kills them one after the other, and sees their successors through. Returns whether each of all these was killed, and when it ended.
+    /// Lets them publish, kills them one after the other, and sees their successors through.
+    /// Returns whether each of all these was killed, and when it ended.
     fn play(&mut self, part: &Part) -> Vec<(bool, Span)> {
         self.0.iter_mut().for_each(|child| child.tell("publish"));
         let mut ended = Vec::new();
@@ -216,7 +236,8 @@ fn ends(journals: &Journals, closed: Vec<Span>, rest: Vec<(bool, Span)>) -> Vec<
         let calls = Journal::read(&journals.of(index));
         if let Some(last) = calls.last().filter(|_| killed) {
             // It went on for a moment behind the kill.
-            end.invoked = end.invoked.max(last.sequence.map_or(last.span.invoked, |_| last.span.returned));
+            end.invoked =
+                end.invoked.max(last.sequence.map_or(last.span.invoked, |_| last.span.returned));
         }
         Produced { calls, killed, end }
     };
@@ -284,7 +305,12 @@ fn author<T: Crew>(part: &Part) {
 fn doomed<T: Crew>(part: &Part) {
     let mut author = join::<T>(part);
     loop {
-        author.publish(&[Publish::Single(20), Publish::Built(5), Publish::Pause(50), Publish::Try(10)]);
+        author.publish(&[
+            Publish::Single(20),
+            Publish::Built(5),
+            Publish::Pause(50),
+            Publish::Try(10),
+        ]);
     }
 }
 
@@ -309,7 +335,12 @@ fn the_killed_leave_claims() {
         leaves: false,
     };
     let readings = vec![reading(plan::ConsumerKind::Gating), reading(plan::ConsumerKind::Free)];
-    let base = Plan { shape: Shape::Bytes(4000), slots: 8, publishing: vec![Publish::Built(20), Publish::Single(20)], readings };
+    let base = Plan {
+        shape: Shape::Bytes(4000),
+        slots: 8,
+        publishing: vec![Publish::Built(20), Publish::Single(20)],
+        readings,
+    };
     let plan = CrewPlan { base, others: vec![], kills: vec![2000, 2000] };
     let left = (0..100).any(|_| {
         let history = threads(&plan);

@@ -15,7 +15,8 @@ const DIRECTORIES: [&str; 3] = ["src", "loom-tests", "docs"];
 /// Copies what is needed to build the models from `root` into the fresh directory `copy`.
 pub fn make(root: &Path, copy: &Path) -> Result<()> {
     if copy.exists() {
-        fs::remove_dir_all(copy).with_context(|| format!("{} cannot be removed", copy.display()))?;
+        fs::remove_dir_all(copy)
+            .with_context(|| format!("{} cannot be removed", copy.display()))?;
     }
     fs::create_dir_all(copy).with_context(|| format!("{} cannot be created", copy.display()))?;
     for entry in fs::read_dir(root)? {
@@ -30,8 +31,10 @@ pub fn make(root: &Path, copy: &Path) -> Result<()> {
         }
     }
     let manifest = copy.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).with_context(|| format!("{} cannot be read", manifest.display()))?;
-    fs::write(&manifest, reduced(&text)?).with_context(|| format!("{} cannot be written", manifest.display()))
+    let text = fs::read_to_string(&manifest)
+        .with_context(|| format!("{} cannot be read", manifest.display()))?;
+    fs::write(&manifest, reduced(&text)?)
+        .with_context(|| format!("{} cannot be written", manifest.display()))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
@@ -49,14 +52,18 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))?;
+    fs::copy(from, to)
+        .with_context(|| format!("{} cannot be copied to {}", from.display(), to.display()))?;
     Ok(())
 }
 
 /// The root manifest without what the copy does not hold.
 fn reduced(manifest: &str) -> Result<String> {
     let mut table: Table = manifest.parse().context("the root Cargo.toml is not TOML")?;
-    let workspace = table.get_mut("workspace").and_then(Value::as_table_mut).context("the root Cargo.toml has no [workspace]")?;
+    let workspace = table
+        .get_mut("workspace")
+        .and_then(Value::as_table_mut)
+        .context("the root Cargo.toml has no [workspace]")?;
     let members = MEMBERS.map(|member| Value::String(member.to_owned()));
     workspace.insert("members".to_owned(), Value::Array(members.to_vec()));
     workspace.remove("default-members");

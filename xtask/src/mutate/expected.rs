@@ -28,7 +28,8 @@ pub struct Entry {
     pub line: String,
     /// As the report calls it, for example `Release -> Relaxed`.
     pub mutation: String,
-    /// Which of several mutants that are equal in all of the above, from 1 in the order of the file.
+    /// Which of several mutants that are equal in all of the above, from 1 in the order of the
+    /// file.
     pub occurrence: Option<usize>,
     /// Why no model can see it, and why the ordering stays nevertheless.
     pub reason: String,
@@ -41,7 +42,8 @@ pub fn read(root: &Path, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     assign(&text, mutants).with_context(|| format!("{PATH} is wrong"))
 }
 
@@ -56,16 +58,28 @@ fn assign(text: &str, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {
         let alike: Vec<usize> = mutants
             .iter()
             .enumerate()
-            .filter(|(_, mutant)| mutant.file == entry.file && mutant.text == entry.line && mutant.mutation == entry.mutation)
+            .filter(|(_, mutant)| {
+                mutant.file == entry.file
+                    && mutant.text == entry.line
+                    && mutant.mutation == entry.mutation
+            })
             .map(|(index, _)| index)
             .collect();
         let index = match (alike.as_slice(), entry.occurrence) {
-            ([], _) => bail!("there is no mutant for {shown}; the source has changed: remove or correct the entry"),
+            ([], _) => bail!(
+                "there is no mutant for {shown}; the source has changed: remove or correct the entry"
+            ),
             ([only], None) => *only,
-            (several, None) => bail!("{} mutants match {shown}; say which with `occurrence = N`, from 1", several.len()),
+            (several, None) => bail!(
+                "{} mutants match {shown}; say which with `occurrence = N`, from 1",
+                several.len()
+            ),
             (several, Some(number)) => match number.checked_sub(1).and_then(|n| several.get(n)) {
                 Some(index) => *index,
-                None => bail!("{shown} has {} occurrence(s), there is no number {number}", several.len()),
+                None => bail!(
+                    "{shown} has {} occurrence(s), there is no number {number}",
+                    several.len()
+                ),
             },
         };
         if assigned.iter().any(|(other, _)| *other == index) {

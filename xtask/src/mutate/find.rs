@@ -55,7 +55,9 @@ pub fn in_source(file: &str, source: &str) -> Result<Vec<Mutant>> {
 pub fn test_modules(file: &str, source: &str) -> Result<Vec<String>> {
     let items = parse(file, source)?.items;
     let names = items.into_iter().filter_map(|item| match item {
-        Item::Mod(module) if module.content.is_none() && is_for_tests(&module.attrs) => Some(module.ident.to_string()),
+        Item::Mod(module) if module.content.is_none() && is_for_tests(&module.attrs) => {
+            Some(module.ident.to_string())
+        }
         _ => None,
     });
     Ok(names.collect())
@@ -109,7 +111,11 @@ impl Finder<'_> {
     /// `qualified`: written as `Ordering::Name`, so that a sibling's name can stand there too.
     fn add_weaker(&mut self, name: &Ident, qualified: bool, to: &[&str], of: &str) {
         for weaker in to {
-            let replacement = if qualified { (*weaker).to_owned() } else { format!("::core::sync::atomic::Ordering::{weaker}") };
+            let replacement = if qualified {
+                (*weaker).to_owned()
+            } else {
+                format!("::core::sync::atomic::Ordering::{weaker}")
+            };
             let span = name.span();
             let mutation = format!("{of}{name} -> {weaker}");
             self.add(span, span.byte_range(), mutation, &replacement);
@@ -253,7 +259,9 @@ fn is_call_of_fence(tokens: &[TokenTree], group: usize) -> bool {
 }
 
 fn is_qualified(tokens: &[TokenTree], name: usize) -> bool {
-    name >= 3 && is_path_separator(&tokens[name - 2..name]) && matches!(&tokens[name - 3], TokenTree::Ident(kind) if kind == "Ordering")
+    name >= 3
+        && is_path_separator(&tokens[name - 2..name])
+        && matches!(&tokens[name - 3], TokenTree::Ident(kind) if kind == "Ordering")
 }
 
 /// Where a path that ends at the token `name` begins, in bytes; a macro's `$crate` belongs to it.
@@ -286,7 +294,8 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
             return false;
         }
         let mut is_test = false;
-        // Conditions of other shapes are no test conditions: an error ends the walk, not the answer.
+        // Conditions of other shapes are no test conditions: an error ends the walk, not the
+        // answer.
         let _ = attribute.parse_nested_meta(|condition| {
             if condition.path.is_ident("test") {
                 is_test = true;
@@ -334,11 +343,15 @@ mod tests {
     #[test]
     fn accesses_are_weakened_to_what_they_can_be() {
         assert_eq!(
-            mutations("fn f() { a.store(1, Ordering::Release); a.load(Acquire); a.load(Relaxed); }"),
+            mutations(
+                "fn f() { a.store(1, Ordering::Release); a.load(Acquire); a.load(Relaxed); }"
+            ),
             on_line_one(&["Release -> Relaxed", "Acquire -> Relaxed"])
         );
         assert_eq!(
-            mutations("fn f() { a.compare_exchange(0, 1, atomic::Ordering::AcqRel, Ordering::Relaxed); }"),
+            mutations(
+                "fn f() { a.compare_exchange(0, 1, atomic::Ordering::AcqRel, Ordering::Relaxed); }"
+            ),
             on_line_one(&["AcqRel -> Relaxed", "AcqRel -> Acquire", "AcqRel -> Release"])
         );
         assert_eq!(mutations("fn f() { a.swap(1, SeqCst); }"), on_line_one(&["SeqCst -> Relaxed"]));
@@ -346,8 +359,14 @@ mod tests {
 
     #[test]
     fn fences_are_removed_or_weakened_but_never_relaxed() {
-        assert_eq!(mutations("fn f() { fence(Ordering::Release); }"), on_line_one(&["fence removed"]));
-        assert_eq!(mutations("fn f() { atomic::fence(SeqCst); }"), on_line_one(&["fence removed", "fence SeqCst -> AcqRel"]));
+        assert_eq!(
+            mutations("fn f() { fence(Ordering::Release); }"),
+            on_line_one(&["fence removed"])
+        );
+        assert_eq!(
+            mutations("fn f() { atomic::fence(SeqCst); }"),
+            on_line_one(&["fence removed", "fence SeqCst -> AcqRel"])
+        );
         assert_eq!(
             mutations("fn f() { fence(AcqRel) }"),
             on_line_one(&["fence removed", "fence AcqRel -> Acquire", "fence AcqRel -> Release"])
@@ -357,7 +376,8 @@ mod tests {
     #[test]
     fn the_mutated_source_differs_in_that_place_alone() {
         let source = "// ünïcode\nfn f() { sync::fence(Ordering::AcqRel); a.load(Acquire); }";
-        let mutated: Vec<String> = in_source("x.rs", source).unwrap().iter().map(|mutant| mutant.apply(source)).collect();
+        let mutated: Vec<String> =
+            in_source("x.rs", source).unwrap().iter().map(|mutant| mutant.apply(source)).collect();
         let head = "// ünïcode\nfn f() { ";
         assert_eq!(
             mutated,
@@ -365,7 +385,9 @@ mod tests {
                 format!("{head}(); a.load(Acquire); }}"),
                 format!("{head}sync::fence(Ordering::Acquire); a.load(Acquire); }}"),
                 format!("{head}sync::fence(Ordering::Release); a.load(Acquire); }}"),
-                format!("{head}sync::fence(Ordering::AcqRel); a.load(::core::sync::atomic::Ordering::Relaxed); }}"),
+                format!(
+                    "{head}sync::fence(Ordering::AcqRel); a.load(::core::sync::atomic::Ordering::Relaxed); }}"
+                ),
             ]
         );
     }
@@ -407,7 +429,9 @@ mod tests {
             on_line_one(&["Acquire -> Relaxed"])
         );
         assert_eq!(
-            mutations("macro_rules! m { ($a:expr) => { $crate::sync::fence(Ordering::SeqCst); $a.load(Acquire) } }"),
+            mutations(
+                "macro_rules! m { ($a:expr) => { $crate::sync::fence(Ordering::SeqCst); $a.load(Acquire) } }"
+            ),
             on_line_one(&["fence removed", "fence SeqCst -> AcqRel", "Acquire -> Relaxed"])
         );
         let source = "macro_rules! m { () => { x($crate::sync::fence(AcqRel)); } }";

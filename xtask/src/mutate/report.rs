@@ -67,7 +67,9 @@ impl Trial<'_> {
                 "{place}: models were stopped before they had decided; make them smaller, or list it \
                  in {PATH} with the reason"
             )),
-            (Fate::DoesNotBuild(messages), _) => Some(format!("{place}: does not build\n{messages}")),
+            (Fate::DoesNotBuild(messages), _) => {
+                Some(format!("{place}: does not build\n{messages}"))
+            }
         }
     }
 }
@@ -86,7 +88,12 @@ pub fn conclude(trials: &[Trial<'_>]) -> Result<()> {
             Some(entry) => format!(" (allowed: {})", entry.reason.trim()),
             None => String::new(),
         };
-        println!("{:width$}  {}{reason}", place(trial.mutant), trial.fate.told(), width = width.unwrap_or(0),);
+        println!(
+            "{:width$}  {}{reason}",
+            place(trial.mutant),
+            trial.fate.told(),
+            width = width.unwrap_or(0),
+        );
     }
     let count = |wanted: fn(&Fate) -> bool| trials.iter().filter(|t| wanted(&t.fate)).count();
     println!(
@@ -111,7 +118,10 @@ pub fn write_json(path: &Path, trials: &[Trial<'_>]) -> Result<()> {
         .map(|trial| {
             let (result, detail) = match &trial.fate {
                 Fate::Killed(by) => {
-                    let rows: Vec<Value> = by.iter().map(|(model, message)| json!({ "model": model, "message": message })).collect();
+                    let rows: Vec<Value> = by
+                        .iter()
+                        .map(|(model, message)| json!({ "model": model, "message": message }))
+                        .collect();
                     ("killed", json!(rows))
                 }
                 Fate::Survived => ("survived", Value::Null),
@@ -150,7 +160,12 @@ mod tests {
             occurrence: None,
             reason: "a test".to_owned(),
         };
-        conclude(&[Trial { mutant: &mutants[0], fate, elapsed: Duration::ZERO, allowed: allowed.then_some(&entry) }])
+        conclude(&[Trial {
+            mutant: &mutants[0],
+            fate,
+            elapsed: Duration::ZERO,
+            allowed: allowed.then_some(&entry),
+        }])
     }
 
     #[test]

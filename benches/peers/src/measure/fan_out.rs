@@ -1,11 +1,14 @@
 //! What readers cost.
 //!
-//! Live readers: one thread on the second CPU looks with every reader in turn, so that the protocol is measured and not the scheduler: with
-//! two CPUs there is no place for more. `publish` is the sender's time per message in a burst, `deliver` the time until every reader has one
-//! message and the sender knows, less one hand-off for the news. A sender that overwrites pays for the lines that its readers take from it, so beside
-//! its time stands the share of the messages that they received meanwhile (`overwrite-received`): who loses nearly all of them costs it little.
+//! Live readers: one thread on the second CPU looks with every reader in turn, so that the protocol
+//! is measured and not the scheduler: with two CPUs there is no place for more. `publish` is the
+//! sender's time per message in a burst, `deliver` the time until every reader has one message and
+//! the sender knows, less one hand-off for the news. A sender that overwrites pays for the lines
+//! that its readers take from it, so beside its time stands the share of the messages that they
+//! received meanwhile (`overwrite-received`): who loses nearly all of them costs it little.
 //!
-//! Idle readers: attached and seen to be there, then never polled; only systems that overwrite can go on without them.
+//! Idle readers: attached and seen to be there, then never polled; only systems that overwrite can
+//! go on without them.
 
 use std::collections::HashMap;
 
@@ -61,18 +64,36 @@ fn live(arena: &mut Arena<'_>, readers: usize, mode: Mode, style: Style) -> Resu
         }
     }
     let mut shares: HashMap<System, Vec<f64>> = HashMap::new();
-    let tracks = arena.rounds(arena.pace.rounds, &mut players, Arena::hand_off, |arena, player, floor| {
-        let (ns, count) = arena.turn(player, player.count, style)?;
-        shares.entry(player.system).or_default().push(count.received as f64 / (player.count * readers as u64) as f64);
-        let each = ns / player.count as f64;
-        Ok(if style == Style::Answered { (each - floor).max(0.0) } else { each })
-    })?;
+    let tracks = arena.rounds(
+        arena.pace.rounds,
+        &mut players,
+        Arena::hand_off,
+        |arena, player, floor| {
+            let (ns, count) = arena.turn(player, player.count, style)?;
+            shares
+                .entry(player.system)
+                .or_default()
+                .push(count.received as f64 / (player.count * readers as u64) as f64);
+            let each = ns / player.count as f64;
+            Ok(if style == Style::Answered { (each - floor).max(0.0) } else { each })
+        },
+    )?;
     if (mode, style) == (Mode::Overwrite, Style::Sent) {
-        let case = Case { bench: NAME, bytes: BYTES, readers, mode: format!("{mode}-received"), unit: Unit::Share, has_floor: false };
+        let case = Case {
+            bench: NAME,
+            bytes: BYTES,
+            readers,
+            mode: format!("{mode}-received"),
+            unit: Unit::Share,
+            has_floor: false,
+        };
         // Without the rounds that warm up.
         let track = |(player, track): (&Player, &Track)| {
             let shares = shares.remove(&player.system).unwrap_or_default();
-            Track { values: shares[shares.len() - track.values.len()..].to_vec(), floors: Vec::new() }
+            Track {
+                values: shares[shares.len() - track.values.len()..].to_vec(),
+                floors: Vec::new(),
+            }
         };
         let shares = players.iter().zip(&tracks).map(track).collect();
         arena.keep(&case, &players, shares, vec![None; players.len()]);
@@ -95,15 +116,29 @@ fn idle(arena: &mut Arena<'_>, readers: usize) -> Result<()> {
             players.push(player);
         }
     }
-    let tracks = arena.rounds(arena.pace.rounds, &mut players, Arena::hand_off, |arena, player, _| {
-        let (ns, _) = arena.turn(player, player.count, Style::Sent)?;
-        Ok(ns / player.count as f64)
-    })?;
+    let tracks =
+        arena.rounds(arena.pace.rounds, &mut players, Arena::hand_off, |arena, player, _| {
+            let (ns, _) = arena.turn(player, player.count, Style::Sent)?;
+            Ok(ns / player.count as f64)
+        })?;
     finish(arena, readers, "idle-publish", players, tracks)
 }
 
-fn finish(arena: &mut Arena<'_>, readers: usize, mode: &str, players: Vec<Player>, tracks: Vec<Track>) -> Result<()> {
-    let case = Case { bench: NAME, bytes: BYTES, readers, mode: mode.to_owned(), unit: Unit::Nanoseconds, has_floor: true };
+fn finish(
+    arena: &mut Arena<'_>,
+    readers: usize,
+    mode: &str,
+    players: Vec<Player>,
+    tracks: Vec<Track>,
+) -> Result<()> {
+    let case = Case {
+        bench: NAME,
+        bytes: BYTES,
+        readers,
+        mode: mode.to_owned(),
+        unit: Unit::Nanoseconds,
+        has_floor: true,
+    };
     let none = vec![None; players.len()];
     arena.finish(&case, players, tracks, none)
 }

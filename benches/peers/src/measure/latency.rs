@@ -1,7 +1,9 @@
-//! Ping-pong: one message under way at a time, both sides polling; one way is half of the round trip.
+//! Ping-pong: one message under way at a time, both sides polling; one way is half of the round
+//! trip.
 //!
-//! Whole turns are timed for the value and the ratios, because a look at the clock costs as much as a small message. The quantiles come from
-//! turns of their own in which every round trip is timed by itself.
+//! Whole turns are timed for the value and the ratios, because a look at the clock costs as much as
+//! a small message. The quantiles come from turns of their own in which every round trip is timed
+//! by itself.
 
 use std::collections::HashMap;
 
@@ -43,14 +45,19 @@ pub fn run(arena: &mut Arena<'_>) -> Result<()> {
     Ok(())
 }
 
-fn run_size(arena: &mut Arena<'_>, bytes: usize, histograms: &mut HashMap<System, Histogram<u64>>) -> Result<()> {
+fn run_size(
+    arena: &mut Arena<'_>,
+    bytes: usize,
+    histograms: &mut HashMap<System, Histogram<u64>>,
+) -> Result<()> {
     let label = output::bytes(bytes);
     arena.announce(NAME, &label);
     let depth = depth(bytes);
     let mut players = Vec::new();
     for system in arena.systems.clone() {
         // Nothing is ever overwritten here; the mode that costs less is the one to use.
-        let mode = if offers(system, Mode::Overwrite).is_ok() { Mode::Overwrite } else { Mode::Lossless };
+        let mode =
+            if offers(system, Mode::Overwrite).is_ok() { Mode::Overwrite } else { Mode::Lossless };
         if let Err(reason) = carries(system, mode, bytes) {
             arena.skip(NAME, system, &label, reason);
             continue;
@@ -88,7 +95,17 @@ fn run_size(arena: &mut Arena<'_>, bytes: usize, histograms: &mut HashMap<System
     if let Some(copier) = copier {
         arena.leave(copier)?;
     }
-    let case = Case { bench: NAME, bytes, readers: 1, mode: "poll".to_owned(), unit: Unit::Nanoseconds, has_floor: true };
-    let quantiles = players.iter().map(|player| histograms.get(&player.system).map(|histogram| quantiles(histogram, 2.0))).collect();
+    let case = Case {
+        bench: NAME,
+        bytes,
+        readers: 1,
+        mode: "poll".to_owned(),
+        unit: Unit::Nanoseconds,
+        has_floor: true,
+    };
+    let quantiles = players
+        .iter()
+        .map(|player| histograms.get(&player.system).map(|histogram| quantiles(histogram, 2.0)))
+        .collect();
     arena.finish(&case, players, tracks, quantiles)
 }

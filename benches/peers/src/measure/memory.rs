@@ -1,5 +1,5 @@
-//! Bytes of memory for the same depth and readers: what the files of a channel occupy once it has been filled, or for systems without
-//! files how much more the process has allocated.
+//! Bytes of memory for the same depth and readers: what the files of a channel occupy once it has
+//! been filled, or for systems without files how much more the process has allocated.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -42,7 +42,8 @@ fn run_case(arena: &mut Arena<'_>, bytes: usize, readers: usize) -> Result<()> {
             arena.skip(NAME, system, "everywhere", "its buffers are the kernel's");
             continue;
         }
-        let mode = if offers(system, Mode::Overwrite).is_ok() { Mode::Overwrite } else { Mode::Lossless };
+        let mode =
+            if offers(system, Mode::Overwrite).is_ok() { Mode::Overwrite } else { Mode::Lossless };
         if let Err(reason) = carries(system, mode, bytes) {
             arena.skip(NAME, system, &label, reason);
             continue;
@@ -56,11 +57,19 @@ fn run_case(arena: &mut Arena<'_>, bytes: usize, readers: usize) -> Result<()> {
             arena.turn(&mut player, depth as u64, Style::Sent)?;
         }
         let after = if system.is_in_process() { allocated() } else { files(&run)? };
-        let value = player.says_bytes.unwrap_or((after - before - ours(system, bytes, readers)) as f64);
+        let value =
+            player.says_bytes.unwrap_or((after - before - ours(system, bytes, readers)) as f64);
         tracks.push(Track { values: vec![value], floors: Vec::new() });
         players.push(player);
     }
-    let case = Case { bench: NAME, bytes, readers, mode: format!("{depth} messages"), unit: Unit::Bytes, has_floor: false };
+    let case = Case {
+        bench: NAME,
+        bytes,
+        readers,
+        mode: format!("{depth} messages"),
+        unit: Unit::Bytes,
+        has_floor: false,
+    };
     let none = vec![None; players.len()];
     arena.finish(&case, players, tracks, none)
 }
@@ -90,7 +99,14 @@ fn files(run: &str) -> Result<i64> {
 #[cfg(feature = "iceoryx2")]
 fn tree(directory: &Path) -> i64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    entries.flatten().map(|entry| if entry.path().is_dir() { tree(&entry.path()) } else { occupied(&entry.path()) }).sum()
+    entries
+        .flatten()
+        .map(
+            |entry| {
+                if entry.path().is_dir() { tree(&entry.path()) } else { occupied(&entry.path()) }
+            },
+        )
+        .sum()
 }
 
 /// A file that has gone meanwhile occupies nothing.
@@ -99,7 +115,8 @@ fn occupied(path: &Path) -> i64 {
     fs::symlink_metadata(path).map_or(0, |file| file.blocks() as i64 * 512)
 }
 
-/// Bytes that the benchmark itself allocates for the ends of a channel: the messages that they send from and receive into.
+/// Bytes that the benchmark itself allocates for the ends of a channel: the messages that they send
+/// from and receive into.
 fn ours(system: System, bytes: usize, readers: usize) -> i64 {
     let messages = match system {
         System::PhotonRing => 1,

@@ -59,8 +59,8 @@ impl Bench {
     }
 }
 
-/// Messages that a channel has room for, the same for every system: what a busy sender needs, and few enough of the large ones to stay in
-/// the cache, which every transport gains from.
+/// Messages that a channel has room for, the same for every system: what a busy sender needs, and
+/// few enough of the large ones to stay in the cache, which every transport gains from.
 fn depth(bytes: usize) -> usize {
     match bytes {
         0..1024 => 1024,

@@ -1,4 +1,5 @@
-//! A sender at full speed, a receiver that reads all it can: messages that arrived, per second, until the last one is confirmed.
+//! A sender at full speed, a receiver that reads all it can: messages that arrived, per second,
+//! until the last one is confirmed.
 
 use anyhow::Result;
 use seqring_cli::bench::output;
@@ -79,7 +80,14 @@ fn run_case(arena: &mut Arena<'_>, bytes: usize, mode: Mode, style: Style) -> Re
     if let Some(copier) = copier {
         arena.leave(copier)?;
     }
-    let case = Case { bench: NAME, bytes, readers: 1, mode: name, unit: Unit::MessagesPerSecond, has_floor: true };
+    let case = Case {
+        bench: NAME,
+        bytes,
+        readers: 1,
+        mode: name,
+        unit: Unit::MessagesPerSecond,
+        has_floor: true,
+    };
     let none = vec![None; players.len()];
     arena.finish(&case, players, tracks, none)
 }

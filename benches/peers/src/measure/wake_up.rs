@@ -1,5 +1,5 @@
-//! Round trip between two that sleep: the reader is left alone for a millisecond before each message, and both wait by the system's call
-//! for sleeping.
+//! Round trip between two that sleep: the reader is left alone for a millisecond before each
+//! message, and both wait by the system's call for sleeping.
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
@@ -27,7 +27,8 @@ pub fn run(arena: &mut Arena<'_>) -> Result<()> {
             arena.skip(NAME, system, "everywhere", reason);
             continue;
         }
-        let mode = if offers(system, Mode::Overwrite).is_ok() { Mode::Overwrite } else { Mode::Lossless };
+        let mode =
+            if offers(system, Mode::Overwrite).is_ok() { Mode::Overwrite } else { Mode::Lossless };
         let spec = Spec { parks: true, ..arena.spec(system, BYTES, DEPTH, 1, mode) };
         if let Some(mut player) = arena.enter(NAME, "", Job::Wake(spec))? {
             arena.turn(&mut player, COUNT, Style::Single)?;
@@ -45,7 +46,14 @@ pub fn run(arena: &mut Arena<'_>) -> Result<()> {
             arena.sample(player, COUNT, histogram)?;
         }
     }
-    let case = Case { bench: NAME, bytes: BYTES, readers: 1, mode: "round-trip".to_owned(), unit: Unit::Nanoseconds, has_floor: false };
+    let case = Case {
+        bench: NAME,
+        bytes: BYTES,
+        readers: 1,
+        mode: "round-trip".to_owned(),
+        unit: Unit::Nanoseconds,
+        has_floor: false,
+    };
     let quantiles = histograms.iter().map(|histogram| Some(quantiles(histogram, 1.0))).collect();
     arena.finish(&case, players, tracks, quantiles)
 }

@@ -27,7 +27,10 @@ impl Report {
         let mut skipped: Vec<Skip> = Vec::new();
         for skip in &arena.skipped {
             // The same again for another size or number of readers says nothing new.
-            let known = |known: &&mut Skip| (known.bench, known.system, &known.reason) == (skip.bench, skip.system, &skip.reason);
+            let known = |known: &&mut Skip| {
+                (known.bench, known.system, &known.reason)
+                    == (skip.bench, skip.system, &skip.reason)
+            };
             match skipped.iter_mut().find(known) {
                 Some(known) if !known.case.split("; ").any(|case| case == skip.case) => {
                     known.case = format!("{}; {}", known.case, skip.case)
@@ -36,7 +39,13 @@ impl Report {
                 None => skipped.push(skip.clone()),
             }
         }
-        Self { rows: rows(&arena.all, &skipped), skipped, is_quick, machine, python: arena.python_version().map(str::to_owned) }
+        Self {
+            rows: rows(&arena.all, &skipped),
+            skipped,
+            is_quick,
+            machine,
+            python: arena.python_version().map(str::to_owned),
+        }
     }
 
     /// The tables.

@@ -22,7 +22,9 @@ pub fn render(report: &Report) -> Result<String> {
     let plots = plots(report)?;
     let systems: Vec<_> = System::value_variants()
         .iter()
-        .filter(|&&system| report.rows.iter().any(|row| row.system == system && row.value.is_some()))
+        .filter(|&&system| {
+            report.rows.iter().any(|row| row.system == system && row.value.is_some())
+        })
         .collect();
     let page = html! {
         (DOCTYPE)
@@ -136,8 +138,17 @@ fn axis_time(ns: f64) -> String {
 
 fn plots(report: &Report) -> Result<Vec<Plot>> {
     let mut plots = Vec::new();
-    let mut add = |title: &str, caption, is_line: bool, wanted: &dyn Fn(&Row) -> bool, by_readers: bool| -> Result<()> {
-        let rows: Vec<_> = report.rows.iter().filter(|row| row.value.is_some_and(|value| value > 0.0) && wanted(row)).collect();
+    let mut add = |title: &str,
+                   caption,
+                   is_line: bool,
+                   wanted: &dyn Fn(&Row) -> bool,
+                   by_readers: bool|
+     -> Result<()> {
+        let rows: Vec<_> = report
+            .rows
+            .iter()
+            .filter(|row| row.value.is_some_and(|value| value > 0.0) && wanted(row))
+            .collect();
         if rows.is_empty() {
             return Ok(());
         }
@@ -145,7 +156,8 @@ fn plots(report: &Report) -> Result<Vec<Plot>> {
         let mut keys: Vec<_> = rows.iter().map(|row| key(row)).collect();
         keys.sort_unstable();
         keys.dedup();
-        let names: Vec<_> = keys.iter().map(|&key| if by_readers { key.to_string() } else { bytes(key) }).collect();
+        let names: Vec<_> =
+            keys.iter().map(|&key| if by_readers { key.to_string() } else { bytes(key) }).collect();
         let place = |row: &Row| keys.iter().position(|&other| other == key(row)).unwrap_or(0);
         let label = |value: f64| match rows[0].unit {
             Some(Unit::MessagesPerSecond) => format!("{}/s", figure(value)),
@@ -153,11 +165,17 @@ fn plots(report: &Report) -> Result<Vec<Plot>> {
             Some(Unit::Share) => format!("{:.1} %", value * 100.0),
             _ => axis_time(value),
         };
-        let svg = if is_line { lines(&rows, &names, place, label)? } else { bars(&rows, &names, place, label)? };
+        let svg = if is_line {
+            lines(&rows, &names, place, label)?
+        } else {
+            bars(&rows, &names, place, label)?
+        };
         plots.push(Plot { title: title.to_owned(), svg, caption });
         Ok(())
     };
-    let is = |bench: &'static str, mode: &'static str| move |row: &Row| row.bench == bench && row.mode == mode;
+    let is = |bench: &'static str, mode: &'static str| {
+        move |row: &Row| row.bench == bench && row.mode == mode
+    };
     add(
         "Latency, one way",
         "Half of a round trip, median over the rounds; the lines at the marks reach from quartile to quartile. Both axes by factors.",
@@ -176,13 +194,22 @@ fn plots(report: &Report) -> Result<Vec<Plot>> {
         )?;
     }
     for (mode, title) in [
-        ("overwrite-publish", "Fan-out: the sender's time per message, by live readers, overwriting"),
+        (
+            "overwrite-publish",
+            "Fan-out: the sender's time per message, by live readers, overwriting",
+        ),
         ("lossless-publish", "Fan-out: the sender's time per message, by live readers, lossless"),
         ("overwrite-deliver", "Fan-out: until every live reader has a message, overwriting"),
         ("lossless-deliver", "Fan-out: until every live reader has a message, lossless"),
         ("idle-publish", "Fan-out: the sender's time per message, by attached idle readers"),
     ] {
-        add(title, "Flat is best. Lines reach from quartile to quartile.", true, &is("fan-out", mode), true)?;
+        add(
+            title,
+            "Flat is best. Lines reach from quartile to quartile.",
+            true,
+            &is("fan-out", mode),
+            true,
+        )?;
     }
     add(
         "Fan-out: the messages that live readers received while the sender overwrote",
@@ -207,7 +234,13 @@ fn plots(report: &Report) -> Result<Vec<Plot>> {
     )?;
     for mode in ["create", "attach", "first-message"] {
         let title = format!("Start: {mode}");
-        add(&title, "Median over the rounds, each with a channel of its own.", false, &is("start", mode), false)?;
+        add(
+            &title,
+            "Median over the rounds, each with a channel of its own.",
+            false,
+            &is("start", mode),
+            false,
+        )?;
     }
     Ok(plots)
 }
@@ -230,16 +263,31 @@ mod tests {
             floors: vec![40.0; 3],
             quantiles: Some([value, value * 2.0, value * 3.0, value * 4.0]),
         };
-        let skipped =
-            vec![Skip { bench: "all", system: System::PythonRing, case: "everywhere".to_owned(), reason: "no <python>".to_owned() }];
+        let skipped = vec![Skip {
+            bench: "all",
+            system: System::PythonRing,
+            case: "everywhere".to_owned(),
+            reason: "no <python>".to_owned(),
+        }];
         let rows = rows(&[series(System::Seqring, 50.0), series(System::Ringfire, 60.0)], &skipped);
         let report = Report { rows, skipped, is_quick: true, machine: Vec::new(), python: None };
         let page = report.page().unwrap();
-        for part in ["<svg", "latency, 8 B, poll", "ringfire", "no &lt;python&gt;", "prefers-color-scheme: dark", "width=device-width"] {
+        for part in [
+            "<svg",
+            "latency, 8 B, poll",
+            "ringfire",
+            "no &lt;python&gt;",
+            "prefers-color-scheme: dark",
+            "width=device-width",
+        ] {
             assert!(page.contains(part), "{part} is missing");
         }
         assert!(!page.contains("src=") && !page.contains("href="), "the page needs another file");
         let text = report.text();
-        assert!(text.contains("latency, 8 B, poll") && text.contains("skipped: python-ring in all (everywhere): no <python>"), "{text}");
+        assert!(
+            text.contains("latency, 8 B, poll")
+                && text.contains("skipped: python-ring in all (everywhere): no <python>"),
+            "{text}"
+        );
     }
 }

@@ -1,10 +1,12 @@
-//! The plots. The page's style sheet has the colours, one set for light and one for dark; here every system has a colour that only marks it.
+//! The plots. The page's style sheet has the colours, one set for light and one for dark; here
+//! every system has a colour that only marks it.
 
 use anyhow::{Error, Result};
 use plotters::chart::ChartBuilder;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::{
-    Circle, Color, IntoDrawingArea as _, IntoFont as _, IntoLogRange as _, PathElement, RGBColor, Rectangle, SVGBackend,
+    Circle, Color, IntoDrawingArea as _, IntoFont as _, IntoLogRange as _, PathElement, RGBColor,
+    Rectangle, SVGBackend,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{TRANSPARENT, TextStyle};
@@ -54,14 +56,26 @@ fn text(pixels: u32) -> TextStyle<'static> {
     (FONT, pixels).into_font().color(&INK)
 }
 
-/// A line per system over categories, such as sizes or numbers of readers; the axis of values is logarithmic, marks are at the medians, and
-/// bars reach from quartile to quartile.
+/// A line per system over categories, such as sizes or numbers of readers; the axis of values is
+/// logarithmic, marks are at the medians, and bars reach from quartile to quartile.
 ///
 /// # Errors
 ///
 /// When it cannot be drawn.
-pub fn lines(rows: &[&Row], categories: &[String], category: impl Fn(&Row) -> usize, label: impl Fn(f64) -> String) -> Result<String> {
-    draw(rows, categories, &label, |row| row.spread.value.map(|q| (q.q1, q.q3)), |row, _| category(row) as f64 + 0.5, false)
+pub fn lines(
+    rows: &[&Row],
+    categories: &[String],
+    category: impl Fn(&Row) -> usize,
+    label: impl Fn(f64) -> String,
+) -> Result<String> {
+    draw(
+        rows,
+        categories,
+        &label,
+        |row| row.spread.value.map(|q| (q.q1, q.q3)),
+        |row, _| category(row) as f64 + 0.5,
+        false,
+    )
 }
 
 /// A bar per system in each category, on a logarithmic axis, with the quartiles as lines.
@@ -69,7 +83,12 @@ pub fn lines(rows: &[&Row], categories: &[String], category: impl Fn(&Row) -> us
 /// # Errors
 ///
 /// When it cannot be drawn.
-pub fn bars(rows: &[&Row], categories: &[String], category: impl Fn(&Row) -> usize, label: impl Fn(f64) -> String) -> Result<String> {
+pub fn bars(
+    rows: &[&Row],
+    categories: &[String],
+    category: impl Fn(&Row) -> usize,
+    label: impl Fn(f64) -> String,
+) -> Result<String> {
     let mut systems: Vec<_> = rows.iter().map(|row| row.system).collect();
     systems.sort_unstable();
     systems.dedup();
@@ -77,7 +96,14 @@ pub fn bars(rows: &[&Row], categories: &[String], category: impl Fn(&Row) -> usi
         let own = systems.iter().position(|&system| system == row.system).unwrap_or(0) as f64;
         category(row) as f64 + 0.1 + 0.8 * (own + 0.5) / systems.len() as f64
     };
-    draw(rows, categories, &label, |row| row.spread.value.map(|q| (q.q1, q.q3)), |row, _| place(row, &systems), true)
+    draw(
+        rows,
+        categories,
+        &label,
+        |row| row.spread.value.map(|q| (q.q1, q.q3)),
+        |row, _| place(row, &systems),
+        true,
+    )
 }
 
 fn draw(
@@ -110,23 +136,41 @@ fn draw(
             .map_err(failure)?;
         mesh(&mut chart, label)?;
         for &system in &systems {
-            let own: Vec<&&Row> = rows.iter().filter(|row| row.system == system && row.value.is_some_and(|value| value > 0.0)).collect();
+            let own: Vec<&&Row> = rows
+                .iter()
+                .filter(|row| row.system == system && row.value.is_some_and(|value| value > 0.0))
+                .collect();
             let thick = if system == System::Seqring { 4 } else { 2 };
-            let mut points: Vec<(f64, f64)> = own.iter().filter_map(|row| Some((place(row, 0), row.value?))).collect();
+            let mut points: Vec<(f64, f64)> =
+                own.iter().filter_map(|row| Some((place(row, 0), row.value?))).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             if as_bars {
                 let half = width * 0.42;
-                let rectangles = points.iter().map(|&(x, y)| Rectangle::new([(x - half, bottom), (x + half, y)], color(system).filled()));
+                let rectangles = points.iter().map(|&(x, y)| {
+                    Rectangle::new([(x - half, bottom), (x + half, y)], color(system).filled())
+                });
                 chart.draw_series(rectangles).map_err(failure)?;
             } else {
-                chart.draw_series([PathElement::new(points.clone(), color(system).stroke_width(thick))]).map_err(failure)?;
+                chart
+                    .draw_series([PathElement::new(
+                        points.clone(),
+                        color(system).stroke_width(thick),
+                    )])
+                    .map_err(failure)?;
                 let radius = if system == System::Seqring { 6 } else { 4 };
-                chart.draw_series(points.iter().map(|&point| Circle::new(point, radius, color(system).filled()))).map_err(failure)?;
+                chart
+                    .draw_series(
+                        points
+                            .iter()
+                            .map(|&point| Circle::new(point, radius, color(system).filled())),
+                    )
+                    .map_err(failure)?;
             }
             let quartiles = own.iter().filter_map(|row| {
                 let (q1, q3) = spread(row)?;
                 let x = place(row, 0);
-                let line = if as_bars { AXIS.stroke_width(2) } else { color(system).stroke_width(2) };
+                let line =
+                    if as_bars { AXIS.stroke_width(2) } else { color(system).stroke_width(2) };
                 (q1 > 0.0).then(|| PathElement::new([(x, q1), (x, q3)], line))
             });
             chart.draw_series(quartiles).map_err(failure)?;
@@ -144,12 +188,17 @@ fn draw(
     Ok(themed(&svg))
 }
 
-type Chart<'a, 'b, Y> =
-    plotters::chart::ChartContext<'a, SVGBackend<'b>, plotters::prelude::Cartesian2d<plotters::coord::types::RangedCoordf64, Y>>;
+type Chart<'a, 'b, Y> = plotters::chart::ChartContext<
+    'a,
+    SVGBackend<'b>,
+    plotters::prelude::Cartesian2d<plotters::coord::types::RangedCoordf64, Y>,
+>;
 
 fn mesh<Y>(chart: &mut Chart<'_, '_, Y>, label: &dyn Fn(f64) -> String) -> Result<()>
 where
-    Y: AsRangedCoord<Value = f64> + plotters::coord::ranged1d::Ranged<ValueType = f64> + ValueFormatter<f64>,
+    Y: AsRangedCoord<Value = f64>
+        + plotters::coord::ranged1d::Ranged<ValueType = f64>
+        + ValueFormatter<f64>,
 {
     chart
         .configure_mesh()
@@ -183,14 +232,19 @@ mod tests {
             floors: Vec::new(),
             quantiles: None,
         };
-        let all = [series(System::Seqring, 8, 50.0), series(System::Seqring, 64, 70.0), series(System::Pipe, 8, 9000.0)];
+        let all = [
+            series(System::Seqring, 8, 50.0),
+            series(System::Seqring, 64, 70.0),
+            series(System::Pipe, 8, 9000.0),
+        ];
         let rows = rows(&all, &[]);
         let rows: Vec<_> = rows.iter().collect();
         let categories = ["8 B".to_owned(), "64 B".to_owned()];
         let place = |row: &Row| usize::from(row.payload_bytes == 64);
-        for svg in
-            [lines(&rows, &categories, place, |v| format!("{v} ns")).unwrap(), bars(&rows, &categories, place, |v| format!("{v}")).unwrap()]
-        {
+        for svg in [
+            lines(&rows, &categories, place, |v| format!("{v} ns")).unwrap(),
+            bars(&rows, &categories, place, |v| format!("{v}")).unwrap(),
+        ] {
             assert!(svg.contains("64 B") && svg.contains("s0\"") && svg.contains("s5\""), "{svg}");
             assert!(!svg.contains("0000\""), "a colour was left: {svg}");
         }

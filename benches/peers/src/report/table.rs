@@ -9,7 +9,8 @@ use super::Report;
 use crate::row::{Row, Unit};
 
 /// The head of every table.
-pub const HEAD: [&str; 9] = ["system", "value", "quartiles", "p50", "p99", "p99.9", "max", "/ floor", "/ best peer"];
+pub const HEAD: [&str; 9] =
+    ["system", "value", "quartiles", "p50", "p99", "p99.9", "max", "/ floor", "/ best peer"];
 
 /// Rows that are compared with each other, best first, under a title.
 pub struct Group<'a> {
@@ -31,7 +32,9 @@ pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
     }
     for group in &mut groups {
         let is_gain = group.rows[0].unit.is_some_and(Unit::is_gain);
-        let key = |row: &Row| row.value.map_or(f64::INFINITY, |value| if is_gain { -value } else { value });
+        let key = |row: &Row| {
+            row.value.map_or(f64::INFINITY, |value| if is_gain { -value } else { value })
+        };
         group.rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
     }
     groups
@@ -40,7 +43,9 @@ pub fn groups(rows: &[Row]) -> Vec<Group<'_>> {
 fn title(row: &Row) -> String {
     match row.bench {
         "fan-out" => format!("fan-out, {} readers, {}", row.readers, row.mode),
-        "memory" => format!("memory, {} of {}, {} readers", row.mode, bytes(row.payload_bytes), row.readers),
+        "memory" => {
+            format!("memory, {} of {}, {} readers", row.mode, bytes(row.payload_bytes), row.readers)
+        }
         bench => format!("{bench}, {}, {}", bytes(row.payload_bytes), row.mode),
     }
 }
@@ -69,7 +74,9 @@ pub fn cells(row: &Row) -> [String; 9] {
     };
     let time = |ns: Option<f64>| ns.map(precise).unwrap_or_default();
     let ratio = |quartiles: Option<Quartiles>| match quartiles {
-        Some(q) if row.rounds > 1 => format!("{} ({} - {})", factor(q.median), factor(q.q1), factor(q.q3)),
+        Some(q) if row.rounds > 1 => {
+            format!("{} ({} - {})", factor(q.median), factor(q.q1), factor(q.q3))
+        }
         Some(q) => factor(q.median),
         None => String::new(),
     };
@@ -112,7 +119,11 @@ pub fn text(report: &Report) -> String {
          with both copies; best peer = the best system other than seqring. Below 1 is better for times and bytes, above 1 for messages a second and shares.\n",
     );
     for skip in &report.skipped {
-        let _ = writeln!(text, "skipped: {} in {} ({}): {}", skip.system, skip.bench, skip.case, skip.reason);
+        let _ = writeln!(
+            text,
+            "skipped: {} in {} ({}): {}",
+            skip.system, skip.bench, skip.case, skip.reason
+        );
     }
     if report.is_quick {
         text.push_str("--quick: few rounds; for figures to be quoted, run without it.\n");

@@ -1,12 +1,13 @@
-//! disruptor 4, between threads: one producer, busy spinning, event pollers, so that the reading thread is ours to pin. It is always
-//! lossless. Messages are copied into their events and out of them, like those of everybody else.
+//! disruptor 4, between threads: one producer, busy spinning, event pollers, so that the reading
+//! thread is ours to pin. It is always lossless. Messages are copied into their events and out of
+//! them, like those of everybody else.
 
 use std::hint::black_box;
 
 use anyhow::{Result, bail, ensure};
 use disruptor::{
-    BusySpin, EventPoller, MultiConsumerBarrier, Polling, Producer as _, SingleConsumerBarrier, SingleProducer, SingleProducerBarrier,
-    build_single_producer,
+    BusySpin, EventPoller, MultiConsumerBarrier, Polling, Producer as _, SingleConsumerBarrier,
+    SingleProducer, SingleProducerBarrier, build_single_producer,
 };
 
 use super::{Channel, switchboard};
@@ -63,7 +64,10 @@ impl Channel for Disruptor {
     }
 
     fn receiver<const W: usize>(spec: &Spec, reader: usize) -> Result<Self::Receiver<W>> {
-        Ok(DisruptorReceiver { poller: switchboard::take(&spec.leg(reader))?, message: Payload::boxed() })
+        Ok(DisruptorReceiver {
+            poller: switchboard::take(&spec.leg(reader))?,
+            message: Payload::boxed(),
+        })
     }
 }
 
@@ -73,8 +77,12 @@ impl<const W: usize> Sender for DisruptorSender<W> {
         self.message.mark(n);
         let message = &self.message;
         match &mut self.producer {
-            Producer::One(producer) => producer.publish(|event| event.0.copy_from_slice(&message.0)),
-            Producer::Many(producer) => producer.publish(|event| event.0.copy_from_slice(&message.0)),
+            Producer::One(producer) => {
+                producer.publish(|event| event.0.copy_from_slice(&message.0))
+            }
+            Producer::Many(producer) => {
+                producer.publish(|event| event.0.copy_from_slice(&message.0))
+            }
         }
         Ok(())
     }

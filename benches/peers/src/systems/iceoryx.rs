@@ -1,6 +1,8 @@
-//! iceoryx2 0.10, in two processes, with the settings of its own benchmark of publish and subscribe: slices of bytes, one publisher, as many
-//! subscribers as there are, no history, loans written in place. Overwriting is its safe overflow; lossless is a publisher that retries
-//! until its message is delivered. To sleep, a subscriber needs a second service, whose notifier the publisher calls for each message.
+//! iceoryx2 0.10, in two processes, with the settings of its own benchmark of publish and
+//! subscribe: slices of bytes, one publisher, as many subscribers as there are, no history, loans
+//! written in place. Overwriting is its safe overflow; lossless is a publisher that retries
+//! until its message is delivered. To sleep, a subscriber needs a second service, whose notifier
+//! the publisher calls for each message.
 //!
 //! Its files go under directories and a prefix of this run, which are removed with it.
 
@@ -56,8 +58,8 @@ struct Services {
     _node: Node<Service>,
 }
 
-/// The start of all names that iceoryx2 gives its files in a run. It is short: some of them are names of sockets, which have room for 107
-/// bytes with all directories.
+/// The start of all names that iceoryx2 gives its files in a run. It is short: some of them are
+/// names of sockets, which have room for 107 bytes with all directories.
 pub fn prefix(run: &str) -> String {
     format!("{PREFIX}{}", run.rsplit('-').next().unwrap_or(run))
 }
@@ -80,7 +82,8 @@ pub fn remove(run: &str) {
     let _ = std::fs::remove_dir_all(directory(run));
 }
 
-/// Removes what killed runs have left: whose marker is gone, which the session of this run has seen to.
+/// Removes what killed runs have left: whose marker is gone, which the session of this run has seen
+/// to.
 pub fn sweep() {
     let files = |directory: &std::path::Path| -> Vec<String> {
         let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
@@ -107,10 +110,14 @@ fn id_of(name: &str) -> Option<&str> {
 fn config(spec: &Spec) -> Result<Config> {
     let mut config = Config::default();
     let directory = directory(&spec.run);
-    let directory = directory.to_str().context("the directory for temporary files has no UTF-8 name")?;
-    config.global.set_root_path(&Path::new(directory.as_bytes()).map_err(|error| failed("take its directory", error))?);
+    let directory =
+        directory.to_str().context("the directory for temporary files has no UTF-8 name")?;
+    config.global.set_root_path(
+        &Path::new(directory.as_bytes()).map_err(|error| failed("take its directory", error))?,
+    );
     let prefix = format!("{}_", prefix(&spec.run));
-    config.global.prefix = FileName::new(prefix.as_bytes()).map_err(|error| failed("take its prefix", error))?;
+    config.global.prefix =
+        FileName::new(prefix.as_bytes()).map_err(|error| failed("take its prefix", error))?;
     Ok(config)
 }
 
@@ -125,7 +132,9 @@ thread_local! {
 
 impl Services {
     fn of(spec: &Spec) -> Result<Rc<Self>> {
-        if let Some(services) = OPEN.with_borrow(|open| open.get(&spec.name).and_then(Weak::upgrade)) {
+        if let Some(services) =
+            OPEN.with_borrow(|open| open.get(&spec.name).and_then(Weak::upgrade))
+        {
             return Ok(services);
         }
         let services = Rc::new(Self::open(spec)?);
@@ -144,7 +153,8 @@ impl Services {
             .signal_handling_mode(SignalHandlingMode::Disabled)
             .create::<Service>()
             .map_err(|error| failed("create a node", error))?;
-        let name: ServiceName = spec.name.as_str().try_into().map_err(|error| failed("take the name", error))?;
+        let name: ServiceName =
+            spec.name.as_str().try_into().map_err(|error| failed("take the name", error))?;
         let topic = node
             .service_builder(&name)
             .publish_subscribe::<[u8]>()
@@ -157,7 +167,12 @@ impl Services {
             .open_or_create()
             .map_err(|error| failed("create a service", error))?;
         let bell = if spec.parks {
-            Some(node.service_builder(&name).event().open_or_create().map_err(|error| failed("create an event service", error))?)
+            Some(
+                node.service_builder(&name)
+                    .event()
+                    .open_or_create()
+                    .map_err(|error| failed("create an event service", error))?,
+            )
         } else {
             None
         };
@@ -179,7 +194,11 @@ impl Channel for Iceoryx {
             .create()
             .map_err(|error| failed("create a publisher", error))?;
         let notifier = match &services.bell {
-            Some(bell) => Some(bell.notifier_builder().create().map_err(|error| failed("create a notifier", error))?),
+            Some(bell) => Some(
+                bell.notifier_builder()
+                    .create()
+                    .map_err(|error| failed("create a notifier", error))?,
+            ),
             None => None,
         };
         Ok(LoanSender { publisher, notifier, message: Payload::boxed(), _services: services })
@@ -187,9 +206,17 @@ impl Channel for Iceoryx {
 
     fn receiver<const W: usize>(spec: &Spec, _reader: usize) -> Result<Self::Receiver<W>> {
         let services = Services::of(spec)?;
-        let subscriber = services.topic.subscriber_builder().create().map_err(|error| failed("create a subscriber", error))?;
+        let subscriber = services
+            .topic
+            .subscriber_builder()
+            .create()
+            .map_err(|error| failed("create a subscriber", error))?;
         let listener = match &services.bell {
-            Some(bell) => Some(bell.listener_builder().create().map_err(|error| failed("create a listener", error))?),
+            Some(bell) => Some(
+                bell.listener_builder()
+                    .create()
+                    .map_err(|error| failed("create a listener", error))?,
+            ),
             None => None,
         };
         Ok(LoanReceiver { subscriber, listener, message: Payload::boxed(), _services: services })
@@ -200,8 +227,14 @@ impl<const W: usize> Sender for LoanSender<W> {
     #[inline(always)]
     fn send(&mut self, n: u64) -> Result<()> {
         self.message.mark(n);
-        let sample = self.publisher.loan_slice_uninit(size_of::<Payload<W>>()).map_err(|error| failed("loan", error))?;
-        sample.write_from_slice(self.message.bytes()).send().map_err(|error| failed("send", error))?;
+        let sample = self
+            .publisher
+            .loan_slice_uninit(size_of::<Payload<W>>())
+            .map_err(|error| failed("loan", error))?;
+        sample
+            .write_from_slice(self.message.bytes())
+            .send()
+            .map_err(|error| failed("send", error))?;
         if let Some(notifier) = &self.notifier {
             notifier.notify().map_err(|error| failed("notify", error))?;
         }
@@ -247,7 +280,13 @@ mod tests {
     fn only_our_own_files_are_recognised() {
         assert_eq!(id_of("seqio-0a1b2c3d_node"), Some("0a1b2c3d"));
         assert_eq!(id_of("seqio-0a1b2c3d"), Some("0a1b2c3d"));
-        for other in ["iox2_0a1b2c3d_node", "seqio-0a1b2c3", "seqio-0a1b2c3dd", "seqio-0A1B2C3D_x", "seqio-nothexes_x"] {
+        for other in [
+            "iox2_0a1b2c3d_node",
+            "seqio-0a1b2c3",
+            "seqio-0a1b2c3dd",
+            "seqio-0A1B2C3D_x",
+            "seqio-nothexes_x",
+        ] {
             assert_eq!(id_of(other), None, "{other}");
         }
         assert_eq!(prefix("seqring-bench-17-0a1b2c3d"), "seqio-0a1b2c3d");

@@ -1,5 +1,5 @@
-//! The locked baseline of the `seqring` command: a lossless queue under a readers-writer lock of one robust mutex and two conditions. A
-//! receiver that finds nothing sleeps.
+//! The locked baseline of the `seqring` command: a lossless queue under a readers-writer lock of
+//! one robust mutex and two conditions. A receiver that finds nothing sleeps.
 
 use std::hint::black_box;
 
@@ -43,7 +43,11 @@ impl Channel for Locked {
 
     fn sender<const W: usize>(spec: &Spec) -> Result<Self::Sender<W>> {
         let queue = Queue::create(&spec.name, geometry(spec))?;
-        Ok(LockedSender { writer: Writer::open(&spec.name, geometry(spec))?, message: Payload::boxed(), _queue: queue })
+        Ok(LockedSender {
+            writer: Writer::open(&spec.name, geometry(spec))?,
+            message: Payload::boxed(),
+            _queue: queue,
+        })
     }
 
     fn receiver<const W: usize>(spec: &Spec, reader: usize) -> Result<Self::Receiver<W>> {
@@ -84,7 +88,10 @@ impl<const W: usize> Receiver for LockedReceiver<W> {
             Take::Message(_) => {
                 black_box(&self.bytes);
                 let Ok(message) = bytemuck::try_from_bytes::<Payload<W>>(&self.bytes) else {
-                    bail!("a message of {} bytes arrived, or a vector that is not aligned", self.bytes.len());
+                    bail!(
+                        "a message of {} bytes arrived, or a vector that is not aligned",
+                        self.bytes.len()
+                    );
                 };
                 intact(message.number()).map(Some)
             }

@@ -1,4 +1,5 @@
-//! The systems, each with the settings that its authors advise. A file says which they are, and why.
+//! The systems, each with the settings that its authors advise. A file says which they are, and
+//! why.
 
 #[cfg(feature = "disruptor")]
 mod disruptor;
@@ -60,12 +61,14 @@ pub fn visit<V: Visitor>(spec: &Spec, visitor: V) -> Result<V::Output> {
         by_size!(small spec.bytes, W => visitor.visit::<C, W>(spec))
     }
     match spec.system {
-        System::Seqring | System::SeqringReadOnly => match (spec.bytes <= seqring::LARGEST_VALUE, seqring::registers(spec)) {
-            (true, false) => small::<V, seqring::Values<Free>>(spec, visitor),
-            (true, true) => small::<V, seqring::Values<Registered>>(spec, visitor),
-            (false, false) => any::<V, seqring::Bytes<Free>>(spec, visitor),
-            (false, true) => any::<V, seqring::Bytes<Registered>>(spec, visitor),
-        },
+        System::Seqring | System::SeqringReadOnly => {
+            match (spec.bytes <= seqring::LARGEST_VALUE, seqring::registers(spec)) {
+                (true, false) => small::<V, seqring::Values<Free>>(spec, visitor),
+                (true, true) => small::<V, seqring::Values<Registered>>(spec, visitor),
+                (false, false) => any::<V, seqring::Bytes<Free>>(spec, visitor),
+                (false, true) => any::<V, seqring::Bytes<Registered>>(spec, visitor),
+            }
+        }
         #[cfg(feature = "ringfire")]
         System::Ringfire if spec.bytes <= ringfire::LARGEST_SLOT || spec.mode == Mode::Lossless => {
             small::<V, ringfire::Slots>(spec, visitor)
@@ -81,7 +84,9 @@ pub fn visit<V: Visitor>(spec: &Spec, visitor: V) -> Result<V::Output> {
         System::Pipe => any::<V, stream::Pipe>(spec, visitor),
         System::UnixSocket => any::<V, stream::Socket>(spec, visitor),
         System::Locked => any::<V, locked::Locked>(spec, visitor),
-        System::PythonQueue | System::PythonRing => bail!("{} is measured by a program of its own", spec.system),
+        System::PythonQueue | System::PythonRing => {
+            bail!("{} is measured by a program of its own", spec.system)
+        }
         #[allow(unreachable_patterns, reason = "what is left depends on the features")]
         other => bail!("{other} was left out of this build"),
     }
@@ -102,9 +107,14 @@ pub fn is_built(system: System) -> bool {
 pub fn offers(system: System, mode: Mode) -> Result<(), &'static str> {
     match (system, mode) {
         (System::Disruptor, Mode::Overwrite) => Err("its producer always waits for its readers"),
-        (System::Pipe | System::UnixSocket | System::Locked | System::PythonQueue | System::PythonRing, Mode::Overwrite) => {
-            Err("its sender always waits for its readers")
-        }
+        (
+            System::Pipe
+            | System::UnixSocket
+            | System::Locked
+            | System::PythonQueue
+            | System::PythonRing,
+            Mode::Overwrite,
+        ) => Err("its sender always waits for its readers"),
         _ => Ok(()),
     }
 }
@@ -115,12 +125,12 @@ pub fn carries(system: System, mode: Mode, bytes: usize) -> Result<(), &'static 
         return Ok(());
     }
     match (system, mode) {
-        (System::PhotonRing, _) => {
-            Err("its messages are values, of which its authors measure up to 4 KiB; the compiler does not cope with larger ones")
-        }
-        (System::Ringfire, Mode::Lossless) => {
-            Err("its arena for large messages has no lossless mode, and the compiler does not cope with slots of that size")
-        }
+        (System::PhotonRing, _) => Err(
+            "its messages are values, of which its authors measure up to 4 KiB; the compiler does not cope with larger ones",
+        ),
+        (System::Ringfire, Mode::Lossless) => Err(
+            "its arena for large messages has no lossless mode, and the compiler does not cope with slots of that size",
+        ),
         _ => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! photon-ring 3, between threads: `channel` where it overwrites, `channel_bounded` with no watermark where nothing may be lost, as in its
-//! benches.
+//! photon-ring 3, between threads: `channel` where it overwrites, `channel_bounded` with no
+//! watermark where nothing may be lost, as in its benches.
 
 use std::hint::black_box;
 
@@ -27,7 +27,8 @@ pub struct PhotonReceiver<const W: usize> {
     batch: Vec<[u64; W]>,
 }
 
-/// Room for a batch, made by the first one: who measures memory sends none, and it would not be the system's.
+/// Room for a batch, made by the first one: who measures memory sends none, and it would not be the
+/// system's.
 #[inline(always)]
 fn room<const W: usize>(batch: &mut Vec<[u64; W]>) -> &mut [[u64; W]] {
     if batch.is_empty() {

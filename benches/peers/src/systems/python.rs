@@ -1,4 +1,5 @@
-//! The systems that are measured through Python: a program of its own, with a child, both pinned; see `python/peers.py`.
+//! The systems that are measured through Python: a program of its own, with a child, both pinned;
+//! see `python/peers.py`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -55,10 +56,14 @@ impl<'a> Python<'a> {
     pub fn start([own, other]: [usize; 2], interrupt: &'a Interrupt) -> Result<Self> {
         let version = |name: &&str| {
             let output = Command::new(name).arg("--version").stderr(Stdio::null()).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            output
+                .status
+                .success()
+                .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         };
         let found = INTERPRETERS.iter().find_map(|name| Some((name, version(name)?)));
-        let (name, version) = found.with_context(|| format!("there is no {}", INTERPRETERS.join(" and no ")))?;
+        let (name, version) =
+            found.with_context(|| format!("there is no {}", INTERPRETERS.join(" and no ")))?;
         let mut child = Command::new(name)
             .args(["-c", PROGRAM, &own.to_string(), &other.to_string()])
             .stdin(Stdio::piped())
@@ -67,7 +72,8 @@ impl<'a> Python<'a> {
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
         let input = child.stdin.take();
-        let output = BufReader::new(child.stdout.take().context("the program has no standard output")?);
+        let output =
+            BufReader::new(child.stdout.take().context("the program has no standard output")?);
         Ok(Self { child, input, output, interrupt, version })
     }
 
@@ -85,7 +91,9 @@ impl<'a> Python<'a> {
         if self.output.read_line(&mut line)? == 0 {
             bail!("the Python program ended too early");
         }
-        match serde_json::from_str(&line).with_context(|| format!("the Python program said {line:?}"))? {
+        match serde_json::from_str(&line)
+            .with_context(|| format!("the Python program said {line:?}"))?
+        {
             Answer::Done(answer) => Ok(answer),
             Answer::Failed(reason) => bail!("the Python program failed: {reason}"),
         }

@@ -1,4 +1,5 @@
-//! ringfire 0.5: slots of a fixed size for small messages, its payload arena ("blobs") for large ones, as its own benchmarks have it.
+//! ringfire 0.5: slots of a fixed size for small messages, its payload arena ("blobs") for large
+//! ones, as its own benchmarks have it.
 //!
 //! The arena has no lossless mode, so large lossless messages go through slots.
 
@@ -6,7 +7,10 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use ringfire::{BlobConsumer, BlobProducer, FlowControl, FutexWait, RingConsumer, RingProducer, RingProducerBuilder};
+use ringfire::{
+    BlobConsumer, BlobProducer, FlowControl, FutexWait, RingConsumer, RingProducer,
+    RingProducerBuilder,
+};
 
 use super::Channel;
 use crate::ends::{BATCH, Receiver, Sender, batch_of, each_alone, intact, one_by_one};
@@ -40,7 +44,8 @@ pub struct SlotReceiver<const W: usize> {
     futex: FutexWait,
 }
 
-/// Room for a batch, made by the first one: who measures memory sends none, and it would not be the system's.
+/// Room for a batch, made by the first one: who measures memory sends none, and it would not be the
+/// system's.
 #[inline(always)]
 fn room<const W: usize>(batch: &mut Vec<[u64; W]>) -> &mut [[u64; W]] {
     if batch.is_empty() {
@@ -57,14 +62,19 @@ impl Channel for Slots {
         let builder = RingProducerBuilder::new(spec.depth as u64);
         let builder = match spec.mode {
             Mode::Overwrite => builder,
-            Mode::Lossless => builder.flow_control(FlowControl::LosslessBackpressure).max_readers(spec.readers.max(DEFAULT_READERS)),
+            Mode::Lossless => builder
+                .flow_control(FlowControl::LosslessBackpressure)
+                .max_readers(spec.readers.max(DEFAULT_READERS)),
         };
         let producer = builder.build(path(spec)).context("ringfire cannot create a ring")?;
         Ok(SlotSender { producer, messages: Payload::several(1), batch: Vec::new() })
     }
 
     fn receiver<const W: usize>(spec: &Spec, _reader: usize) -> Result<Self::Receiver<W>> {
-        let consumer = RingConsumer::builder().start_from_head().attach(path(spec)).context("ringfire cannot attach")?;
+        let consumer = RingConsumer::builder()
+            .start_from_head()
+            .attach(path(spec))
+            .context("ringfire cannot attach")?;
         Ok(SlotReceiver { consumer, batch: Vec::new(), futex: FutexWait::default() })
     }
 }
@@ -137,12 +147,16 @@ impl Channel for Blobs {
     fn sender<const W: usize>(spec: &Spec) -> Result<Self::Sender<W>> {
         // Room for as many messages as there are slots; a blob's own header takes some bytes more.
         let arena = (spec.depth * (spec.bytes + 64)).next_power_of_two();
-        let producer = BlobProducer::create(path(spec), spec.depth as u64, arena).context("ringfire cannot create an arena")?;
+        let producer = BlobProducer::create(path(spec), spec.depth as u64, arena)
+            .context("ringfire cannot create an arena")?;
         Ok(BlobSender { producer, message: Payload::boxed() })
     }
 
     fn receiver<const W: usize>(spec: &Spec, _reader: usize) -> Result<Self::Receiver<W>> {
-        Ok(BlobReceiver { consumer: BlobConsumer::attach(path(spec)).context("ringfire cannot attach")?, message: Payload::boxed() })
+        Ok(BlobReceiver {
+            consumer: BlobConsumer::attach(path(spec)).context("ringfire cannot attach")?,
+            message: Payload::boxed(),
+        })
     }
 }
 

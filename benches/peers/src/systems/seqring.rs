@@ -1,15 +1,16 @@
-//! seqring, in two processes. Consumers have the ring mapped as those of other systems have it, for writing, or read-only: two systems here. Where
-//! nothing may be lost, they register and gate.
+//! seqring, in two processes. Consumers have the ring mapped as those of other systems have it, for
+//! writing, or read-only: two systems here. Where nothing may be lost, they register and gate.
 //!
-//! Messages of up to [`LARGEST_VALUE`] bytes are typed, larger ones are bytes; those of [`LARGE`] bytes and more are sent one by one from one piece of memory
-//! also where others come in batches, as the guide says. Memory is touched before the first message.
+//! Messages of up to [`LARGEST_VALUE`] bytes are typed, larger ones are bytes; those of [`LARGE`]
+//! bytes and more are sent one by one from one piece of memory also where others come in batches,
+//! as the guide says. Memory is touched before the first message.
 
 use std::marker::PhantomData;
 
 use anyhow::{Result, bail};
 use seqring::{
-    Consumer, ConsumerBuilder, Free, IfExists, Message, OnLag, Producer, RecvError, Registered, Registration, Ring, TryRecvError,
-    WaitStrategy,
+    Consumer, ConsumerBuilder, Free, IfExists, Message, OnLag, Producer, RecvError, Registered,
+    Registration, Ring, TryRecvError, WaitStrategy,
 };
 
 use super::Channel;
@@ -20,7 +21,8 @@ use crate::spec::{Mode, Spec, System};
 /// Messages up to this many bytes are values, larger ones bytes.
 pub const LARGEST_VALUE: usize = 256;
 
-/// From this many bytes on there are few slots, and who is late goes on at the newest message; and a batch gains nothing.
+/// From this many bytes on there are few slots, and who is late goes on at the newest message; and
+/// a batch gains nothing.
 const LARGE: usize = 16 << 10;
 
 /// Messages that are values.
@@ -31,17 +33,29 @@ pub struct Bytes<R>(PhantomData<R>);
 
 /// How a reader is attached.
 pub trait Attach: Registration + Sized {
-    fn attach<M: Message + ?Sized>(builder: ConsumerBuilder<M>, spec: &Spec, reader: usize) -> Result<Consumer<M, Self>>;
+    fn attach<M: Message + ?Sized>(
+        builder: ConsumerBuilder<M>,
+        spec: &Spec,
+        reader: usize,
+    ) -> Result<Consumer<M, Self>>;
 }
 
 impl Attach for Free {
-    fn attach<M: Message + ?Sized>(builder: ConsumerBuilder<M>, spec: &Spec, _: usize) -> Result<Consumer<M, Self>> {
+    fn attach<M: Message + ?Sized>(
+        builder: ConsumerBuilder<M>,
+        spec: &Spec,
+        _: usize,
+    ) -> Result<Consumer<M, Self>> {
         Ok(builder.on_lag(if spec.bytes < LARGE { OnLag::Oldest } else { OnLag::Newest }).attach())
     }
 }
 
 impl Attach for Registered {
-    fn attach<M: Message + ?Sized>(builder: ConsumerBuilder<M>, spec: &Spec, reader: usize) -> Result<Consumer<M, Self>> {
+    fn attach<M: Message + ?Sized>(
+        builder: ConsumerBuilder<M>,
+        spec: &Spec,
+        reader: usize,
+    ) -> Result<Consumer<M, Self>> {
         let named = builder.name(&format!("reader {reader}"));
         Ok(match spec.mode {
             Mode::Overwrite => named.attach()?,
@@ -69,13 +83,28 @@ pub struct RingReceiver<M: Message + ?Sized, R: Registration, const W: usize> {
     bytes: Vec<u8>,
 }
 
-fn sender<M: Message + ?Sized, const W: usize>(builder: seqring::RingBuilder<M>, spec: &Spec) -> Result<RingSender<M, W>> {
-    let ring = builder.slots(spec.depth).max_registered(spec.readers.max(1)).if_exists(IfExists::Error).prefault(true).create()?;
-    Ok(RingSender { producer: ring.producer()?, _ring: ring, messages: Payload::several(batch_of(W)) })
+fn sender<M: Message + ?Sized, const W: usize>(
+    builder: seqring::RingBuilder<M>,
+    spec: &Spec,
+) -> Result<RingSender<M, W>> {
+    let ring = builder
+        .slots(spec.depth)
+        .max_registered(spec.readers.max(1))
+        .if_exists(IfExists::Error)
+        .prefault(true)
+        .create()?;
+    Ok(RingSender {
+        producer: ring.producer()?,
+        _ring: ring,
+        messages: Payload::several(batch_of(W)),
+    })
 }
 
 fn consumer<M: Message + ?Sized, R: Attach>(spec: &Spec, reader: usize) -> Result<Consumer<M, R>> {
-    let ring = Ring::<M>::options(&spec.name).read_only(spec.system == System::SeqringReadOnly).prefault(true).open()?;
+    let ring = Ring::<M>::options(&spec.name)
+        .read_only(spec.system == System::SeqringReadOnly)
+        .prefault(true)
+        .open()?;
     let wait = if spec.parks { WaitStrategy::Park } else { WaitStrategy::Spin };
     R::attach(ring.consumer().wait_strategy(wait), spec, reader)
 }
@@ -137,7 +166,9 @@ impl<const W: usize, R: Registration> Receiver for RingReceiver<Payload<W>, R, W
         match self.consumer.recv() {
             Ok(message) => intact(message.number()).map(Some),
             Err(RecvError::Lagged(_)) => Ok(None),
-            Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => bail!("the ring ended: {error}"),
+            Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => {
+                bail!("the ring ended: {error}")
+            }
         }
     }
 
@@ -216,7 +247,9 @@ impl<const W: usize, R: Registration> Receiver for RingReceiver<[u8], R, W> {
         match self.consumer.recv_into(&mut self.bytes) {
             Ok(()) => intact(number::<W>(&self.bytes)).map(Some),
             Err(RecvError::Lagged(_)) => Ok(None),
-            Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => bail!("the ring ended: {error}"),
+            Err(error @ (RecvError::Closed(_) | RecvError::Cancelled)) => {
+                bail!("the ring ended: {error}")
+            }
         }
     }
 

@@ -1,7 +1,8 @@
-//! What the kernel offers: a named pipe and a Unix stream socket, in two processes, blocking reads and writes.
+//! What the kernel offers: a named pipe and a Unix stream socket, in two processes, blocking reads
+//! and writes.
 //!
-//! Every reader has a stream of its own, to which the sender writes. A pipe gets the largest buffer that everybody may ask for where
-//! messages are large. Batches are one write and one read.
+//! Every reader has a stream of its own, to which the sender writes. A pipe gets the largest buffer
+//! that everybody may ask for where messages are large. Batches are one write and one read.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -56,7 +57,8 @@ impl Stream for Pipe {
 
     fn prepare(name: &str) -> Result<PathBuf> {
         let path = PathBuf::from("/dev/shm").join(name);
-        mkfifo(&path, FileMode::S_IRUSR | FileMode::S_IWUSR).with_context(|| format!("cannot create the pipe {}", path.display()))?;
+        mkfifo(&path, FileMode::S_IRUSR | FileMode::S_IWUSR)
+            .with_context(|| format!("cannot create the pipe {}", path.display()))?;
         Ok(path)
     }
 
@@ -68,9 +70,11 @@ impl Stream for Pipe {
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(&path)
             .with_context(|| format!("cannot open the pipe {}", path.display()))?;
-        fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::empty())).context("cannot make the pipe block")?;
+        fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::empty()))
+            .context("cannot make the pipe block")?;
         if bytes >= LARGE {
-            fcntl(file.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("cannot enlarge the pipe")?;
+            fcntl(file.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES))
+                .context("cannot enlarge the pipe")?;
         }
         Ok(file)
     }
@@ -83,7 +87,10 @@ impl Stream for Pipe {
     }
 
     fn open_sender(path: &PathBuf) -> Result<impl Write + 'static> {
-        File::options().write(true).open(path).with_context(|| format!("cannot open the pipe {}", path.display()))
+        File::options()
+            .write(true)
+            .open(path)
+            .with_context(|| format!("cannot open the pipe {}", path.display()))
     }
 }
 
@@ -91,11 +98,13 @@ impl Stream for Socket {
     type Prepared = UnixListener;
 
     fn prepare(name: &str) -> Result<UnixListener> {
-        UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?).with_context(|| format!("cannot listen as {name:?}"))
+        UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
+            .with_context(|| format!("cannot listen as {name:?}"))
     }
 
     fn open_reader(name: &str, _bytes: usize) -> Result<impl Read + 'static> {
-        UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?).with_context(|| format!("cannot connect to {name:?}"))
+        UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)
+            .with_context(|| format!("cannot connect to {name:?}"))
     }
 
     fn open_sender(listener: &UnixListener) -> Result<impl Write + 'static> {
@@ -122,7 +131,8 @@ impl<S: Stream> Channel for S {
     type Receiver<const W: usize> = StreamReceiver<W>;
 
     fn sender<const W: usize>(spec: &Spec) -> Result<Self::Sender<W>> {
-        let prepared = (0..spec.readers).map(|reader| S::prepare(&spec.leg(reader))).collect::<Result<_>>()?;
+        let prepared =
+            (0..spec.readers).map(|reader| S::prepare(&spec.leg(reader))).collect::<Result<_>>()?;
         Ok(StreamSender { prepared, open: Vec::new(), messages: Payload::several(batch_of(W)) })
     }
 
@@ -156,7 +166,10 @@ impl<S: Stream, const W: usize> Sender for StreamSender<S, W> {
             message.mark(n);
         }
         let bytes = bytemuck::cast_slice(messages);
-        self.open.iter_mut().try_for_each(|stream| stream.write_all(bytes)).context("the reader is gone")
+        self.open
+            .iter_mut()
+            .try_for_each(|stream| stream.write_all(bytes))
+            .context("the reader is gone")
     }
 }
 

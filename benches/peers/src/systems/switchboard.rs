@@ -1,4 +1,5 @@
-//! Where the threads of this process meet: ends of channels that have no name of their own are left here under one.
+//! Where the threads of this process meet: ends of channels that have no name of their own are left
+//! here under one.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -23,7 +24,10 @@ pub fn leave<T: Any + Send>(name: String, end: T) {
 pub fn take<T: Any + Send>(name: &str) -> Result<T> {
     let end = LEFT.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     let end = end.with_context(|| format!("nobody left an end of {name:?} in this process"))?;
-    end.downcast().map(|end| *end).ok().with_context(|| format!("the end of {name:?} is of another type"))
+    end.downcast()
+        .map(|end| *end)
+        .ok()
+        .with_context(|| format!("the end of {name:?} is of another type"))
 }
 
 #[cfg(test)]

@@ -61,10 +61,24 @@ pub fn connect(task: &Task, side: Side) -> Result<Box<dyn Rally>> {
         Side::Follow => (name("pong"), name("ping")),
     };
     Ok(match (task.engine, task.payload_bytes) {
-        (Engine::Ring, 8) => Box::new(Game::new(Values::<1>(Rings::connect(task, side, &out, &back, Ring::builder)?))),
-        (Engine::Ring, 48) => Box::new(Game::new(Values::<6>(Rings::connect(task, side, &out, &back, Ring::builder)?))),
+        (Engine::Ring, 8) => Box::new(Game::new(Values::<1>(Rings::connect(
+            task,
+            side,
+            &out,
+            &back,
+            Ring::builder,
+        )?))),
+        (Engine::Ring, 48) => Box::new(Game::new(Values::<6>(Rings::connect(
+            task,
+            side,
+            &out,
+            &back,
+            Ring::builder,
+        )?))),
         (Engine::Ring, bytes) => {
-            let rings = Rings::connect(task, side, &out, &back, |name| Ring::builder(name).slot_bytes(bytes))?;
+            let rings = Rings::connect(task, side, &out, &back, |name| {
+                Ring::builder(name).slot_bytes(bytes)
+            })?;
             Box::new(Game::new(Bytes { rings, message: vec![0x5A; bytes], landing: Vec::new() }))
         }
         (Engine::Locked, _) => Box::new(Game::new(Queues::connect(task, side, &out, &back)?)),
@@ -136,18 +150,36 @@ struct Rings<M: Message + ?Sized> {
 }
 
 impl<M: Message + ?Sized> Rings<M> {
-    fn connect(task: &Task, side: Side, out: &str, back: &str, builder: impl Fn(&str) -> seqring::RingBuilder<M>) -> Result<Self> {
+    fn connect(
+        task: &Task,
+        side: Side,
+        out: &str,
+        back: &str,
+        builder: impl Fn(&str) -> seqring::RingBuilder<M>,
+    ) -> Result<Self> {
         let mut created = Vec::new();
         if side == Side::Lead {
             for name in [out, back] {
-                created.push(builder(name).slots(task.slots).if_exists(IfExists::Error).prefault(true).create()?);
+                created.push(
+                    builder(name)
+                        .slots(task.slots)
+                        .if_exists(IfExists::Error)
+                        .prefault(true)
+                        .create()?,
+                );
             }
         }
         let producer = match created.first() {
             Some(ring) => ring.producer()?,
             None => Ring::options(out).prefault(true).open()?.producer()?,
         };
-        let consumer = Ring::options(back).read_only(true).prefault(true).open()?.consumer().start(Start::Oldest).attach();
+        let consumer = Ring::options(back)
+            .read_only(true)
+            .prefault(true)
+            .open()?
+            .consumer()
+            .start(Start::Oldest)
+            .attach();
         Ok(Self { producer, consumer, _created: created })
     }
 }
@@ -249,7 +281,13 @@ impl Queues {
             }
         }
         let message = vec![0x5A; task.payload_bytes];
-        Ok(Self { sender: out.sender()?, receiver: back.receiver(0)?, message, landing: Vec::new(), _created: created })
+        Ok(Self {
+            sender: out.sender()?,
+            receiver: back.receiver(0)?,
+            message,
+            landing: Vec::new(),
+            _created: created,
+        })
     }
 }
 
@@ -286,7 +324,11 @@ fn damaged(n: u64) -> Result<bool> {
 
 #[inline(always)]
 fn missing(n: u64, error: TryRecvError) -> Result<bool> {
-    if error == TryRecvError::Empty { Ok(false) } else { Err(error).with_context(|| format!("waiting for message {n}")) }
+    if error == TryRecvError::Empty {
+        Ok(false)
+    } else {
+        Err(error).with_context(|| format!("waiting for message {n}"))
+    }
 }
 
 #[cfg(test)]
@@ -309,7 +351,8 @@ mod tests {
     #[test]
     fn waiting_at_the_locked_queue_ends_when_the_check_fails() {
         let name = format!("seqring-test-{}-rally", std::process::id());
-        let task = Task { engine: Engine::Locked, name, payload_bytes: 8, slots: 2, rounds: 1, trips: 1 };
+        let task =
+            Task { engine: Engine::Locked, name, payload_bytes: 8, slots: 2, rounds: 1, trips: 1 };
         let mut rally = connect(&task, Side::Lead).unwrap();
         let error = rally.lead(1, &mut || bail!("nobody there")).unwrap_err();
         assert_eq!(error.to_string(), "nobody there");

@@ -5,7 +5,17 @@ use crate::bench::output::{bytes, nanoseconds, table};
 
 /// One line per row, and what it means.
 pub fn of(rows: &[Row]) -> String {
-    let mut lines = table(["engine", "payload", "p50", "p99", "p99.9", "floor", "one way / floor", "quartiles", "/ apart"]);
+    let mut lines = table([
+        "engine",
+        "payload",
+        "p50",
+        "p99",
+        "p99.9",
+        "floor",
+        "one way / floor",
+        "quartiles",
+        "/ apart",
+    ]);
     for row in rows {
         lines.add_row([
             row.engine.to_string(),

@@ -143,7 +143,10 @@ impl ScenarioArgs {
         if self.writers == 1 || self.engines() == [Engine::Ring] {
             return Ok(());
         }
-        let reason = format!("'--writers {}' is for the ring: the locked queue has one writer; add '--engine ring'\n", self.writers);
+        let reason = format!(
+            "'--writers {}' is for the ring: the locked queue has one writer; add '--engine ring'\n",
+            self.writers
+        );
         Err(clap::Error::raw(ErrorKind::ArgumentConflict, reason))
     }
 
@@ -197,7 +200,10 @@ fn blank() -> Plan {
 fn slot_bytes(text: &str) -> Result<usize, String> {
     let bytes = text.parse().map_err(|error| format!("{error}"))?;
     if bytes < payload::OVERHEAD_BYTES {
-        return Err(format!("a message needs at least {} bytes: 8 sequence, 8 send time, 4 CRC-32", payload::OVERHEAD_BYTES));
+        return Err(format!(
+            "a message needs at least {} bytes: 8 sequence, 8 send time, 4 CRC-32",
+            payload::OVERHEAD_BYTES
+        ));
     }
     Ok(bytes)
 }
@@ -277,7 +283,12 @@ mod tests {
     fn without_a_preset_the_missing_sizes_are_named() {
         let error = parse("--slot-bytes 100 --slots 3").unwrap_err();
         let (missing, _) = error.split_once("Usage:").expect("the error ends with the usage");
-        assert!(["--readers <N>", "--writes-per-second <N>"].iter().all(|option| missing.contains(option)), "{error}");
+        assert!(
+            ["--readers <N>", "--writes-per-second <N>"]
+                .iter()
+                .all(|option| missing.contains(option)),
+            "{error}"
+        );
         assert!(!missing.contains("--slots"), "{error}");
         let sizes = "--slot-bytes 100 --slots 3 --readers 1 --writes-per-second 10";
         assert_eq!(parse(sizes).unwrap().plans()[0].name, "custom");

@@ -26,7 +26,8 @@ impl Link {
     pub fn connect<Task: DeserializeOwned>() -> Result<(Task, Self)> {
         let mut line = String::new();
         io::stdin().read_line(&mut line).context("cannot read the task from standard input")?;
-        let task = serde_json::from_str(&line).context("standard input has no task: run `seqring bench scenario` instead")?;
+        let task = serde_json::from_str(&line)
+            .context("standard input has no task: run `seqring bench scenario` instead")?;
         let (start, started) = mpsc::channel();
         thread::Builder::new().name("parent".to_owned()).spawn(move || {
             for line in io::stdin().lines() {
@@ -63,7 +64,9 @@ pub fn tell(report: &Report) -> Result<()> {
     let mut line = serde_json::to_string(report)?;
     line.push('\n');
     let mut out = io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot report to the parent process")
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .context("cannot report to the parent process")
 }
 
 /// Runs the work of a child and tells the parent why, if it fails.

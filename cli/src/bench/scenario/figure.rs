@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn latencies_have_their_unit() {
-        let text = [Some(999), Some(1_500), Some(2_340_000), Some(1_250_000_000), None].map(latency);
+        let text =
+            [Some(999), Some(1_500), Some(2_340_000), Some(1_250_000_000), None].map(latency);
         assert_eq!(text, ["999 ns", "1.5 µs", "2.3 ms", "1.25 s", "-"]);
     }
 

@@ -121,16 +121,22 @@ impl Fleet {
                     return Err(self.killed_member().unwrap_or(error));
                 }
                 Ok((index, Mail::Report(report))) => {
-                    self.members[index].done |= matches!(report, Report::Writer(_) | Report::Reader(_));
+                    self.members[index].done |=
+                        matches!(report, Report::Writer(_) | Report::Reader(_));
                     return Ok((index, report));
                 }
                 Ok((index, Mail::Noise(line))) => {
-                    return Err(anyhow!("{} said {line:?}, which is no report", self.describe(index)));
+                    return Err(anyhow!(
+                        "{} said {line:?}, which is no report",
+                        self.describe(index)
+                    ));
                 }
                 Ok((index, Mail::End)) if self.members[index].done => {}
                 Ok((index, Mail::End)) => return Err(self.blame(index)),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => unreachable!("the fleet has a sender itself"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    unreachable!("the fleet has a sender itself")
+                }
             }
         }
     }
@@ -149,7 +155,9 @@ impl Fleet {
             match self.members[index].child.try_wait() {
                 Ok(Some(status)) => return anyhow!("{who} died unexpectedly: {}", cause(status)),
                 Ok(None) => thread::sleep(Duration::from_millis(5)),
-                Err(error) => return anyhow!("{who} went silent, and waiting for it failed: {error}"),
+                Err(error) => {
+                    return anyhow!("{who} went silent, and waiting for it failed: {error}");
+                }
             }
         }
         anyhow!("{who} closed its standard output but still runs")

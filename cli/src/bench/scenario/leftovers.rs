@@ -100,7 +100,9 @@ fn sweep() -> Result<()> {
         if let Some(_lock) = try_lock(file, &marker)?
             && let Err(error) = remove_patiently(id, &marker)
         {
-            note(format_args!("seqring: cannot remove what a dead run left, the next start tries again: {error:#}"));
+            note(format_args!(
+                "seqring: cannot remove what a dead run left, the next start tries again: {error:#}"
+            ));
         }
     }
     Ok(())
@@ -110,7 +112,8 @@ fn sweep() -> Result<()> {
 fn try_lock(file: File, marker: &Path) -> Result<Option<Flock<File>>> {
     let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
     let locked = lock.metadata().with_context(|| format!("cannot examine {}", marker.display()))?;
-    let still_there = fs::metadata(marker).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()));
+    let still_there = fs::metadata(marker)
+        .is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino()));
     Ok(still_there.then_some(lock))
 }
 
@@ -133,7 +136,9 @@ fn remove(id: &str, marker: &Path) -> Result<()> {
     remove_file(&Path::new(DIRECTORY).join(queue_name(id, Engine::Locked)))?;
     // What other benchmarks made, under the names of `Session::name`.
     let named = format!("{PREFIX}{id}-");
-    for entry in fs::read_dir(DIRECTORY).with_context(|| format!("cannot list {DIRECTORY}"))?.flatten() {
+    for entry in
+        fs::read_dir(DIRECTORY).with_context(|| format!("cannot list {DIRECTORY}"))?.flatten()
+    {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         // The library puts its own prefix before the name of a ring.
@@ -146,7 +151,9 @@ fn remove(id: &str, marker: &Path) -> Result<()> {
 
 fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }
@@ -164,7 +171,9 @@ mod tests {
         let locked = Path::new(DIRECTORY).join(queue_name(&dead, Engine::Locked));
         File::create(&locked).unwrap();
         let ring = queue_name(&dead, Engine::Ring);
-        drop(Ring::<[u8]>::builder(&ring).slots(2).slot_bytes(8).persistent(true).create().unwrap());
+        drop(
+            Ring::<[u8]>::builder(&ring).slots(2).slot_bytes(8).persistent(true).create().unwrap(),
+        );
         assert!(Ring::<[u8]>::open_read_only(&ring).is_ok());
         // The marker last: from here on any start on this machine may sweep.
         File::create(&marker).unwrap();

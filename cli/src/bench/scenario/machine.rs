@@ -34,7 +34,8 @@ fn cpu_model() -> Option<String> {
 }
 
 fn memory() -> Option<String> {
-    let kibibytes: u64 = field("/proc/meminfo", "MemTotal")?.strip_suffix("kB")?.trim().parse().ok()?;
+    let kibibytes: u64 =
+        field("/proc/meminfo", "MemTotal")?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(BinaryBytes(kibibytes * 1024).to_string())
 }
 

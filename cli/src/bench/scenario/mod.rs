@@ -80,7 +80,8 @@ pub fn run(args: &ScenarioArgs) -> Result<()> {
 pub fn check_promises(outcomes: &[Outcome]) -> Result<()> {
     for outcome in outcomes {
         for (row, reader) in outcome.readers_detail.iter().enumerate() {
-            let run = format!("{} with the {} engine, reader {row}", outcome.preset, outcome.engine);
+            let run =
+                format!("{} with the {} engine, reader {row}", outcome.preset, outcome.engine);
             ensure!(
                 reader.received + reader.lost == outcome.writes,
                 "{run}: received {} and lost {}, which is not the {} that were written",
@@ -95,10 +96,15 @@ pub fn check_promises(outcomes: &[Outcome]) -> Result<()> {
                 reader.duplicates,
                 reader.out_of_order
             );
-            ensure!(reader.tombstones == 0, "{run}: {} tombstones, though no writer died", reader.tombstones);
+            ensure!(
+                reader.tombstones == 0,
+                "{run}: {} tombstones, though no writer died",
+                reader.tombstones
+            );
         }
         // Who lost nothing has received all, and in the one order that there is.
-        let whole = outcome.reader_figures.iter().enumerate().filter(|(_, reader)| reader.counts.lost == 0);
+        let whole =
+            outcome.reader_figures.iter().enumerate().filter(|(_, reader)| reader.counts.lost == 0);
         for pair in whole.collect::<Vec<_>>().windows(2) {
             let [(one, first), (other, second)] = pair else { unreachable!("windows of two") };
             ensure!(
@@ -125,12 +131,30 @@ mod tests {
     }
 
     fn promises_of_order(counts: Counts, order: u64) -> Result<()> {
-        let writer = WriterFigures { writes: 10, stalls: 0, seconds: 1.0, cpu_seconds: 0.0, latest_ns: 0, waited_for: Vec::new() };
-        let reader =
-            |counts, order| ReaderFigures { counts, order, seconds: 1.0, cpu_seconds: 0.0, latency_max_ns: 0, latencies: Vec::new() };
+        let writer = WriterFigures {
+            writes: 10,
+            stalls: 0,
+            seconds: 1.0,
+            cpu_seconds: 0.0,
+            latest_ns: 0,
+            waited_for: Vec::new(),
+        };
+        let reader = |counts, order| ReaderFigures {
+            counts,
+            order,
+            seconds: 1.0,
+            cpu_seconds: 0.0,
+            latency_max_ns: 0,
+            latencies: Vec::new(),
+        };
         let perfect = Counts { received: 10, ..Counts::default() };
         let plan = &Preset::Steady.plans()[0];
-        check_promises(&[Outcome::new(plan, Engine::Ring, &[writer], vec![reader(perfect, 7), reader(counts, order)])])
+        check_promises(&[Outcome::new(
+            plan,
+            Engine::Ring,
+            &[writer],
+            vec![reader(perfect, 7), reader(counts, order)],
+        )])
     }
 
     #[test]
@@ -146,7 +170,10 @@ mod tests {
             Counts { tombstones: 1, ..fine },
         ] {
             let error = promises_of(broken).unwrap_err().to_string();
-            assert!(error.contains("steady") && error.contains("ring") && error.contains("reader 1"), "{error}");
+            assert!(
+                error.contains("steady") && error.contains("ring") && error.contains("reader 1"),
+                "{error}"
+            );
         }
     }
 

@@ -108,7 +108,12 @@ impl Latency {
 
 impl Outcome {
     /// Puts together what the processes of a run measured.
-    pub fn new(plan: &Plan, engine: Engine, writers: &[WriterFigures], readers: Vec<ReaderFigures>) -> Self {
+    pub fn new(
+        plan: &Plan,
+        engine: Engine,
+        writers: &[WriterFigures],
+        readers: Vec<ReaderFigures>,
+    ) -> Self {
         let writes = writers.iter().map(|writer| writer.writes).sum();
         let duration_seconds = writers.iter().map(|writer| writer.seconds).fold(0.0, f64::max);
         let writes_per_second = writes as f64 / duration_seconds;
@@ -162,7 +167,8 @@ impl WriterDetail {
     }
 }
 
-/// Each writer tells how long all of them had waited for a reader when it had done: the last one knows.
+/// Each writer tells how long all of them had waited for a reader when it had done: the last one
+/// knows.
 fn waited_for(writers: &[WriterFigures]) -> Vec<Waited> {
     let mut all: Vec<Waited> = Vec::new();
     for told in writers.iter().flat_map(|writer| &writer.waited_for) {
@@ -197,8 +203,19 @@ mod tests {
 
     #[test]
     fn latencies_of_readers_are_merged() {
-        let latency = Latency::of(&[reader(&[(10, 98)], 10), reader(&[(500, 1), (9_000_000_000, 1)], 9_000_000_000)]);
-        assert_eq!(latency, Latency { p50: Some(10), p99: Some(500), p999: Some(9_000_000_000), max: Some(9_000_000_000) });
+        let latency = Latency::of(&[
+            reader(&[(10, 98)], 10),
+            reader(&[(500, 1), (9_000_000_000, 1)], 9_000_000_000),
+        ]);
+        assert_eq!(
+            latency,
+            Latency {
+                p50: Some(10),
+                p99: Some(500),
+                p999: Some(9_000_000_000),
+                max: Some(9_000_000_000)
+            }
+        );
     }
 
     #[test]
@@ -231,7 +248,8 @@ mod tests {
             waited_for: waited(times),
         };
         let readers = vec![reader(&[], 0), reader(&[], 0)];
-        let outcome = Outcome::new(&plan, Engine::Ring, &[writer(100, 2.0, 5), writer(80, 1.5, 4)], readers);
+        let outcome =
+            Outcome::new(&plan, Engine::Ring, &[writer(100, 2.0, 5), writer(80, 1.5, 4)], readers);
         assert_eq!((outcome.writers, outcome.writes, outcome.stalls), (2, 180, 6));
         assert_eq!(outcome.waited_for, waited(5));
         assert!((outcome.writes_per_second - 90.0).abs() < 1e-9);

@@ -1,7 +1,8 @@
 //! The content of a message, made and checked.
 //!
 //! `writer and sequence u64 LE | send time u64 LE, ns on CLOCK_MONOTONIC | random bytes |
-//! CRC-32 of all before it, u32 LE`. The first word has the writer, counted from 0, in its upper 16 bits; each writer counts its own messages.
+//! CRC-32 of all before it, u32 LE`. The first word has the writer, counted from 0, in its upper 16
+//! bits; each writer counts its own messages.
 
 use crc32fast::Hasher;
 
@@ -31,7 +32,8 @@ struct Buffer {
 
 /// How many buffers: a prime that does not divide the number of slots. So two
 /// messages that follow each other in one slot never share their random bytes, and
-/// a torn mixture of them cannot pass for whole. (Several writers take the slots as it comes: there, most do not.)
+/// a torn mixture of them cannot pass for whole. (Several writers take the slots as it comes:
+/// there, most do not.)
 pub fn buffer_count(slots: usize) -> usize {
     [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59]
         .into_iter()
@@ -108,7 +110,9 @@ pub fn head(message: &[u8]) -> Option<Head> {
 
 /// Whether the CRC-32 at the end is that of all before it.
 pub fn is_intact(message: &[u8]) -> bool {
-    message.split_last_chunk::<CRC_BYTES>().is_some_and(|(content, crc)| crc32fast::hash(content) == u32::from_le_bytes(*crc))
+    message
+        .split_last_chunk::<CRC_BYTES>()
+        .is_some_and(|(content, crc)| crc32fast::hash(content) == u32::from_le_bytes(*crc))
 }
 
 #[cfg(test)]

@@ -64,8 +64,12 @@ impl Preset {
             Self::Steady => Plan { slots: 50, ..self.base() },
             Self::Contended => Plan { readers: 100, ..self.base() },
             Self::Fast => Plan { readers: 1, writes_per_second: 2000.0, ..self.base() },
-            Self::Large => Plan { slot_bytes: 100_000_000, slots: 3, readers: 1, verify: false, ..self.base() },
-            Self::SlowReaders => Plan { readers: 4, reader_burn_cpu_milliseconds: 100.0, ..self.base() },
+            Self::Large => {
+                Plan { slot_bytes: 100_000_000, slots: 3, readers: 1, verify: false, ..self.base() }
+            }
+            Self::SlowReaders => {
+                Plan { readers: 4, reader_burn_cpu_milliseconds: 100.0, ..self.base() }
+            }
         };
         vec![plan]
     }

@@ -29,8 +29,12 @@ impl Progress {
         bar.enable_steady_tick(Duration::from_millis(100));
         if !io::stderr().is_terminal() {
             let Plan { name, readers, writers, .. } = plan;
-            let writers = if *writers == 1 { String::new() } else { format!(", writers: {writers}") };
-            note(format_args!("{name} with the {engine} engine: {} s, readers: {readers}{writers}", short(plan.duration_seconds)));
+            let writers =
+                if *writers == 1 { String::new() } else { format!(", writers: {writers}") };
+            note(format_args!(
+                "{name} with the {engine} engine: {} s, readers: {readers}{writers}",
+                short(plan.duration_seconds)
+            ));
         }
         Self { bar, debug }
     }
@@ -45,7 +49,10 @@ impl Progress {
         let seconds = progress.elapsed_ns as f64 / 1e9;
         let rate = progress.writes as f64 / seconds;
         self.bar.set_position(progress.elapsed_ns / 1_000_000);
-        self.bar.set_message(format!("{} messages, {rate:.1} a second, {} stalls", progress.writes, progress.stalls));
+        self.bar.set_message(format!(
+            "{} messages, {rate:.1} a second, {} stalls",
+            progress.writes, progress.stalls
+        ));
     }
 
     /// The writer is done, and so many readers are.

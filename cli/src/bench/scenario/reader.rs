@@ -55,12 +55,19 @@ pub fn run(row: usize) -> Result<()> {
             }
         }
         Ok(Report::Reader(ReaderFigures {
-            counts: Counts { tombstones: receiver.tombstones(), sleeps: receiver.sleeps(), ..tally.counts() },
+            counts: Counts {
+                tombstones: receiver.tombstones(),
+                sleeps: receiver.sleeps(),
+                ..tally.counts()
+            },
             order: tally.order(),
             seconds: (clock::monotonic_ns() - start_ns) as f64 / 1e9,
             cpu_seconds: clock::process_cpu_seconds() - cpu_before,
             latency_max_ns,
-            latencies: latencies.iter_recorded().map(|value| (value.value_iterated_to(), value.count_at_value())).collect(),
+            latencies: latencies
+                .iter_recorded()
+                .map(|value| (value.value_iterated_to(), value.count_at_value()))
+                .collect(),
         }))
     })
 }

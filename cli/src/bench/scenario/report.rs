@@ -54,7 +54,8 @@ impl ReportFile {
     ///
     /// When it cannot be written.
     pub fn write_text(mut self, text: &str) -> Result<PathBuf> {
-        self.replace_content(text).with_context(|| format!("cannot write the report {}", self.path.display()))?;
+        self.replace_content(text)
+            .with_context(|| format!("cannot write the report {}", self.path.display()))?;
         self.remove = false;
         Ok(self.path.clone())
     }

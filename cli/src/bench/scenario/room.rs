@@ -54,7 +54,8 @@ fn binary(bytes: u128) -> BinaryBytes {
 
 /// Bytes that can still be had in `/dev/shm`.
 fn free_shared_memory() -> Result<u64> {
-    let status = statvfs(DIRECTORY).with_context(|| format!("cannot examine the space in {DIRECTORY}"))?;
+    let status =
+        statvfs(DIRECTORY).with_context(|| format!("cannot examine the space in {DIRECTORY}"))?;
     Ok(status.blocks_available().saturating_mul(status.fragment_size()))
 }
 

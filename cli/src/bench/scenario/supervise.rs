@@ -9,7 +9,9 @@ use super::leftovers::Session;
 use super::outcome::{Latency, Outcome};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::protocol::{ReaderFigures, ReaderTask, Report, WriterFigures, WriterProgress, WriterTask};
+use super::protocol::{
+    ReaderFigures, ReaderTask, Report, WriterFigures, WriterProgress, WriterTask,
+};
 use crate::engine::{Channel, Engine};
 use crate::interrupt::Interrupt;
 
@@ -23,7 +25,13 @@ fn processes(plan: &Plan) -> usize {
 /// # Errors
 ///
 /// When the queue cannot be made, a process fails or dies, or the user interrupts.
-pub fn run(plan: &Plan, engine: Engine, session: &Session, interrupt: &Interrupt, progress: &mut Progress) -> Result<Outcome> {
+pub fn run(
+    plan: &Plan,
+    engine: Engine,
+    session: &Session,
+    interrupt: &Interrupt,
+    progress: &mut Progress,
+) -> Result<Outcome> {
     let channel = Channel {
         engine,
         name: session.queue_name(engine),
@@ -52,12 +60,17 @@ pub fn run(plan: &Plan, engine: Engine, session: &Session, interrupt: &Interrupt
 
 fn start(plan: &Plan, channel: &Channel) -> Result<Fleet> {
     let mut fleet = Fleet::new();
-    let task = ReaderTask { channel: channel.clone(), verify: plan.verify, burn_ns: (plan.reader_burn_cpu_milliseconds * 1e6) as u64 };
+    let task = ReaderTask {
+        channel: channel.clone(),
+        verify: plan.verify,
+        burn_ns: (plan.reader_burn_cpu_milliseconds * 1e6) as u64,
+    };
     for row in 0..plan.readers {
         fleet.start(&format!("reader {row}"), &["scenario-reader", &row.to_string()], &task)?;
     }
     for writer in 0..plan.writers {
-        let name = if plan.writers == 1 { "the writer".to_owned() } else { format!("writer {writer}") };
+        let name =
+            if plan.writers == 1 { "the writer".to_owned() } else { format!("writer {writer}") };
         let task = WriterTask {
             channel: channel.clone(),
             writer,
@@ -69,7 +82,12 @@ fn start(plan: &Plan, channel: &Channel) -> Result<Fleet> {
     Ok(fleet)
 }
 
-fn wait_until_attached(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, progress: &Progress) -> Result<()> {
+fn wait_until_attached(
+    plan: &Plan,
+    fleet: &mut Fleet,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<()> {
     let processes = processes(plan);
     for attached in 0..processes {
         progress.attached(attached, processes);
@@ -83,7 +101,12 @@ fn wait_until_attached(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, pr
     Ok(())
 }
 
-fn collect(plan: &Plan, fleet: &mut Fleet, interrupt: &Interrupt, progress: &Progress) -> Result<(Vec<WriterFigures>, Vec<ReaderFigures>)> {
+fn collect(
+    plan: &Plan,
+    fleet: &mut Fleet,
+    interrupt: &Interrupt,
+    progress: &Progress,
+) -> Result<(Vec<WriterFigures>, Vec<ReaderFigures>)> {
     let mut so_far = vec![WriterProgress::default(); plan.writers];
     let mut writers: Vec<Option<WriterFigures>> = vec![None; plan.writers];
     let mut readers: Vec<Option<ReaderFigures>> = vec![None; plan.readers];

@@ -36,7 +36,9 @@ pub fn of_plan(plan: &Plan, outcomes: &[Outcome]) -> String {
 /// Whom the writer waited for, a line each.
 pub fn waits(outcome: &Outcome) -> Vec<String> {
     let who = if outcome.writers == 1 { "the writer" } else { "writers" };
-    let line = |w: &Waited| format!("{who} waited for {} {} times, {:.3} s in all", w.reader, count(w.times), w.seconds);
+    let line = |w: &Waited| {
+        format!("{who} waited for {} {} times, {:.3} s in all", w.reader, count(w.times), w.seconds)
+    };
     outcome.waited_for.iter().map(line).collect()
 }
 
@@ -57,7 +59,8 @@ pub fn describe(plan: &Plan) -> String {
         short(plan.duration_seconds),
     );
     if plan.reader_burn_cpu_milliseconds > 0.0 {
-        text += &format!(", readers burn {} ms of CPU a message", plan.reader_burn_cpu_milliseconds);
+        text +=
+            &format!(", readers burn {} ms of CPU a message", plan.reader_burn_cpu_milliseconds);
     }
     if plan.writers > 1 {
         text += &format!(", by {} writers", plan.writers);
@@ -96,13 +99,15 @@ pub fn of_processes(outcome: &Outcome) -> Table {
         "max",
         "CPU s",
     ];
-    let lines: Vec<_> = outcome.reader_figures.iter().map(|r| ReaderLine::new(outcome, r)).collect();
+    let lines: Vec<_> =
+        outcome.reader_figures.iter().map(|r| ReaderLine::new(outcome, r)).collect();
     let mut rows: Vec<_> = outcome
         .writers_detail
         .iter()
         .enumerate()
         .map(|(index, writer)| {
-            let name = if outcome.writers == 1 { "writer".to_owned() } else { format!("writer {index}") };
+            let name =
+                if outcome.writers == 1 { "writer".to_owned() } else { format!("writer {index}") };
             let mut cells = of_writer(outcome, writer, name);
             cells.resize(header.len() - 1, String::new());
             cells.push(seconds(writer.cpu_seconds));
@@ -110,14 +115,21 @@ pub fn of_processes(outcome: &Outcome) -> Table {
         })
         .collect();
     if lines.len() <= READERS_IN_FULL {
-        rows.extend(lines.iter().enumerate().map(|(row, line)| line.cells(format!("reader {row}"))));
-    } else {
         rows.extend(
-            [("minimum", 0.0), ("median", 0.5), ("maximum", 1.0)]
-                .map(|(name, quantile)| ReaderLine::quantile(&lines, quantile).cells(format!("readers, {name}"))),
+            lines.iter().enumerate().map(|(row, line)| line.cells(format!("reader {row}"))),
         );
+    } else {
+        rows.extend([("minimum", 0.0), ("median", 0.5), ("maximum", 1.0)].map(
+            |(name, quantile)| {
+                ReaderLine::quantile(&lines, quantile).cells(format!("readers, {name}"))
+            },
+        ));
     }
-    Table { title: format!("{}, {} engine", outcome.preset, outcome.engine), header: header.map(str::to_owned).to_vec(), rows }
+    Table {
+        title: format!("{}, {} engine", outcome.preset, outcome.engine),
+        header: header.map(str::to_owned).to_vec(),
+        rows,
+    }
 }
 
 /// The first cells of a writer's row: those that readers have too.
@@ -268,7 +280,9 @@ const FIGURES: [Figure; 20] = [
     ("latency p99", |run| latency(run.latency_ns.p99)),
     ("latency p99.9", |run| latency(run.latency_ns.p999)),
     ("latency max", |run| latency(run.latency_ns.max)),
-    ("CPU s, writers / readers", |run| format!("{} / {}", seconds(run.writer_cpu_seconds), seconds(run.readers_cpu_seconds))),
+    ("CPU s, writers / readers", |run| {
+        format!("{} / {}", seconds(run.writer_cpu_seconds), seconds(run.readers_cpu_seconds))
+    }),
 ];
 
 /// One column per engine.
@@ -328,7 +342,11 @@ pub fn all_runs(outcomes: &[Outcome]) -> Table {
             seconds(run.readers_cpu_seconds),
         ]
     });
-    Table { title: "all runs".to_owned(), header: header.map(str::to_owned).to_vec(), rows: rows.collect() }
+    Table {
+        title: "all runs".to_owned(),
+        header: header.map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+    }
 }
 
 impl std::fmt::Display for Table {

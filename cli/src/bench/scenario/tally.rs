@@ -47,13 +47,20 @@ impl Tally {
     /// Counts a message that the queue delivered as the number `position`.
     pub fn received(&mut self, message: &[u8], position: u64) {
         self.counts.received += 1;
-        let intact = message.len() == self.message_bytes && (!self.verify || payload::is_intact(message));
-        let Some(head) = payload::head(message).filter(|head| intact && usize::from(head.writer) < self.seen.len()) else {
+        let intact =
+            message.len() == self.message_bytes && (!self.verify || payload::is_intact(message));
+        let Some(head) = payload::head(message)
+            .filter(|head| intact && usize::from(head.writer) < self.seen.len())
+        else {
             self.counts.corrupt += 1;
             return;
         };
         // A lone writer's numbers are those of the queue; those of several only rise with them.
-        let expected = if self.seen.len() == 1 { head.sequence == position } else { head.sequence <= position };
+        let expected = if self.seen.len() == 1 {
+            head.sequence == position
+        } else {
+            head.sequence <= position
+        };
         match self.seen[usize::from(head.writer)].insert(head.sequence) {
             Order::Again => self.counts.duplicates += 1,
             Order::Late => self.counts.out_of_order += 1,
@@ -69,7 +76,8 @@ impl Tally {
         self.counts.lost += messages;
     }
 
-    /// A number that is the same for two readers that received the same messages in the same order, and hardly ever for others.
+    /// A number that is the same for two readers that received the same messages in the same order,
+    /// and hardly ever for others.
     pub fn order(&self) -> u64 {
         self.order
     }
@@ -196,7 +204,10 @@ mod tests {
         assert_eq!(fine.counts(), Counts { received: 5, ..Counts::default() });
         // Late, there before, not where it can be, after one that the queue said was later.
         let wrong = two_writers(&[(0, 3, 3), (0, 2, 4), (0, 3, 5), (1, 9, 6), (1, 10, 2)]);
-        assert_eq!(wrong.counts(), Counts { received: 5, duplicates: 1, out_of_order: 3, ..Counts::default() });
+        assert_eq!(
+            wrong.counts(),
+            Counts { received: 5, duplicates: 1, out_of_order: 3, ..Counts::default() }
+        );
         let unknown = two_writers(&[(2, 0, 0)]);
         assert_eq!(unknown.counts(), Counts { received: 1, corrupt: 1, ..Counts::default() });
     }

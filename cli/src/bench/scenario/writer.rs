@@ -23,7 +23,11 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub fn run() -> Result<()> {
     child::run(|| {
         let (task, link) = Link::connect::<WriterTask>()?;
-        let mut generator = Generator::new(u16::try_from(task.writer)?, task.channel.slot_bytes, task.channel.slots);
+        let mut generator = Generator::new(
+            u16::try_from(task.writer)?,
+            task.channel.slot_bytes,
+            task.channel.slots,
+        );
         let mut sender = task.channel.sender()?;
         clock::ask_for_precise_sleep();
         link.wait_for_start()?;
@@ -80,7 +84,12 @@ impl Schedule {
         let start_ns = clock::monotonic_ns();
         let end_ns = start_ns + (task.duration_seconds * 1e9) as u64;
         let turn_ns = 1e9 / task.writes_per_second;
-        Self { start_ns, end_ns, offset_ns: turn_ns * task.writer as f64, interval_ns: turn_ns * task.channel.writers as f64 }
+        Self {
+            start_ns,
+            end_ns,
+            offset_ns: turn_ns * task.writer as f64,
+            interval_ns: turn_ns * task.channel.writers as f64,
+        }
     }
 
     /// `None` when the message is due after the end.
@@ -122,7 +131,12 @@ mod tests {
 
     #[test]
     fn the_schedule_is_absolute_and_ends() {
-        let schedule = Schedule { start_ns: 1_000, end_ns: 1_000 + 1_000_000_000, offset_ns: 0.0, interval_ns: 1e9 / 24.0 };
+        let schedule = Schedule {
+            start_ns: 1_000,
+            end_ns: 1_000 + 1_000_000_000,
+            offset_ns: 0.0,
+            interval_ns: 1e9 / 24.0,
+        };
         assert_eq!(schedule.due_ns(0), Some(1_000));
         assert_eq!(schedule.due_ns(12), Some(1_000 + 500_000_000));
         assert!(schedule.due_ns(23).is_some());

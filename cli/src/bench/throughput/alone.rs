@@ -33,7 +33,9 @@ where
         .create()?;
     let mut producer = ring.producer()?;
 
-    let rounds = bench.rounds_alone(&format!("publish-alone {bytes} B"), || Ok((fence_ns(), publish(&mut producer, LAPS * SLOTS))))?;
+    let rounds = bench.rounds_alone(&format!("publish-alone {bytes} B"), || {
+        Ok((fence_ns(), publish(&mut producer, LAPS * SLOTS)))
+    })?;
     rows.push(row("publish-alone", bytes, &rounds));
 
     spin_only::<WORDS>(bench, rows, &mut producer)?;
@@ -48,8 +50,12 @@ where
             let start = Instant::now();
             let sum = black_box(receive(&mut consumer, SLOTS)?);
             elapsed += start.elapsed();
-            let expected: u64 = (first..first + SLOTS as u64).map(|n| (n..n + WORDS as u64).sum::<u64>()).sum();
-            ensure!(sum == expected, "the messages from {first} on add up to {sum} instead of {expected}");
+            let expected: u64 =
+                (first..first + SLOTS as u64).map(|n| (n..n + WORDS as u64).sum::<u64>()).sum();
+            ensure!(
+                sum == expected,
+                "the messages from {first} on add up to {sum} instead of {expected}"
+            );
         }
         Ok((fence_ns, elapsed))
     })?;
@@ -57,8 +63,13 @@ where
     Ok(())
 }
 
-/// Measures a ring on which nobody can sleep, and what the look for sleepers costs on an ordinary one.
-fn spin_only<const WORDS: usize>(bench: &mut Bench<'_>, rows: &mut Vec<Row>, parkable: &mut Producer<[u64; WORDS]>) -> Result<()>
+/// Measures a ring on which nobody can sleep, and what the look for sleepers costs on an ordinary
+/// one.
+fn spin_only<const WORDS: usize>(
+    bench: &mut Bench<'_>,
+    rows: &mut Vec<Row>,
+    parkable: &mut Producer<[u64; WORDS]>,
+) -> Result<()>
 where
     [u64; WORDS]: Pod,
 {
@@ -75,18 +86,40 @@ where
     })?;
     let messages = (LAPS * SLOTS) as u64;
     let timed = |of: fn(&(Duration, Duration)) -> Duration| -> Vec<Timed> {
-        rounds.iter().map(|(floor_ns, both)| Timed { messages, ns: of(both).as_nanos() as f64, floor_ns: *floor_ns }).collect()
+        rounds
+            .iter()
+            .map(|(floor_ns, both)| Timed {
+                messages,
+                ns: of(both).as_nanos() as f64,
+                floor_ns: *floor_ns,
+            })
+            .collect()
     };
-    let ratio = Quartiles::of(rounds.iter().map(|(_, (spin_only, parkable))| parkable.as_secs_f64() / spin_only.as_secs_f64()));
-    let beside = Beside::SpinOnly { ratio_to_spin_only: ratio.median, ratio_q1: ratio.q1, ratio_q3: ratio.q3 };
+    let ratio = Quartiles::of(
+        rounds
+            .iter()
+            .map(|(_, (spin_only, parkable))| parkable.as_secs_f64() / spin_only.as_secs_f64()),
+    );
+    let beside = Beside::SpinOnly {
+        ratio_to_spin_only: ratio.median,
+        ratio_q1: ratio.q1,
+        ratio_q3: ratio.q3,
+    };
     rows.push(Row::new(Engine::Ring, "publish-spin-only", bytes, 1, &timed(|both| both.0)));
-    rows.push(Row { beside: Some(beside), ..Row::new(Engine::Ring, "publish-parkable", bytes, 1, &timed(|both| both.1)) });
+    rows.push(Row {
+        beside: Some(beside),
+        ..Row::new(Engine::Ring, "publish-parkable", bytes, 1, &timed(|both| both.1))
+    });
     Ok(())
 }
 
-/// Publishes so many messages; the words of one count up from its sequence. The stores are atomic, so none can be optimised away.
+/// Publishes so many messages; the words of one count up from its sequence. The stores are atomic,
+/// so none can be optimised away.
 #[inline(never)]
-pub fn publish<const WORDS: usize>(producer: &mut Producer<[u64; WORDS]>, messages: usize) -> Duration
+pub fn publish<const WORDS: usize>(
+    producer: &mut Producer<[u64; WORDS]>,
+    messages: usize,
+) -> Duration
 where
     [u64; WORDS]: Pod,
 {
@@ -99,9 +132,13 @@ where
 }
 
 /// Receives so many messages, which are there, and returns the sum of their words.
-// A function of its own: among all that surrounds it, it is a matter of luck what the compiler keeps in registers.
+// A function of its own: among all that surrounds it, it is a matter of luck what the compiler
+// keeps in registers.
 #[inline(never)]
-fn receive<const WORDS: usize>(consumer: &mut Consumer<[u64; WORDS]>, messages: usize) -> Result<u64, TryRecvError>
+fn receive<const WORDS: usize>(
+    consumer: &mut Consumer<[u64; WORDS]>,
+    messages: usize,
+) -> Result<u64, TryRecvError>
 where
     [u64; WORDS]: Pod,
 {
@@ -125,10 +162,24 @@ fn fence_ns() -> f64 {
 
 fn row(mode: &'static str, bytes: usize, rounds: &[(f64, (f64, Duration))]) -> Row {
     let messages = (LAPS * SLOTS) as u64;
-    let timed: Vec<_> =
-        rounds.iter().map(|&(floor_ns, (_, elapsed))| Timed { messages, ns: elapsed.as_nanos() as f64, floor_ns }).collect();
-    let ratio = Quartiles::of(rounds.iter().map(|(_, (fence_ns, elapsed))| elapsed.as_nanos() as f64 / messages as f64 / fence_ns));
+    let timed: Vec<_> = rounds
+        .iter()
+        .map(|&(floor_ns, (_, elapsed))| Timed {
+            messages,
+            ns: elapsed.as_nanos() as f64,
+            floor_ns,
+        })
+        .collect();
+    let ratio =
+        Quartiles::of(rounds.iter().map(|(_, (fence_ns, elapsed))| {
+            elapsed.as_nanos() as f64 / messages as f64 / fence_ns
+        }));
     let fence_ns = Quartiles::of(rounds.iter().map(|(_, (fence_ns, _))| *fence_ns)).median;
-    let beside = Beside::Fence { fence_ns, ratio_to_fence: ratio.median, ratio_q1: ratio.q1, ratio_q3: ratio.q3 };
+    let beside = Beside::Fence {
+        fence_ns,
+        ratio_to_fence: ratio.median,
+        ratio_q1: ratio.q1,
+        ratio_q3: ratio.q3,
+    };
     Row { beside: Some(beside), ..Row::new(Engine::Ring, mode, bytes, 1, &timed) }
 }

@@ -13,7 +13,8 @@ use crate::bench::stats::Quartiles;
 use crate::engine::Engine;
 
 const SIZES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
-/// Rings of small messages have slots for this many bytes, so that a lap takes long enough to be timed.
+/// Rings of small messages have slots for this many bytes, so that a lap takes long enough to be
+/// timed.
 const RING_BYTES: usize = 512 << 10;
 /// Rings of large messages have this many slots.
 const FEWEST_SLOTS: usize = 8;
@@ -64,10 +65,20 @@ fn run_size(bench: &mut Bench<'_>, bytes: usize, rows: &mut Vec<Row>) -> Result<
     for (index, mode) in ["bulk-copy-publish", "bulk-copy-receive"].into_iter().enumerate() {
         let timed: Vec<_> = rounds
             .iter()
-            .map(|(floor_ns, pairs)| Timed { messages: slots as u64, ns: pairs[index].1.as_nanos() as f64, floor_ns: *floor_ns })
+            .map(|(floor_ns, pairs)| Timed {
+                messages: slots as u64,
+                ns: pairs[index].1.as_nanos() as f64,
+                floor_ns: *floor_ns,
+            })
             .collect();
-        let ratio = Quartiles::of(rounds.iter().map(|(_, pairs)| pairs[index].0.as_secs_f64() / pairs[index].1.as_secs_f64()));
-        let memcpy = Quartiles::of(rounds.iter().map(|(_, pairs)| (slots * bytes) as f64 / pairs[index].0.as_secs_f64()));
+        let ratio = Quartiles::of(
+            rounds
+                .iter()
+                .map(|(_, pairs)| pairs[index].0.as_secs_f64() / pairs[index].1.as_secs_f64()),
+        );
+        let memcpy = Quartiles::of(
+            rounds.iter().map(|(_, pairs)| (slots * bytes) as f64 / pairs[index].0.as_secs_f64()),
+        );
         let beside = Beside::Memcpy {
             memcpy_bytes_per_second: memcpy.median,
             ratio_to_memcpy: ratio.median,
@@ -94,7 +105,8 @@ impl Private {
         Self { memory, start, slots, bytes }
     }
 
-    /// Visits each place once. `copy_from_slice` of a length that the compiler does not know is a call to memcpy.
+    /// Visits each place once. `copy_from_slice` of a length that the compiler does not know is a
+    /// call to memcpy.
     fn lap(&mut self, mut visit: impl FnMut(&mut [u8])) -> Duration {
         let Self { memory, start, slots, bytes } = self;
         let start_of = |slot: usize| *start + slot * (*bytes + LINE);

@@ -1,7 +1,8 @@
 //! Two processes at full speed.
 //!
-//! Where the producer overwrites, the consumer loses what it is too slow for; counted is what it received. Where it waits, everything
-//! arrives: on the ring for a consumer that gates, on the locked queue always.
+//! Where the producer overwrites, the consumer loses what it is too slow for; counted is what it
+//! received. Where it waits, everything arrives: on the ring for a consumer that gates, on the
+//! locked queue always.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -49,10 +50,25 @@ pub struct Count {
 }
 
 impl Task {
-    fn new(bench: &Bench<'_>, engine: Engine, mode: Mode, payload_bytes: usize, burst: u64) -> Self {
+    fn new(
+        bench: &Bench<'_>,
+        engine: Engine,
+        mode: Mode,
+        payload_bytes: usize,
+        burst: u64,
+    ) -> Self {
         let name = bench.session.name(&format!("flood-{engine}-{payload_bytes}"));
         Self {
-            channel: Channel { engine, name, slots: SLOTS, slot_bytes: payload_bytes, readers: 1, writers: 1, mode, wait: Wait::Park },
+            channel: Channel {
+                engine,
+                name,
+                slots: SLOTS,
+                slot_bytes: payload_bytes,
+                readers: 1,
+                writers: 1,
+                mode,
+                wait: Wait::Park,
+            },
             rounds: WARM_UP + bench.rounds,
             burst,
         }
@@ -65,11 +81,19 @@ where
     [u64; WORDS]: Pod,
 {
     use Mode::{Gating, Overwrite};
-    let modes =
-        [("overwrite", Overwrite, 1), ("overwrite-batch", Overwrite, BATCH), ("lossless", Gating, 1), ("lossless-batch", Gating, BATCH)];
+    let modes = [
+        ("overwrite", Overwrite, 1),
+        ("overwrite-batch", Overwrite, BATCH),
+        ("lossless", Gating, 1),
+        ("lossless-batch", Gating, BATCH),
+    ];
     for (name, mode, batch) in modes {
         let task = Task::new(bench, Engine::Ring, mode, 8 * WORDS, BURST);
-        let ring = Ring::<[u64; WORDS]>::builder(&task.channel.name).slots(SLOTS).if_exists(IfExists::Error).prefault(true).create()?;
+        let ring = Ring::<[u64; WORDS]>::builder(&task.channel.name)
+            .slots(SLOTS)
+            .if_exists(IfExists::Error)
+            .prefault(true)
+            .create()?;
         let mut producer = ring.producer()?;
         rows.push(lead(bench, name, batch, &task, |burst| {
             publish(&mut producer, burst, batch);
@@ -112,7 +136,10 @@ pub fn run_locked(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
         rows.push(lead(bench, "lossless", 1, &task, |burst| {
             for _ in 0..burst {
                 message[..8].copy_from_slice(&next.to_ne_bytes());
-                ensure!(sender.send(&message, monotonic_ns() + PATIENCE_NS)?.accepted, "the reader takes no more messages");
+                ensure!(
+                    sender.send(&message, monotonic_ns() + PATIENCE_NS)?.accepted,
+                    "the reader takes no more messages"
+                );
                 next += 1;
             }
             Ok(())
@@ -122,7 +149,13 @@ pub fn run_locked(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// The producer's part: rounds of a hand-off and a burst.
-fn lead(bench: &mut Bench<'_>, mode: &'static str, batch: usize, task: &Task, mut send: impl FnMut(u64) -> Result<()>) -> Result<Row> {
+fn lead(
+    bench: &mut Bench<'_>,
+    mode: &'static str,
+    batch: usize,
+    task: &Task,
+    mut send: impl FnMut(u64) -> Result<()>,
+) -> Result<Row> {
     bench.peer.begin(&peer::Task::Flood(task.clone()))?;
     let Channel { engine, slot_bytes, .. } = task.channel;
     let bar = Bar::new(&format!("{mode} {engine} {slot_bytes} B"), task.rounds.into());
@@ -140,12 +173,21 @@ fn lead(bench: &mut Bench<'_>, mode: &'static str, batch: usize, task: &Task, mu
     }
     drop(check);
     let counts: Vec<Count> = bench.peer.end()?;
-    ensure!(counts.len() == times.len(), "the second process counted {} rounds of {}", counts.len(), times.len());
+    ensure!(
+        counts.len() == times.len(),
+        "the second process counted {} rounds of {}",
+        counts.len(),
+        times.len()
+    );
 
     let mut timed = Vec::new();
     let mut loss = Loss::default();
     for (&(floor_ns, ns), count) in times.iter().zip(counts).skip(WARM_UP as usize) {
-        ensure!(count.received + count.lost == task.burst, "{count:?} does not add up to the {} messages of a round", task.burst);
+        ensure!(
+            count.received + count.lost == task.burst,
+            "{count:?} does not add up to the {} messages of a round",
+            task.burst
+        );
         timed.push(Timed { messages: count.received, ns, floor_ns });
         loss.published += task.burst;
         loss.received += count.received;
@@ -172,7 +214,8 @@ fn follow_ring<const WORDS: usize>(task: &Task, desk: &mut Desk<'_>) -> Result<V
 where
     [u64; WORDS]: Pod,
 {
-    let ring = Ring::<[u64; WORDS]>::options(&task.channel.name).read_only(true).prefault(true).open()?;
+    let ring =
+        Ring::<[u64; WORDS]>::options(&task.channel.name).read_only(true).prefault(true).open()?;
     let consumer = ring.consumer().start(Start::Oldest);
     match task.channel.mode {
         Mode::Overwrite => receive(task, desk, consumer.attach()),
@@ -196,7 +239,10 @@ where
             match consumer.try_recv() {
                 Ok(message) => {
                     let sequence = consumer.cursor() - 1;
-                    ensure!(message.iter().all(|&word| word == sequence), "message {sequence} arrived damaged");
+                    ensure!(
+                        message.iter().all(|&word| word == sequence),
+                        "message {sequence} arrived damaged"
+                    );
                 }
                 Err(TryRecvError::Empty) => std::hint::spin_loop(),
                 Err(TryRecvError::Lagged(_)) => {}
@@ -204,7 +250,10 @@ where
             }
             Ok(consumer.cursor() >= end)
         })?;
-        Ok(Count { received: consumer.received() - before.received, lost: consumer.lost() - before.lost })
+        Ok(Count {
+            received: consumer.received() - before.received,
+            lost: consumer.lost() - before.lost,
+        })
     })
 }
 
@@ -217,7 +266,10 @@ fn follow_locked(task: &Task, desk: &mut Desk<'_>) -> Result<Vec<Count>> {
         while next < end {
             match receiver.receive(&mut message, NAP)? {
                 Received::Message(_) => {
-                    ensure!(message.starts_with(&next.to_ne_bytes()), "message {next} arrived damaged");
+                    ensure!(
+                        message.starts_with(&next.to_ne_bytes()),
+                        "message {next} arrived damaged"
+                    );
                     next += 1;
                 }
                 Received::Nothing => check()?,

@@ -1,7 +1,8 @@
 //! Does a consumer cost the producer anything that does nothing?
 //!
-//! The other process attaches a thousand consumers, each with a mapping of its own, and detaches them again; publishing is timed with them
-//! and without, in turns. Only the ratio of neighbouring turns counts.
+//! The other process attaches a thousand consumers, each with a mapping of its own, and detaches
+//! them again; publishing is timed with them and without, in turns. Only the ratio of neighbouring
+//! turns counts.
 
 use anyhow::{Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -37,8 +38,15 @@ pub struct Task {
 /// Measures with and without consumers.
 pub fn run(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
     let settle = WARM_UP.div_ceil(ROUNDS_PER_TURN);
-    let task = Task { name: bench.session.name("idle"), turns: settle + bench.rounds.div_ceil(ROUNDS_PER_TURN) };
-    let ring = Ring::<Message>::builder(&task.name).slots(SLOTS).if_exists(IfExists::Error).prefault(true).create()?;
+    let task = Task {
+        name: bench.session.name("idle"),
+        turns: settle + bench.rounds.div_ceil(ROUNDS_PER_TURN),
+    };
+    let ring = Ring::<Message>::builder(&task.name)
+        .slots(SLOTS)
+        .if_exists(IfExists::Error)
+        .prefault(true)
+        .create()?;
     let mut producer = ring.producer()?;
     bench.peer.begin(&peer::Task::Idle(task.clone()))?;
     let bar = Bar::new(&format!("idle-consumers {} B", size_of::<Message>()), task.turns.into());
@@ -61,15 +69,30 @@ pub fn run(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
     }
     drop(check);
     let attached: usize = bench.peer.end()?;
-    ensure!(attached == CONSUMERS, "the second process attached {attached} consumers instead of {CONSUMERS}");
+    ensure!(
+        attached == CONSUMERS,
+        "the second process attached {attached} consumers instead of {CONSUMERS}"
+    );
 
     let turns = |rounds: &[Timed]| -> Vec<f64> {
-        rounds.chunks(ROUNDS_PER_TURN as usize).map(|turn| Quartiles::of(turn.iter().map(|round| round.ns)).median).collect()
+        rounds
+            .chunks(ROUNDS_PER_TURN as usize)
+            .map(|turn| Quartiles::of(turn.iter().map(|round| round.ns)).median)
+            .collect()
     };
-    let ratio = Quartiles::of(turns(&with).iter().zip(turns(&without)).map(|(with, without)| with / without));
-    let beside = Beside::NoConsumers { ratio_to_no_consumers: ratio.median, ratio_q1: ratio.q1, ratio_q3: ratio.q3 };
+    let ratio = Quartiles::of(
+        turns(&with).iter().zip(turns(&without)).map(|(with, without)| with / without),
+    );
+    let beside = Beside::NoConsumers {
+        ratio_to_no_consumers: ratio.median,
+        ratio_q1: ratio.q1,
+        ratio_q3: ratio.q3,
+    };
     rows.push(Row::new(Engine::Ring, "idle-consumers-0", size_of::<Message>(), 1, &without));
-    rows.push(Row { beside: Some(beside), ..Row::new(Engine::Ring, "idle-consumers-1000", size_of::<Message>(), 1, &with) });
+    rows.push(Row {
+        beside: Some(beside),
+        ..Row::new(Engine::Ring, "idle-consumers-1000", size_of::<Message>(), 1, &with)
+    });
     Ok(())
 }
 
@@ -91,7 +114,10 @@ pub fn follow(task: &Task, desk: &mut Desk<'_>) -> Result<usize> {
             for _ in 0..count {
                 let mut consumer = Ring::<Message>::open_read_only(&task.name)?.consumer().attach();
                 // So that it has seen the ring, like one that waits for its next message.
-                ensure!(consumer.try_recv() == Err(TryRecvError::Empty), "a message came while nothing was published");
+                ensure!(
+                    consumer.try_recv() == Err(TryRecvError::Empty),
+                    "a message came while nothing was published"
+                );
                 consumers.push(consumer);
             }
             desk.hand_off.pass();

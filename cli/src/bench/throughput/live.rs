@@ -1,7 +1,8 @@
 //! What a live consumer that gates costs the producer, beside one that does not.
 //!
-//! The consumer of the other process keeps up: the producer publishes what the ring can hold, then lets it come after. So
-//! what is timed is publishing, with the consumer's traffic on the same lines, and never a wait.
+//! The consumer of the other process keeps up: the producer publishes what the ring can hold, then
+//! lets it come after. So what is timed is publishing, with the consumer's traffic on the same
+//! lines, and never a wait.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -41,7 +42,11 @@ pub fn run(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
     let names = [bench.session.name("live-free"), bench.session.name("live-gating")];
     let task = Task { names, rounds: WARM_UP + bench.rounds };
     let create = |name: &String| {
-        let ring = Ring::<Message>::builder(name).slots(SLOTS).if_exists(IfExists::Error).prefault(true).create()?;
+        let ring = Ring::<Message>::builder(name)
+            .slots(SLOTS)
+            .if_exists(IfExists::Error)
+            .prefault(true)
+            .create()?;
         Ok::<_, seqring::Error>((ring.producer()?, ring))
     };
     let mut rings = [create(&task.names[0])?, create(&task.names[1])?];
@@ -77,9 +82,16 @@ pub fn run(bench: &mut Bench<'_>, rows: &mut Vec<Row>) -> Result<()> {
 
     let [free, gating] = timed;
     let ratio = Quartiles::of(gating.iter().zip(&free).map(|(gating, free)| gating.ns / free.ns));
-    let beside = Beside::FreeReader { ratio_to_free_reader: ratio.median, ratio_q1: ratio.q1, ratio_q3: ratio.q3 };
+    let beside = Beside::FreeReader {
+        ratio_to_free_reader: ratio.median,
+        ratio_q1: ratio.q1,
+        ratio_q3: ratio.q3,
+    };
     rows.push(Row::new(Engine::Ring, "live-reader-free", size_of::<Message>(), 1, &free));
-    rows.push(Row { beside: Some(beside), ..Row::new(Engine::Ring, "live-reader-gating", size_of::<Message>(), 1, &gating) });
+    rows.push(Row {
+        beside: Some(beside),
+        ..Row::new(Engine::Ring, "live-reader-gating", size_of::<Message>(), 1, &gating)
+    });
     Ok(())
 }
 
@@ -101,7 +113,10 @@ pub fn follow(task: &Task, desk: &mut Desk<'_>) -> Result<u64> {
     Ok(free.received() + gating.received())
 }
 
-fn receive<R: Registration>(consumer: &mut Consumer<Message, R>, desk: &mut Desk<'_>) -> Result<()> {
+fn receive<R: Registration>(
+    consumer: &mut Consumer<Message, R>,
+    desk: &mut Desk<'_>,
+) -> Result<()> {
     desk.hand_off.follow(TRIPS, desk.check)?;
     for _ in 0..BURSTS {
         let end = consumer.cursor() + BURST;

@@ -62,7 +62,13 @@ pub struct Timed {
 
 impl Row {
     /// Sums up the rounds of a mode.
-    pub fn new(engine: Engine, mode: &'static str, payload_bytes: usize, batch: usize, rounds: &[Timed]) -> Self {
+    pub fn new(
+        engine: Engine,
+        mode: &'static str,
+        payload_bytes: usize,
+        batch: usize,
+        rounds: &[Timed],
+    ) -> Self {
         let median = |of: fn(&Timed) -> f64| Quartiles::of(rounds.iter().map(of)).median;
         let messages_per_second = median(|round| round.messages as f64 / round.ns * 1e9);
         Self {
@@ -89,8 +95,17 @@ mod tests {
     #[test]
     fn a_row_is_the_median_round() {
         let round = |messages, floor_ns| Timed { messages, ns: 1e6, floor_ns };
-        let row = Row::new(Engine::Ring, "publish-alone", 8, 1, &[round(1000, 30.0), round(3000, 40.0), round(2000, 90.0)]);
-        assert_eq!((row.messages_per_second, row.bytes_per_second, row.floor_ns), (2e6, 16e6, 40.0));
+        let row = Row::new(
+            Engine::Ring,
+            "publish-alone",
+            8,
+            1,
+            &[round(1000, 30.0), round(3000, 40.0), round(2000, 90.0)],
+        );
+        assert_eq!(
+            (row.messages_per_second, row.bytes_per_second, row.floor_ns),
+            (2e6, 16e6, 40.0)
+        );
         // 0.03, 0.12 and 0.18
         assert!((row.messages_per_floor - 0.12).abs() < 1e-12);
     }

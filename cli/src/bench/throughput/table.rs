@@ -5,7 +5,17 @@ use crate::bench::output::{bytes, figure, table};
 
 /// One line per row, and what it means.
 pub fn of(rows: &[Row]) -> String {
-    let mut lines = table(["mode", "engine", "payload", "batch", "messages/s", "bytes/s", "per hand-off", "beside", "quartiles"]);
+    let mut lines = table([
+        "mode",
+        "engine",
+        "payload",
+        "batch",
+        "messages/s",
+        "bytes/s",
+        "per hand-off",
+        "beside",
+        "quartiles",
+    ]);
     for row in rows {
         let (beside, quartiles) = beside(row);
         lines.add_row([
@@ -44,7 +54,10 @@ fn beside(row: &Row) -> (String, String) {
         (Some(Beside::SpinOnly { ratio_to_spin_only, ratio_q1, ratio_q3 }), _) => {
             (format!("{ratio_to_spin_only:.2} spin-only"), quartiles(ratio_q1, ratio_q3))
         }
-        (None, Some(loss)) => (format!("{:.1} % lost", 100.0 * loss.lost as f64 / loss.published as f64), String::new()),
+        (None, Some(loss)) => (
+            format!("{:.1} % lost", 100.0 * loss.lost as f64 / loss.published as f64),
+            String::new(),
+        ),
         (None, None) => (String::new(), String::new()),
     }
 }

@@ -53,18 +53,26 @@ pub struct Usage {
     pub cpu_seconds: f64,
 }
 
-/// Lets a consumer of the second process wait for so long, on a ring whose producer lives and is silent.
+/// Lets a consumer of the second process wait for so long, on a ring whose producer lives and is
+/// silent.
 ///
 /// # Errors
 ///
 /// When it cannot be measured.
 pub fn run(bench: &mut Bench<'_>, kind: Kind, seconds: f64) -> Result<Idle> {
     let task = Task { kind, ring: bench.session.name(&format!("idle-{}", kind.name())), seconds };
-    let ring = Ring::<u64>::builder(&task.ring).slots(1024).if_exists(IfExists::Error).prefault(true).create()?;
+    let ring = Ring::<u64>::builder(&task.ring)
+        .slots(1024)
+        .if_exists(IfExists::Error)
+        .prefault(true)
+        .create()?;
     let _producer = ring.producer()?;
     bench.peer.begin(&peer::Task::Doze(task))?;
     let duration = Duration::from_secs_f64(seconds);
-    let bar = Bar::new(&format!("idle {}", kind.name()), duration.as_nanos().div_ceil(TICK.as_nanos()) as u64);
+    let bar = Bar::new(
+        &format!("idle {}", kind.name()),
+        duration.as_nanos().div_ceil(TICK.as_nanos()) as u64,
+    );
     // The second process has the word when the time is up; until then this one listens for Ctrl-C.
     let (_, mut check) = bench.peer.parts();
     let began = Instant::now();
@@ -90,7 +98,11 @@ pub fn follow(task: &Task, desk: &peer::Desk<'_>) -> Result<Usage> {
     }
 }
 
-fn doze<R: Registration>(mut consumer: seqring::Consumer<u64, R>, seconds: f64, desk: &peer::Desk<'_>) -> Result<Usage> {
+fn doze<R: Registration>(
+    mut consumer: seqring::Consumer<u64, R>,
+    seconds: f64,
+    desk: &peer::Desk<'_>,
+) -> Result<Usage> {
     desk.ready()?;
     let cpu_before = clock::process_cpu_seconds();
     let began = Instant::now();
@@ -99,5 +111,8 @@ fn doze<R: Registration>(mut consumer: seqring::Consumer<u64, R>, seconds: f64, 
         Err(error) => return Err(error.into()),
         Ok(message) => bail!("nobody sent the message {message}"),
     }
-    Ok(Usage { seconds: began.elapsed().as_secs_f64(), cpu_seconds: clock::process_cpu_seconds() - cpu_before })
+    Ok(Usage {
+        seconds: began.elapsed().as_secs_f64(),
+        cpu_seconds: clock::process_cpu_seconds() - cpu_before,
+    })
 }

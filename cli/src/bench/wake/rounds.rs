@@ -1,8 +1,9 @@
 //! Rounds of wake-ups: one by a bare futex, one by the ring, in turns.
 //!
-//! The second process goes to sleep; the first one leaves it time for that, looks at the clock and wakes it; the second looks at the same
-//! clock as soon as it runs. A trip counts only if the kernel says that the sleeper has left its CPU meanwhile: where it was
-//! still spinning, or held up by other work, nothing was woken.
+//! The second process goes to sleep; the first one leaves it time for that, looks at the clock and
+//! wakes it; the second looks at the same clock as soon as it runs. A trip counts only if the
+//! kernel says that the sleeper has left its CPU meanwhile: where it was still spinning, or held up
+//! by other work, nothing was woken.
 
 mod sleeper;
 mod waker;
@@ -84,7 +85,8 @@ pub struct Round {
 /// When it cannot be measured.
 pub fn run(bench: &mut Bench<'_>, role: Role) -> Result<Wake> {
     let name = |what: &str| bench.session.name(&format!("wake-{}-{what}", role.name()));
-    let task = Task { role, ring: name("ring"), page: name("page"), rounds: WARM_UP + bench.rounds };
+    let task =
+        Task { role, ring: name("ring"), page: name("page"), rounds: WARM_UP + bench.rounds };
     let page = Page::create(&task.page)?;
     let mut waker = Waker::create(&task)?;
     bench.peer.begin(&peer::Task::Wake(task.clone()))?;
@@ -105,7 +107,12 @@ pub fn run(bench: &mut Bench<'_>, role: Role) -> Result<Wake> {
     }
     drop(check);
     let mut rounds: Vec<Round> = bench.peer.end()?;
-    ensure!(rounds.len() == task.rounds as usize, "the second process reported {} rounds of {}", rounds.len(), task.rounds);
+    ensure!(
+        rounds.len() == task.rounds as usize,
+        "the second process reported {} rounds of {}",
+        rounds.len(),
+        task.rounds
+    );
     rounds.drain(..WARM_UP as usize);
     Wake::new(role, TRIPS, &rounds)
 }
@@ -123,7 +130,9 @@ pub fn follow(task: &Task, desk: &mut Desk<'_>) -> Result<Vec<Round>> {
     let mut rounds = Vec::new();
     for _ in 0..task.rounds {
         let mut round = Round::default();
-        for (sleep, all) in [(Sleeper::bare as Sleep, &mut round.bare), (Sleeper::ring, &mut round.ring)] {
+        for (sleep, all) in
+            [(Sleeper::bare as Sleep, &mut round.bare), (Sleeper::ring, &mut round.ring)]
+        {
             for _ in 0..TRIPS {
                 desk.hand_off.catch(desk.check)?;
                 let sleeps = clock::thread_sleeps();

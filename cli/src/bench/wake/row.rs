@@ -66,11 +66,14 @@ impl Wake {
         let both = rounds.iter().filter(|round| !round.bare.is_empty() && !round.ring.is_empty());
         let ratios: Vec<_> = both.map(|round| median(&round.ring) / median(&round.bare)).collect();
         let name = role.name();
-        ratios.first().with_context(|| format!("in {} rounds the {name} was never found asleep: use more", rounds.len()))?;
+        ratios.first().with_context(|| {
+            format!("in {} rounds the {name} was never found asleep: use more", rounds.len())
+        })?;
         let ratio = Quartiles::of(ratios);
         let ring = histogram(rounds.iter().map(|round| &round.ring))?;
         let bare = histogram(rounds.iter().map(|round| &round.bare))?;
-        let at = |all: &Histogram<u64>, quantile| all.value_at_quantile(quantile).min(all.max()) as f64;
+        let at =
+            |all: &Histogram<u64>, quantile| all.value_at_quantile(quantile).min(all.max()) as f64;
         Ok(Self {
             bench: "wake",
             role: name,
@@ -104,7 +107,14 @@ impl Idle {
     /// Puts the usage of a kind of consumer into a row.
     pub fn new(kind: Kind, usage: Usage) -> Self {
         let Usage { seconds, cpu_seconds } = usage;
-        Self { bench: "wake", role: "idle-consumer", wait: kind.name(), seconds, cpu_seconds, cpu_percent: cpu_seconds / seconds * 100.0 }
+        Self {
+            bench: "wake",
+            role: "idle-consumer",
+            wait: kind.name(),
+            seconds,
+            cpu_seconds,
+            cpu_percent: cpu_seconds / seconds * 100.0,
+        }
     }
 }
 
@@ -115,7 +125,13 @@ mod tests {
     #[test]
     fn the_ratio_is_taken_per_round_and_awake_rounds_do_not_count() {
         let round = |bare: &[u64], ring: &[u64]| Round { bare: bare.to_vec(), ring: ring.to_vec() };
-        let rounds = [round(&[100, 300, 200], &[260]), round(&[], &[9]), round(&[1000], &[1100]), round(&[10], &[10]), round(&[5], &[])];
+        let rounds = [
+            round(&[100, 300, 200], &[260]),
+            round(&[], &[9]),
+            round(&[1000], &[1100]),
+            round(&[10], &[10]),
+            round(&[5], &[]),
+        ];
         let wake = Wake::new(Role::Consumer, 3, &rounds).unwrap();
         assert!((wake.ratio_to_bare - 1.1).abs() < 1e-9, "{wake:?}");
         assert_eq!((wake.rounds, wake.trips, wake.asleep, wake.bare_asleep), (5, 15, 4, 6));

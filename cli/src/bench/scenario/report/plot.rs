@@ -8,8 +8,8 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::{
-    Cartesian2d, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea as _, IntoFont as _, IntoLogRange as _, PathElement, RGBColor,
-    Rectangle, SVGBackend,
+    Cartesian2d, ChartBuilder, Circle, Color, DrawingArea, IntoDrawingArea as _, IntoFont as _,
+    IntoLogRange as _, PathElement, RGBColor, Rectangle, SVGBackend,
 };
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{TRANSPARENT, TextStyle};
@@ -148,9 +148,15 @@ fn failure(error: impl std::fmt::Display) -> Error {
 }
 
 /// Stacked bars, one per run, with a text at the end of each.
-fn bars(outcomes: &[Outcome], label: fn(&f64) -> String, parts: fn(&Outcome) -> Vec<f64>, note: fn(&Outcome) -> String) -> Result<String> {
+fn bars(
+    outcomes: &[Outcome],
+    label: fn(&f64) -> String,
+    parts: fn(&Outcome) -> Vec<f64>,
+    note: fn(&Outcome) -> String,
+) -> Result<String> {
     let ends = outcomes.iter().map(|run| parts(run).iter().sum::<f64>());
-    let (low, high) = ends.fold((0.0_f64, 0.0_f64), |(low, high), end| (low.min(end), high.max(end)));
+    let (low, high) =
+        ends.fold((0.0_f64, 0.0_f64), |(low, high), end| (low.min(end), high.max(end)));
     // Room for the notes at either end; a plot of nothing but zeros needs some height too.
     let span = (high - low).max(1.0);
     let range = low - if low < 0.0 { 0.15 * span } else { 0.0 }..high + 0.15 * span;
@@ -166,7 +172,11 @@ fn bars(outcomes: &[Outcome], label: fn(&f64) -> String, parts: fn(&Outcome) -> 
                 base += part;
             }
             // Next to a bar that can be seen, above the axis otherwise.
-            let (end, v_pos, shift) = if base < -0.02 * span { (base, VPos::Top, 4) } else { (base.max(0.0), VPos::Bottom, -4) };
+            let (end, v_pos, shift) = if base < -0.02 * span {
+                (base, VPos::Top, 4)
+            } else {
+                (base.max(0.0), VPos::Bottom, -4)
+            };
             let (x, y) = chart.backend_coord(&(middle(&place), end));
             let style = text(16).pos(Pos::new(HPos::Center, v_pos));
             area.draw_text(&note(run), &style, (x, y + shift)).map_err(failure)?;
@@ -196,15 +206,27 @@ pub fn versus_target(outcomes: &[Outcome]) -> Result<String> {
 
 /// The percentage of messages that readers lost.
 pub fn loss(outcomes: &[Outcome]) -> Result<String> {
-    bars(outcomes, |value| format!("{value:.2} %"), |run| vec![run.lost_percent()], |run| format!("{:.2} %", run.lost_percent()))
+    bars(
+        outcomes,
+        |value| format!("{value:.2} %"),
+        |run| vec![run.lost_percent()],
+        |run| format!("{:.2} %", run.lost_percent()),
+    )
 }
 
 /// The CPU seconds of writer and readers per second of the run.
 pub fn cpu(outcomes: &[Outcome]) -> Result<String> {
     fn parts(run: &Outcome) -> Vec<f64> {
-        [run.writer_cpu_seconds, run.readers_cpu_seconds].map(|cpu| cpu / run.duration_seconds).to_vec()
+        [run.writer_cpu_seconds, run.readers_cpu_seconds]
+            .map(|cpu| cpu / run.duration_seconds)
+            .to_vec()
     }
-    bars(outcomes, |value| format!("{value:.1}"), parts, |run| format!("{:.2}", parts(run).iter().sum::<f64>()))
+    bars(
+        outcomes,
+        |value| format!("{value:.1}"),
+        parts,
+        |run| format!("{:.2}", parts(run).iter().sum::<f64>()),
+    )
 }
 
 /// The power of ten next to a value.
@@ -224,7 +246,11 @@ pub fn latency(outcomes: &[Outcome]) -> Result<String> {
     let low = all.iter().copied().fold(f64::INFINITY, f64::min);
     let high = all.iter().copied().fold(0.0, f64::max);
     // Whole decades, with room for the texts.
-    let range = if all.is_empty() { 1e3..1e9 } else { decade(low / 3.0, f64::floor)..decade(high * 3.0, f64::ceil) };
+    let range = if all.is_empty() {
+        1e3..1e9
+    } else {
+        decade(low / 3.0, f64::floor)..decade(high * 3.0, f64::ceil)
+    };
     plot(
         outcomes,
         range.log_scale(),
@@ -236,16 +262,23 @@ pub fn latency(outcomes: &[Outcome]) -> Result<String> {
                 let place = places.of_run(run);
                 let x = middle(&place);
                 let line = color(run.engine).stroke_width(2);
-                chart.draw_series([PathElement::new([(x, *first), (x, *last)], line)]).map_err(failure)?;
+                chart
+                    .draw_series([PathElement::new([(x, *first), (x, *last)], line)])
+                    .map_err(failure)?;
                 for (point, radius) in points.iter().zip([8, 6, 5, 4]) {
-                    chart.draw_series([Circle::new((x, *point), radius, color(run.engine).filled())]).map_err(failure)?;
+                    chart
+                        .draw_series([Circle::new((x, *point), radius, color(run.engine).filled())])
+                        .map_err(failure)?;
                 }
                 // Apart even when the marks are not.
-                for (nanoseconds, v_pos, shift) in [(run.latency_ns.p50, VPos::Top, 12), (run.latency_ns.max, VPos::Bottom, -8)] {
+                for (nanoseconds, v_pos, shift) in
+                    [(run.latency_ns.p50, VPos::Top, 12), (run.latency_ns.max, VPos::Bottom, -8)]
+                {
                     let point = nanoseconds.map_or(1.0, |nanoseconds| nanoseconds.max(1) as f64);
                     let (x, y) = chart.backend_coord(&(x, point));
                     let style = text(16).pos(Pos::new(HPos::Center, v_pos));
-                    area.draw_text(&figure::latency(nanoseconds), &style, (x, y + shift)).map_err(failure)?;
+                    area.draw_text(&figure::latency(nanoseconds), &style, (x, y + shift))
+                        .map_err(failure)?;
                 }
             }
             Ok(())

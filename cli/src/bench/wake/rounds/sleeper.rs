@@ -31,7 +31,9 @@ impl Sleeper {
     pub fn open(task: &Task) -> Result<Self> {
         let options = Ring::<u64>::options(&task.ring).prefault(true);
         let end = match task.role {
-            Role::Consumer => End::Consumer(options.read_only(true).open()?.consumer().name("sleeper").attach()?),
+            Role::Consumer => {
+                End::Consumer(options.read_only(true).open()?.consumer().name("sleeper").attach()?)
+            }
             Role::Producer => {
                 let mut producer = options.open()?.producer()?;
                 // From now on the waker makes room for one message at a time.

@@ -29,7 +29,11 @@ impl Waker {
     ///
     /// When there is no space.
     pub fn create(task: &Task) -> Result<Self> {
-        let ring = Ring::<u64>::builder(&task.ring).slots(SLOTS).if_exists(IfExists::Error).prefault(true).create()?;
+        let ring = Ring::<u64>::builder(&task.ring)
+            .slots(SLOTS)
+            .if_exists(IfExists::Error)
+            .prefault(true)
+            .create()?;
         let end = match task.role {
             Role::Consumer => End::Producer(ring.producer()?),
             Role::Producer => End::Consumer(ring.consumer().name("waker").gating().attach()?),
@@ -48,7 +52,8 @@ impl Waker {
         Ok(())
     }
 
-    /// Looks at the clock and wakes the sleeper by what it waits for: a message, which says when, or room.
+    /// Looks at the clock and wakes the sleeper by what it waits for: a message, which says when,
+    /// or room.
     ///
     /// # Errors
     ///
@@ -65,7 +70,11 @@ impl Waker {
         page.word(SENT).store(monotonic_ns(), Ordering::Relaxed);
         let message = consumer.try_recv().context("in a full ring")?;
         // A producer that is woken publishes the numbers of its messages.
-        ensure!(message + 1 == consumer.cursor(), "message {} arrived as {message}", consumer.cursor() - 1);
+        ensure!(
+            message + 1 == consumer.cursor(),
+            "message {} arrived as {message}",
+            consumer.cursor() - 1
+        );
         Ok(())
     }
 }
