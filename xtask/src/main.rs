@@ -8,6 +8,7 @@ mod loom;
 mod models;
 mod msrv;
 mod mutate;
+mod pictures;
 mod shm;
 mod test;
 mod workspace;
@@ -44,6 +45,8 @@ enum Task {
     Chaos(chaos::Args),
     /// Run the benchmarks
     Bench(bench::Args),
+    /// Write the pictures of the documentation
+    Pictures(pictures::Args),
     /// Check the library with the oldest compiler it promises to support
     Msrv,
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),
         Task::Chaos(args) => chaos::run(&workspace, &args).map(done),
         Task::Bench(args) => bench::run(&workspace, &args).map(done),
+        Task::Pictures(args) => pictures::run(&workspace, &args).map(done),
         Task::Msrv => msrv::run(&workspace)?.or_error().map(done),
     });
     match result {
