@@ -72,8 +72,8 @@ fn ring() -> Picture {
     let mut p = Picture::new(
         440.0,
         "A ring of 12 slots",
-        "A producer writes message 31 over message 19. One free consumer is up to date. Another was \
-         too slow and is told that it lost 6 messages. A gating consumer keeps message 25: the \
+        "A producer writes message 31 over message 19. One free consumer is up to date. Another \
+         was too slow and is told that it lost 6 messages. A gating consumer keeps message 25: the \
          producer waits before message 37.",
     );
     p.rect(160.0, 20.0, 380.0, 400.0, "frame");
@@ -223,8 +223,8 @@ fn stamp() -> Picture {
     let mut p = Picture::new(
         370.0,
         "The life of a stamp",
-        "The stamp of a slot grows: ready with message s - n, being written with s, ready with s or \
-         a tombstone, and then the next lap. Below: what a consumer that expects s does at each.",
+        "The stamp of a slot grows: ready with message s - n, being written with s, ready with s \
+         or a tombstone, and then the next lap. Below: what a consumer that expects s does.",
     );
     p.bold(25.0, 32.0, 14.0, "The stamp of one slot of n only grows:");
     let y = 50.0;
@@ -298,7 +298,7 @@ fn joining() -> Picture {
         40.0,
         350.0,
         350.0,
-        150.0,
+        122.0,
         "kept",
         &[
             "The consumer's fence is first",
@@ -311,7 +311,7 @@ fn joining() -> Picture {
         410.0,
         350.0,
         350.0,
-        150.0,
+        122.0,
         "kept",
         &[
             "The producer's fence is first",
@@ -347,10 +347,12 @@ impl Picture {
         writeln!(self.body, "{element}").expect("a string takes everything");
     }
 
+    /// # Panics
+    /// If it would leave the picture.
     fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, class: &str) {
-        self.add(format_args!(
-            r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" rx="5"/>"#
-        ));
+        assert!(x + width <= WIDTH && y + height <= self.height, "a box leaves the picture");
+        let size = format!(r#"width="{width:.1}" height="{height:.1}""#);
+        self.add(format_args!(r#"<rect class="{class}" x="{x:.1}" y="{y:.1}" {size} rx="5"/>"#));
     }
 
     /// A line of text, whose baseline is at `y`.
@@ -359,22 +361,26 @@ impl Picture {
     /// If it would leave the picture.
     fn text(&mut self, x: f64, y: f64, size: f64, anchor: Anchor, text: &str) {
         let width = width_of(text, size);
-        let (anchor, left) = match anchor {
-            Anchor::Start => ("start", x),
-            Anchor::Middle => ("middle", x - width / 2.0),
+        let left = match anchor {
+            Anchor::Start => x,
+            Anchor::Middle => x - width / 2.0,
         };
         assert!(left >= 0.0 && left + width <= WIDTH && y <= self.height, "{text:?} does not fit");
-        let text = escaped(text);
-        self.add(format_args!(
-            r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" text-anchor="{anchor}">{text}</text>"#
-        ));
+        self.put(x, y, size, anchor, "normal", text);
     }
 
     fn bold(&mut self, x: f64, y: f64, size: f64, text: &str) {
+        self.put(x, y, size, Anchor::Start, "bold", text);
+    }
+
+    fn put(&mut self, x: f64, y: f64, size: f64, anchor: Anchor, weight: &str, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+        };
+        let font = format!(r#"font-size="{size}" font-weight="{weight}" text-anchor="{anchor}""#);
         let text = escaped(text);
-        self.add(format_args!(
-            r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" font-weight="bold">{text}</text>"#
-        ));
+        self.add(format_args!(r#"<text x="{x:.1}" y="{y:.1}" {font}>{text}</text>"#));
     }
 
     /// A box with lines of text in its middle, the first of them bold if there are more.
@@ -390,11 +396,8 @@ impl Picture {
         for (index, line) in lines.iter().enumerate() {
             assert!(width_of(line, SIZE) <= width - 6.0, "{line:?} is wider than its box");
             let weight = if index == 0 && lines.len() > 1 { "bold" } else { "normal" };
-            let (x, line) = (x + width / 2.0, escaped(line));
             let y = y + (height - all) / 2.0 + LEADING * (index as f64 + 0.72);
-            self.add(format_args!(
-                r#"<text x="{x:.1}" y="{y:.1}" font-size="{SIZE}" font-weight="{weight}" text-anchor="middle">{line}</text>"#
-            ));
+            self.put(x + width / 2.0, y, SIZE, Anchor::Middle, weight, line);
         }
     }
 
@@ -429,25 +432,28 @@ impl Picture {
     ) {
         let [a, b] = [from, to].map(|turns| polar(centre, outer, turns));
         let [c, d] = [to, from].map(|turns| polar(centre, inner, turns));
-        self.add(format_args!(
-            r#"<path class="{class}" d="M{:.1} {:.1} A{outer} {outer} 0 0 1 {:.1} {:.1} L{:.1} {:.1} A{inner} {inner} 0 0 0 {:.1} {:.1} Z"/>"#,
-            a.0, a.1, b.0, b.1, c.0, c.1, d.0, d.1
-        ));
+        let point = |(x, y): (f64, f64)| format!("{x:.1} {y:.1}");
+        let [a, b, c, d] = [a, b, c, d].map(point);
+        let out = format!("M{a} A{outer} {outer} 0 0 1 {b}");
+        let back = format!("L{c} A{inner} {inner} 0 0 0 {d} Z");
+        self.add(format_args!(r#"<path class="{class}" d="{out} {back}"/>"#));
     }
 
     fn finish(self) -> String {
         let Self { height, title, description, body } = self;
         let (title, description) = (escaped(title), escaped(description));
         let (page_width, page_height) = (WIDTH - 2.0, height - 2.0);
+        let size = format!(r#"width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}""#);
         format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" role="img">
+            r##"<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">
 <!-- Written by `cargo xtask pictures`. -->
 <title>{title}</title>
 <desc>{description}</desc>
 <style>
 {STYLE}
 </style>
-<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path class="head" d="M0 0 L10 5 L0 10 Z"/></marker></defs>
+<defs><marker id="arrow" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7"
+orient="auto-start-reverse"><path class="head" d="M0 0 L10 5 L0 10 Z"/></marker></defs>
 <rect class="page" x="1" y="1" width="{page_width}" height="{page_height}" rx="8"/>
 {body}</svg>
 "##
