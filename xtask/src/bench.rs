@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::command;
+use crate::places::PEERS;
 use crate::workspace::Workspace;
-
-/// The workspace of the comparison, apart from this one because it pulls in the competitors.
-pub const PEERS: &str = "benches/peers/Cargo.toml";
 
 /// The competitors that are crates: each is a feature of the same name, so that one that does not
 /// build does not keep the others out.

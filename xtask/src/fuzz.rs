@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::command;
+use crate::places::FUZZ;
 use crate::test::Outcome;
 use crate::workspace::Workspace;
 
@@ -27,8 +28,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
             "no {TOOLCHAIN} toolchain; install one with `rustup toolchain install {TOOLCHAIN}`"
         )));
     }
-    if !workspace.root.join("fuzz/Cargo.toml").exists() {
-        bail!("there is no fuzz/Cargo.toml in {}", workspace.root.display());
+    if !workspace.root.join(FUZZ).exists() {
+        bail!("there is no {FUZZ} in {}", workspace.root.display());
     }
     if !command::works(&mut cargo(&["fuzz", "--version"])) {
         println!("cargo-fuzz is not installed");

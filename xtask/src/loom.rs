@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use anyhow::{Result, bail};
 
 use crate::command;
-use crate::models::{self, Ended, Lints, Model, Options};
+use crate::models::{self, Ended, Model, Options};
 use crate::workspace::Workspace;
 
 /// Preemptions per execution. Two are known to show nearly all concurrency faults; the third is
@@ -28,8 +28,8 @@ pub struct Args {
 
 /// Builds and runs the models; fails if one fails, or if there is none to run.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let target = workspace.target.join("loom");
-    let all = models::build(command::cargo(workspace, [] as [&str; 0]), &target, Lints::Kept)?;
+    let target = models::target(workspace);
+    let all = models::build(command::cargo(workspace, [] as [&str; 0]), &target, None)?;
     let wanted: Vec<&Model> = all
         .iter()
         .filter(|model| match &args.model {

@@ -8,7 +8,9 @@ mod loom;
 mod models;
 mod msrv;
 mod mutate;
+mod places;
 mod shm;
+mod sources;
 mod test;
 mod workspace;
 
@@ -35,7 +37,7 @@ enum Task {
     Test(test::Args),
     /// Run the loom models of the protocols
     Loom(loom::Args),
-    /// Weaken every memory ordering and fence, one at a time: the models must notice
+    /// Weaken every memory ordering and fence, one at a time: a model must fail each time
     Mutate(mutate::Args),
     /// Run every fuzz target for a while (nightly toolchain)
     Fuzz(fuzz::Args),

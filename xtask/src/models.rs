@@ -15,9 +15,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command;
+use crate::places::MODELS;
+use crate::workspace::Workspace;
 
-/// The package that holds the models, and the profile that it is built with.
-const PACKAGE: &str = "loom-tests";
+/// The profile that the models are built with.
 const PROFILE: &str = "loom";
 
 /// How often a running model is looked at.
@@ -69,29 +70,25 @@ pub struct Options<'a> {
     pub stop_on_failure: bool,
 }
 
-/// What becomes of denied lints.
-#[derive(Debug, Clone, Copy)]
-pub enum Lints {
-    Kept,
-    /// No lint is an error: a mutant may leave an import unused, or use an ordering that is linted
-    /// against.
-    Capped,
+/// Where the models are built. Their compiler flags are not those of other builds, so the directory
+/// is their own.
+pub fn target(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("loom")
 }
 
-/// Builds the models of the workspace that `cargo` is to run in; an error holds the compiler's
-/// messages.
-pub fn build(mut cargo: Command, target_dir: &Path, lints: Lints) -> Result<Vec<Model>> {
-    let flags = match lints {
-        Lints::Kept => "--cfg loom",
-        Lints::Capped => "--cfg loom --cap-lints warn",
+/// Builds the models of the workspace that `cargo` is to run in, or those of the test `binary` alone;
+/// an error holds the compiler's messages.
+pub fn build(mut cargo: Command, target_dir: &Path, binary: Option<&str>) -> Result<Vec<Model>> {
+    match binary {
+        Some(binary) => cargo.args(["test", "--test", binary]),
+        None => cargo.args(["test", "--lib", "--tests"]),
     };
     cargo
-        .args(["test", "--no-run", "--quiet", "--package", PACKAGE])
-        .args(["--lib", "--tests", "--profile", PROFILE])
+        .args(["--no-run", "--quiet", "--package", MODELS, "--profile", PROFILE])
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--target-dir")
         .arg(target_dir)
-        .env("RUSTFLAGS", flags)
+        .env("RUSTFLAGS", "--cfg loom")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     let messages = command::output(&mut cargo)?;
     let mut models = Vec::new();
@@ -110,7 +107,7 @@ pub fn build(mut cargo: Command, target_dir: &Path, lints: Lints) -> Result<Vec<
         }
     }
     if models.is_empty() {
-        bail!("the package {PACKAGE} holds no model (no #[test] under --cfg loom)");
+        bail!("the package {MODELS} holds no model (no #[test] under --cfg loom)");
     }
     Ok(models)
 }

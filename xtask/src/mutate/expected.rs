@@ -1,4 +1,4 @@
-//! `docs/mutants.toml`: the mutants that no model can kill, each with the reason why.
+//! The list of survivors: the mutants that no model can kill, each with the reason.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::find::Mutant;
-
-/// Where the list is, from the workspace's root.
-pub const PATH: &str = "docs/mutants.toml";
+use crate::places::SURVIVORS;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,13 +36,13 @@ pub struct Entry {
 /// Reads the list and finds the mutant that each entry means: pairs of an index into `mutants` and
 /// the entry. A missing file is an empty list.
 pub fn read(root: &Path, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {
-    let path = root.join(PATH);
+    let path = root.join(SURVIVORS);
     if !path.exists() {
         return Ok(Vec::new());
     }
     let text =
         fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    assign(&text, mutants).with_context(|| format!("{PATH} is wrong"))
+    assign(&text, mutants).with_context(|| format!("{SURVIVORS} is wrong"))
 }
 
 fn assign(text: &str, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {

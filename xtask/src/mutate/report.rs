@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::expected::{Entry, PATH};
+use super::expected::Entry;
 use super::find::Mutant;
+use crate::places::SURVIVORS;
 
 /// What became of one mutant.
 #[derive(Debug, Clone)]
@@ -55,17 +56,17 @@ impl Trial<'_> {
         match (&self.fate, self.allowed) {
             (Fate::Killed(_), None) => None,
             (Fate::Killed(by), Some(_)) => Some(format!(
-                "{place}: {PATH} lists it as a survivor, but {} kills it: remove the entry",
+                "{place}: {SURVIVORS} lists it as a survivor, but {} kills it: remove the entry",
                 by.first().map_or("a model", |(model, _)| model.as_str())
             )),
             (Fate::Survived | Fate::Undecided(_), Some(_)) => None,
             (Fate::Survived, None) => Some(format!(
                 "{place}: no model notices; write one that does, or weaken the ordering for good, or \
-                 list it in {PATH} with the reason"
+                 list it in {SURVIVORS} with the reason"
             )),
             (Fate::Undecided(_), None) => Some(format!(
                 "{place}: models were stopped before they had decided; make them smaller, or list it \
-                 in {PATH} with the reason"
+                 in {SURVIVORS} with the reason"
             )),
             (Fate::DoesNotBuild(messages), _) => {
                 Some(format!("{place}: does not build\n{messages}"))
