@@ -31,6 +31,8 @@ pub struct Model {
     pub name: String,
     /// Marked `#[ignore]`: too long for every day.
     pub long: bool,
+    /// The test target that holds it; `None` is the package's library.
+    pub target: Option<String>,
     test: String,
     binary: PathBuf,
 }
@@ -76,11 +78,11 @@ pub fn target(workspace: &Workspace) -> PathBuf {
     workspace.target.join("loom")
 }
 
-/// Builds the models of the workspace that `cargo` is to run in, or those of the test `binary` alone;
+/// Builds the models of the workspace that `cargo` is to run in, or those of one test `target` alone;
 /// an error holds the compiler's messages.
-pub fn build(mut cargo: Command, target_dir: &Path, binary: Option<&str>) -> Result<Vec<Model>> {
-    match binary {
-        Some(binary) => cargo.args(["test", "--test", binary]),
+pub fn build(mut cargo: Command, target_dir: &Path, target: Option<&str>) -> Result<Vec<Model>> {
+    match target {
+        Some(target) => cargo.args(["test", "--test", target]),
         None => cargo.args(["test", "--lib", "--tests"]),
     };
     cargo
@@ -99,11 +101,8 @@ pub fn build(mut cargo: Command, target_dir: &Path, binary: Option<&str>) -> Res
         }
         if let Some(binary) = message["executable"].as_str() {
             let is_library = message["target"]["kind"][0] == "lib";
-            let prefix = match message["target"]["name"].as_str() {
-                Some(name) if !is_library => format!("{name}::"),
-                _ => String::new(),
-            };
-            list(Path::new(binary), &prefix, &mut models)?;
+            let target = message["target"]["name"].as_str().filter(|_| !is_library);
+            list(Path::new(binary), target, &mut models)?;
         }
     }
     if models.is_empty() {
@@ -112,7 +111,8 @@ pub fn build(mut cargo: Command, target_dir: &Path, binary: Option<&str>) -> Res
     Ok(models)
 }
 
-fn list(binary: &Path, prefix: &str, models: &mut Vec<Model>) -> Result<()> {
+fn list(binary: &Path, target: Option<&str>, models: &mut Vec<Model>) -> Result<()> {
+    let prefix = target.map(|name| format!("{name}::")).unwrap_or_default();
     let listing = |args: &[&str]| -> Result<Vec<String>> {
         let text =
             command::output(Command::new(binary).args(["--list", "--format", "terse"]).args(args))?;
@@ -124,6 +124,7 @@ fn list(binary: &Path, prefix: &str, models: &mut Vec<Model>) -> Result<()> {
         models.push(Model {
             name: format!("{prefix}{test}"),
             long: long.contains(&test),
+            target: target.map(str::to_owned),
             test,
             binary: binary.to_path_buf(),
         });

@@ -34,6 +34,8 @@ pub struct Laboratory {
 #[derive(Debug)]
 struct Record {
     model: String,
+    /// The test target to build for it; `None` builds all.
+    target: Option<String>,
     /// On the original.
     duration: Duration,
     kills: usize,
@@ -64,7 +66,8 @@ impl Laboratory {
         if daily.is_empty() {
             bail!("no model matches; `cargo xtask models` lists them");
         }
-        for run in models::run(&daily, &self.options(false), |_| None, |_| {})? {
+        let runs = models::run(&daily, &self.options(false), |_| None, |_| {})?;
+        for (model, run) in daily.iter().zip(runs) {
             if run.ended != Ended::Passed {
                 bail!(
                     "the model {} fails before any mutation ({:?}); see `cargo xtask loom`",
@@ -73,28 +76,40 @@ impl Laboratory {
                 );
             }
             println!("    {}: {:.1} s", run.model, run.elapsed.as_secs_f64());
-            self.records.push(Record { model: run.model, duration: run.elapsed, kills: 0 });
+            self.records.push(Record {
+                model: run.model,
+                target: model.target.clone(),
+                duration: run.elapsed,
+                kills: 0,
+            });
         }
         Ok(())
     }
 
-    /// Runs all models that `run_originals` ran, on a mutant; the `likely` killer comes first.
+    /// Runs all models that `run_originals` ran, on a mutant. The `likely` killer comes first and
+    /// alone, because a single test target is built faster than all of them.
     pub fn try_all_models(&mut self, mutant: &Mutant, likely: Option<&str>) -> Result<Fate> {
-        // After the likely killer the models that have killed most, then the shortest: so most
-        // mutants end within a second.
-        self.records.sort_by_key(|record| {
-            let is_likely = Some(record.model.as_str()) == likely;
-            (Reverse(is_likely), Reverse(record.kills), record.duration)
-        });
+        let is_known = |model: &&str| self.records.iter().any(|record| record.model == **model);
+        if let Some(model) = likely.filter(is_known)
+            && !self.all_models
+        {
+            let fate = self.try_one_model(mutant, model)?;
+            if matches!(fate, Fate::Killed(_)) {
+                return Ok(fate);
+            }
+        }
+        // First the models that have killed most, then the shortest: so most mutants end within a
+        // second.
+        self.records.sort_by_key(|record| (Reverse(record.kills), record.duration));
         let order: Vec<String> = self.records.iter().map(|record| record.model.clone()).collect();
         self.try_models(mutant, &order, None)
     }
 
     /// Runs a single model on a mutant.
     pub fn try_one_model(&mut self, mutant: &Mutant, model: &str) -> Result<Fate> {
-        // Models of the package's library have no binary before their name.
-        let binary = model.split_once("::").map(|(binary, _)| binary);
-        self.try_models(mutant, &[model.to_owned()], binary)
+        let record = self.records.iter().find(|record| record.model == model);
+        let target = record.and_then(|record| record.target.clone());
+        self.try_models(mutant, &[model.to_owned()], target.as_deref())
     }
 
     /// Mutates, builds, runs the models, and puts the original back.
@@ -102,7 +117,7 @@ impl Laboratory {
         &mut self,
         mutant: &Mutant,
         order: &[String],
-        binary: Option<&str>,
+        target: Option<&str>,
     ) -> Result<Fate> {
         let path = self.copy.join(&mutant.file);
         let original = fs::read_to_string(&path)
@@ -111,7 +126,7 @@ impl Laboratory {
             fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))
         };
         write(&mutant.apply(&original))?;
-        let runs = self.build_and_run(order, binary);
+        let runs = self.build_and_run(order, target);
         write(&original)?;
         Ok(match runs? {
             Ok(runs) => self.judge(runs),
@@ -123,9 +138,9 @@ impl Laboratory {
     fn build_and_run(
         &self,
         order: &[String],
-        binary: Option<&str>,
+        target: Option<&str>,
     ) -> Result<Result<Vec<Run>, String>> {
-        let models = match models::build(self.cargo(), &self.target, binary) {
+        let models = match models::build(self.cargo(), &self.target, target) {
             Ok(models) => models,
             Err(error) => return Ok(Err(format!("{error:#}"))),
         };
