@@ -4,6 +4,7 @@ mod bench;
 mod chaos;
 mod command;
 mod fuzz;
+mod house;
 mod loom;
 mod models;
 mod msrv;
@@ -35,6 +36,8 @@ struct Cli {
 enum Task {
     /// The gate: format, lints, docs, tests, models, mutants, fuzzing, oldest compiler
     Test(test::Args),
+    /// Check the rules of the house: imports, `unsafe`, atomics, width of lines
+    House,
     /// Run the loom models of the protocols
     Loom(loom::Args),
     /// Weaken every memory ordering and fence, one at a time: a model must fail each time
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let task = Cli::parse().task;
     let result = Workspace::find().and_then(|workspace| match task {
         Task::Test(args) => test::run(&workspace, &args),
+        Task::House => house::run(&workspace, usize::MAX).map(done),
         Task::Loom(args) => loom::run(&workspace, &args).map(done),
         Task::Mutate(args) => mutate::run(&workspace, &args).map(done),
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),

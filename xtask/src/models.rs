@@ -78,8 +78,8 @@ pub fn target(workspace: &Workspace) -> PathBuf {
     workspace.target.join("loom")
 }
 
-/// Builds the models of the workspace that `cargo` is to run in, or those of one test `target` alone;
-/// an error holds the compiler's messages.
+/// Builds the models of the workspace that `cargo` runs in, or those of one test `target` alone; an
+/// error holds the compiler's messages.
 pub fn build(mut cargo: Command, target_dir: &Path, target: Option<&str>) -> Result<Vec<Model>> {
     match target {
         Some(target) => cargo.args(["test", "--test", target]),

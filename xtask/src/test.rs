@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::places::{FUZZ, PEERS};
 use crate::workspace::Workspace;
-use crate::{bench, command, fuzz, loom, msrv, mutate, shm};
+use crate::{bench, command, fuzz, house, loom, msrv, mutate, shm};
 
 /// Seconds per fuzz target: enough to see that the targets work and find what is shallow.
 const FUZZ_SECONDS: u64 = 20;
@@ -46,8 +46,9 @@ impl Outcome {
 type Step = fn(&Workspace) -> Result<Outcome>;
 
 /// Cheap steps first, so that a slip is told within seconds.
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 10] = [
     ("format", format),
+    ("house", house),
     ("clippy", clippy),
     ("docs", docs),
     ("tests", tests),
@@ -113,6 +114,10 @@ fn format(workspace: &Workspace) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Passed)
+}
+
+fn house(workspace: &Workspace) -> Result<Outcome> {
+    house::run(workspace, house::FEW).map(|()| Outcome::Passed)
 }
 
 fn clippy(workspace: &Workspace) -> Result<Outcome> {

@@ -156,7 +156,10 @@ fn write_tokens(stream: TokenStream, text: &mut String) {
 
 /// The number of tokens of a `#[doc ...]` or `#![doc ...]` at the beginning.
 fn documentation(tokens: &[TokenTree]) -> Option<usize> {
-    let mark = |token: Option<&TokenTree>, wanted: char| matches!(token, Some(TokenTree::Punct(mark)) if mark.as_char() == wanted);
+    let mark = |token: Option<&TokenTree>, wanted: char| match token {
+        Some(TokenTree::Punct(mark)) => mark.as_char() == wanted,
+        _ => false,
+    };
     if !mark(tokens.first(), '#') {
         return None;
     }
