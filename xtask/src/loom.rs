@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use anyhow::{Result, bail};
 
 use crate::command;
-use crate::models::{self, Ended, Model, Options};
+use crate::models::{self, Ended, Model, Options, Run};
 use crate::workspace::Workspace;
 
 /// Preemptions per execution. Two are known to show nearly all concurrency faults; the third is
@@ -26,8 +26,14 @@ pub struct Args {
     pub long: bool,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self { model: None, preemptions: PREEMPTIONS, long: false }
+    }
+}
+
 /// Builds and runs the models; fails if one fails, or if there is none to run.
-pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+pub fn run(workspace: &Workspace, args: &Args) -> Result<Vec<Run>> {
     let target = models::target(workspace);
     let all = models::build(command::cargo(workspace, [] as [&str; 0]), &target, None)?;
     let wanted: Vec<&Model> = all
@@ -82,7 +88,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("{} of {} models failed: {}", failed.len(), runs.len(), failed.join(", "));
     }
     println!("{} models passed", runs.len());
-    Ok(())
+    Ok(runs)
 }
 
 /// A line of a model's output without what the test harness says around it: `test name ... ` comes

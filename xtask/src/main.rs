@@ -12,6 +12,7 @@ mod mutate;
 mod places;
 mod shm;
 mod sources;
+mod table;
 mod test;
 mod workspace;
 
@@ -40,6 +41,8 @@ enum Task {
     House,
     /// Run the loom models of the protocols
     Loom(loom::Args),
+    /// Write the table of the loom models into the documentation, or compare it
+    Models(table::Args),
     /// Weaken every memory ordering and fence, one at a time: a model must fail each time
     Mutate(mutate::Args),
     /// Run every fuzz target for a while (nightly toolchain)
@@ -58,7 +61,8 @@ fn main() -> ExitCode {
     let result = Workspace::find().and_then(|workspace| match task {
         Task::Test(args) => test::run(&workspace, &args),
         Task::House => house::run(&workspace, usize::MAX).map(done),
-        Task::Loom(args) => loom::run(&workspace, &args).map(done),
+        Task::Loom(args) => loom::run(&workspace, &args).map(|_| done(())),
+        Task::Models(args) => table::run(&workspace, &args).map(done),
         Task::Mutate(args) => mutate::run(&workspace, &args).map(done),
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),
         Task::Chaos(args) => chaos::run(&workspace, &args).map(done),

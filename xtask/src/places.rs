@@ -9,6 +9,9 @@ pub const MUTANTS_LOCK: &str = "loom-tests/mutants.lock";
 /// The package of the loom models.
 pub const MODELS: &str = "loom-tests";
 
+/// The document that holds the table of the loom models.
+pub const MODELS_TABLE: &str = "docs/verification.md";
+
 /// The root of the library's module tree.
 pub const LIBRARY_ROOT: &str = "src/lib.rs";
 
@@ -125,3 +128,6 @@ pub const RESERVED: Level = Level::Fail;
 pub const STALE_ENTRIES: Level = Level::Warn;
 pub const CODE_WIDTH: Level = Level::Warn;
 pub const PROSE_WIDTH: Level = Level::Warn;
+
+/// What a table of models that is not current does to its steps.
+pub const MODELS_TABLE_LEVEL: Level = Level::Warn;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::places::{FUZZ, PEERS};
+use crate::models::Run;
+use crate::places::{FUZZ, Level, MODELS_TABLE, MODELS_TABLE_LEVEL, PEERS};
 use crate::workspace::Workspace;
-use crate::{bench, command, fuzz, house, loom, msrv, mutate, shm};
+use crate::{bench, command, fuzz, house, loom, msrv, mutate, shm, table};
 
 /// Seconds per fuzz target: enough to see that the targets work and find what is shallow.
 const FUZZ_SECONDS: u64 = 20;
@@ -46,9 +47,10 @@ impl Outcome {
 type Step = fn(&Workspace) -> Result<Outcome>;
 
 /// Cheap steps first, so that a slip is told within seconds.
-const STEPS: [(&str, Step); 10] = [
+const STEPS: [(&str, Step); 11] = [
     ("format", format),
     ("house", house),
+    ("models", models),
     ("clippy", clippy),
     ("docs", docs),
     ("tests", tests),
@@ -183,9 +185,23 @@ fn tests(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// Every model is in the documentation, with its sentence. The numbers are compared after the run.
+fn models(workspace: &Workspace) -> Result<Outcome> {
+    models_table(workspace, None)
+}
+
+fn models_table(workspace: &Workspace, runs: Option<&[Run]>) -> Result<Outcome> {
+    let result = table::check(workspace, &workspace.root.join(MODELS_TABLE), runs);
+    match (result, MODELS_TABLE_LEVEL) {
+        (Err(error), Level::Warn) => println!("warning: {error:#}"),
+        (result, _) => result?,
+    }
+    Ok(Outcome::Passed)
+}
+
 fn loom(workspace: &Workspace) -> Result<Outcome> {
-    let args = loom::Args { model: None, preemptions: loom::PREEMPTIONS, long: false };
-    loom::run(workspace, &args).map(|()| Outcome::Passed)
+    let runs = loom::run(workspace, &loom::Args::default())?;
+    models_table(workspace, Some(&runs))
 }
 
 fn mutate(workspace: &Workspace) -> Result<Outcome> {
