@@ -64,7 +64,8 @@ impl Laboratory {
         let daily: Vec<&Model> =
             models.iter().filter(|model| !model.long && wanted(&model.name)).collect();
         if daily.is_empty() {
-            bail!("no model matches; `cargo xtask models` lists them");
+            let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            bail!("no model matches; there are: {}", names.join(", "));
         }
         let runs = models::run(&daily, &self.options(false), |_| None, |_| {})?;
         for (model, run) in daily.iter().zip(runs) {
