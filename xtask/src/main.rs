@@ -9,6 +9,7 @@ mod loom;
 mod models;
 mod msrv;
 mod mutate;
+mod package;
 mod places;
 mod shm;
 mod sources;
@@ -52,6 +53,8 @@ enum Task {
     Chaos(chaos::Args),
     /// Run the benchmarks
     Bench(bench::Args),
+    /// Package the library and the command, and build each from its package alone
+    Package,
     /// Check the library with the oldest compiler it promises to support
     Msrv,
 }
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),
         Task::Chaos(args) => chaos::run(&workspace, &args).map(done),
         Task::Bench(args) => bench::run(&workspace, &args).map(done),
+        Task::Package => package::run(&workspace).map(done),
         Task::Msrv => msrv::run(&workspace)?.or_error().map(done),
     });
     match result {

@@ -29,6 +29,15 @@ pub const MUTATION_TOOL: [&str; 4] = [
     "xtask/src/mutate/trial.rs",
 ];
 
+/// Where the library and the command are, and what their packages are called.
+pub const PACKAGES: [(&str, &str); 2] = [("seqring", "."), ("seqring-cli", "cli")];
+
+/// What each package must hold.
+pub const PACKAGED: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-APACHE", "LICENSE-MIT"];
+
+/// What no package may hold: names of files that are for the repository alone.
+pub const NOT_PACKAGED: [&str; 4] = ["mutants.toml", "mutants.lock", "api.txt", "NOTEBOOK.md"];
+
 /// The workspace of the comparison with other systems; it is apart because it needs their crates.
 pub const PEERS: &str = "benches/peers/Cargo.toml";
 

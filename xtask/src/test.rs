@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::models::Run;
 use crate::places::{FUZZ, Level, MODELS_TABLE, MODELS_TABLE_LEVEL, PEERS};
 use crate::workspace::Workspace;
-use crate::{bench, command, fuzz, house, loom, msrv, mutate, shm, table};
+use crate::{bench, command, fuzz, house, loom, msrv, mutate, package, shm, table};
 
 /// Seconds per fuzz target: enough to see that the targets work and find what is shallow.
 const FUZZ_SECONDS: u64 = 20;
@@ -47,7 +47,7 @@ impl Outcome {
 type Step = fn(&Workspace) -> Result<Outcome>;
 
 /// Cheap steps first, so that a slip is told within seconds.
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("format", format),
     ("house", house),
     ("models", models),
@@ -55,6 +55,7 @@ const STEPS: [(&str, Step); 11] = [
     ("docs", docs),
     ("tests", tests),
     ("peers", peers),
+    ("package", package),
     ("loom", loom),
     ("mutate", mutate),
     ("fuzz", fuzz),
@@ -157,6 +158,10 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
         .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
     Ok(Outcome::Passed)
+}
+
+fn package(workspace: &Workspace) -> Result<Outcome> {
+    package::run(workspace).map(|()| Outcome::Passed)
 }
 
 /// That the comparison with other systems works, without their crates: nothing is concluded from
