@@ -7,8 +7,8 @@ use crate::places::FUZZ;
 use crate::test::Outcome;
 use crate::workspace::Workspace;
 
-/// Sanitizers and coverage instrumentation exist only there.
-const TOOLCHAIN: &str = "nightly";
+/// Sanitizers, coverage instrumentation and descriptions of libraries exist only there.
+pub const TOOLCHAIN: &str = "nightly";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {

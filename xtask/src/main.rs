@@ -1,5 +1,6 @@
 //! One entry for every developer task of the workspace: `cargo xtask --help`.
 
+mod api;
 mod bench;
 mod chaos;
 mod command;
@@ -53,6 +54,8 @@ enum Task {
     Chaos(chaos::Args),
     /// Run the benchmarks
     Bench(bench::Args),
+    /// Write the list of all that the library exports, or compare it (nightly toolchain)
+    Api(api::Args),
     /// Package the library and the command, and build each from its package alone
     Package,
     /// Check the library with the oldest compiler it promises to support
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Fuzz(args) => fuzz::run(&workspace, &args)?.or_error().map(done),
         Task::Chaos(args) => chaos::run(&workspace, &args).map(done),
         Task::Bench(args) => bench::run(&workspace, &args).map(done),
+        Task::Api(args) => api::run(&workspace, &args)?.or_error().map(done),
         Task::Package => package::run(&workspace).map(done),
         Task::Msrv => msrv::run(&workspace)?.or_error().map(done),
     });

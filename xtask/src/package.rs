@@ -27,7 +27,13 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     // Together: cargo then resolves the command with the packaged library.
     package.args(names.iter().flat_map(|name| ["--package", name]));
     package.arg("--target-dir").arg(&workspace.target);
-    command::run(&mut package)?;
+    let output = package.output().context("cargo package cannot be started")?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    print!("$ {}\n{said}", command::show(&package));
+    if !output.status.success() {
+        bail!("cargo package failed: {}", output.status);
+    }
+    expect_all_targets(&said)?;
 
     let alone = workspace.target.join("package").join("alone");
     if alone.exists() {
@@ -67,6 +73,14 @@ fn expect_contents(package: &str, listed: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Cargo only warns of a test, example or bench whose file the package leaves out.
+fn expect_all_targets(said: &str) -> Result<()> {
+    match said.lines().find(|line| line.starts_with("warning: ignoring ")) {
+        Some(line) => bail!("{}; see `include` in its manifest", line.replace("warning: ", "")),
+        None => Ok(()),
+    }
 }
 
 /// The version in a package's manifest, which may be the workspace's.
@@ -140,6 +154,14 @@ mod tests {
             let list = format!("{good}\ndocs/{unwanted}");
             assert!(expect_contents("p", &list).is_err(), "{unwanted}");
         }
+    }
+
+    #[test]
+    fn a_target_that_is_left_out_is_refused() {
+        let said = "   Packaging p v0.1.0\nwarning: ignoring test `t` as `tests/t.rs` is not \
+                    included in the published package\n";
+        assert!(expect_all_targets(said).is_err());
+        assert!(expect_all_targets("   Packaging p v0.1.0\n").is_ok());
     }
 
     #[test]

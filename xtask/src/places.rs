@@ -38,6 +38,9 @@ pub const PACKAGED: [&str; 4] = ["Cargo.toml", "README.md", "LICENSE-APACHE", "L
 /// What no package may hold: names of files that are for the repository alone.
 pub const NOT_PACKAGED: [&str; 4] = ["mutants.toml", "mutants.lock", "api.txt", "NOTEBOOK.md"];
 
+/// The list of all that the library exports; the package does not hold it.
+pub const API: &str = "docs/api.txt";
+
 /// The workspace of the comparison with other systems; it is apart because it needs their crates.
 pub const PEERS: &str = "benches/peers/Cargo.toml";
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::models::Run;
 use crate::places::{FUZZ, Level, MODELS_TABLE, MODELS_TABLE_LEVEL, PEERS};
 use crate::workspace::Workspace;
-use crate::{bench, command, fuzz, house, loom, msrv, mutate, package, shm, table};
+use crate::{api, bench, command, fuzz, house, loom, msrv, mutate, package, shm, table};
 
 /// Seconds per fuzz target: enough to see that the targets work and find what is shallow.
 const FUZZ_SECONDS: u64 = 20;
@@ -47,7 +47,7 @@ impl Outcome {
 type Step = fn(&Workspace) -> Result<Outcome>;
 
 /// Cheap steps first, so that a slip is told within seconds.
-const STEPS: [(&str, Step); 12] = [
+const STEPS: [(&str, Step); 13] = [
     ("format", format),
     ("house", house),
     ("models", models),
@@ -56,6 +56,7 @@ const STEPS: [(&str, Step); 12] = [
     ("tests", tests),
     ("peers", peers),
     ("package", package),
+    ("api", api),
     ("loom", loom),
     ("mutate", mutate),
     ("fuzz", fuzz),
@@ -158,6 +159,10 @@ fn docs(workspace: &Workspace) -> Result<Outcome> {
         .env("RUSTDOCFLAGS", "-Dwarnings"),
     )?;
     Ok(Outcome::Passed)
+}
+
+fn api(workspace: &Workspace) -> Result<Outcome> {
+    api::run(workspace, &api::Args { check: true })
 }
 
 fn package(workspace: &Workspace) -> Result<Outcome> {
