@@ -122,7 +122,11 @@ fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
 /// systems that need no crate.
 pub fn smoke(workspace: &Workspace) -> Result<()> {
     let peers = |what: &str, features: &str| {
-        command::cargo(workspace, [what, "--quiet", "--locked", "--manifest-path", PEERS, features])
+        let args = [what, "--quiet", "--locked", "--manifest-path", PEERS, features];
+        let mut cargo = command::cargo(workspace, args);
+        // The target directory of the other steps, where most of the dependencies are built already.
+        cargo.arg("--target-dir").arg(&workspace.target);
+        cargo
     };
     command::run(peers("clippy", "--all-features").args(["--all-targets", "--", "-Dwarnings"]))?;
     command::run(&mut peers("test", "--no-default-features"))?;

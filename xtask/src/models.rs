@@ -19,7 +19,7 @@ use crate::places::MODELS;
 use crate::workspace::Workspace;
 
 /// The profile that the models are built with.
-const PROFILE: &str = "loom";
+pub const PROFILE: &str = "loom";
 
 /// How often a running model is looked at.
 const POLL: Duration = Duration::from_millis(10);
