@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every target of `fuzz/`, for a bounded time each.
+//! `cargo xtask fuzz`: runs every target of `fuzz/` for a limited time.
 
 use anyhow::{Context, Result, bail};
 
@@ -20,7 +20,7 @@ pub struct Args {
     pub target: Option<String>,
 }
 
-/// Fuzzes; skipped when there is no nightly toolchain.
+/// Runs the targets; skipped if there is no nightly toolchain.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let cargo = |words: &[&str]| command::cargo_of(TOOLCHAIN, workspace, words);
     if !command::works(&mut cargo(&["--version"])) {
@@ -55,7 +55,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
                 .arg(&target_dir)
                 .args([target, "--"])
                 .arg(format!("-max_total_time={}", args.seconds))
-                // A hostile segment that makes us loop is a finding, not a slow input.
+                // An input that makes the library loop is a fault.
                 .arg("-timeout=10"),
         )?;
     }

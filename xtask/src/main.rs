@@ -1,4 +1,4 @@
-//! One entry for every developer task of the workspace: `cargo xtask --help`.
+//! The developer tasks of the workspace; `cargo xtask --help` lists them.
 
 mod api;
 mod bench;
@@ -37,11 +37,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// The gate: format, lints, docs, tests, models, mutants, fuzzing, oldest compiler
+    /// Run the gate: every check that a change must pass
     Test(test::Args),
     /// Check the rules of the house: imports, `unsafe`, atomics, width of lines
     House,
-    /// Run the loom models of the protocols
+    /// Run the loom models of the protocol
     Loom(loom::Args),
     /// Write the table of the loom models into the documentation, or compare it
     Models(table::Args),
@@ -49,8 +49,7 @@ enum Task {
     Mutate(mutate::Args),
     /// Run every fuzz target for a while (nightly toolchain)
     Fuzz(fuzz::Args),
-    /// Kill processes of a ring at random, ten thousand unless told otherwise: the survivors must
-    /// go on
+    /// Kill processes of a ring at random; the survivors must go on
     Chaos(chaos::Args),
     /// Run the benchmarks
     Bench(bench::Args),
@@ -58,7 +57,7 @@ enum Task {
     Api(api::Args),
     /// Package the library and the command, and build each from its package alone
     Package,
-    /// Check the library with the oldest compiler it promises to support
+    /// Check the library with the oldest compiler that its manifest promises
     Msrv,
 }
 

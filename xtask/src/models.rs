@@ -1,4 +1,4 @@
-//! Building the loom models and running them, each in a process of its own.
+//! Builds the loom models and runs each in a process of its own.
 //!
 //! Loom explores one model in one thread; separate processes use all cores, can be given a time
 //! limit, and survive a model that aborts.
@@ -21,15 +21,15 @@ use crate::workspace::Workspace;
 /// The profile that the models are built with.
 pub const PROFILE: &str = "loom";
 
-/// How often a running model is looked at.
+/// Interval at which a running model is checked.
 const POLL: Duration = Duration::from_millis(10);
 
 /// One model: a test function in one test binary.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The test's path, behind the binary's name when that is not the package's library.
+    /// The test's path, after the name of its test target unless that is the library.
     pub name: String,
-    /// Marked `#[ignore]`: too long for every day.
+    /// Marked `#[ignore]`: it takes too long for the gate.
     pub long: bool,
     /// The test target that holds it; `None` is the package's library.
     pub target: Option<String>,
@@ -43,12 +43,11 @@ pub enum Ended {
     Passed,
     /// The model found a fault; the message of the first panic.
     Failed(String),
-    /// The model did not come to a verdict: a limit was reached, or what it is about never
-    /// happened.
+    /// The model showed nothing: it reached a limit, or an outcome that it is about never happened.
     Inconclusive(String),
     /// It was stopped at the time limit.
     TimedOut,
-    /// It was stopped, or never started, because another model had failed already.
+    /// It was stopped, or not started, because another model had failed.
     Stopped,
 }
 
@@ -132,8 +131,8 @@ fn list(binary: &Path, target: Option<&str>, models: &mut Vec<Model>) -> Result<
     Ok(())
 }
 
-/// Runs the models in the order given, as many at a time as there are cores, and tells `done` of
-/// each as it ends. `limit` is the time allowed to a model. The result has the order of `models`.
+/// Runs the models in the given order, one on each core, and calls `done` after each. `limit` is
+/// the time allowed for a model. The result has the order of `models`.
 pub fn run(
     models: &[&Model],
     options: &Options<'_>,
@@ -235,7 +234,7 @@ impl Model {
         }
         match options.preemptions {
             Some(bound) => command.env("LOOM_MAX_PREEMPTIONS", bound.to_string()),
-            // The models bound themselves unless told otherwise; loom's own bound is a byte.
+            // The variable replaces the limit that each model has. Loom's bound is a byte.
             None => command
                 .env("LOOM_MAX_PREEMPTIONS", "255")
                 .env("SEQRING_LOOM_MAX_ITERATIONS", u64::MAX.to_string()),
@@ -244,15 +243,15 @@ impl Model {
     }
 }
 
-/// What a failed model's output says: the first panic's message.
+/// How a model that failed ended, by the message of its first panic.
 fn judge(output: &str) -> Option<Ended> {
     let mut lines = output.lines().skip_while(|line| !line.contains("panicked at"));
     let heading = lines.next()?;
     let message = lines.map(str::trim).find(|line| !line.is_empty()).unwrap_or(heading).to_owned();
-    // A weaker ordering lets a spinning thread read old values for as long as loom likes. That is
-    // not a fault: real memory shows a store in finite time.
+    // With a weaker ordering, loom may let a spinning thread read an old value again and again.
+    // That is no fault: hardware makes a store visible in finite time.
     let out_of_steps = message.contains("exceeded maximum number of branches");
-    // What `loom-tests` says of a model that has too many executions, or not the ones it is about.
+    // `loom-tests` reports a model with too many executions, or without an announced outcome.
     let proves_nothing = message.starts_with("capped:") || message.starts_with("void:");
     if out_of_steps || proves_nothing {
         Some(Ended::Inconclusive(message))

@@ -113,7 +113,7 @@ fn try_all(workspace: &Workspace, args: &Args) -> Result<()> {
             number + 1,
             chosen.len(),
             report::place(mutant),
-            fate.told(),
+            fate.summary(),
             elapsed.as_secs_f64()
         );
         trials.push(Trial {
@@ -196,7 +196,7 @@ fn run_again(workspace: &Workspace, chosen: &[(&Locked, &Mutant)]) -> Result<()>
             LockedFate::Killed(model) => laboratory.try_one_model(mutant, model)?,
             LockedFate::Survived => laboratory.try_all_models(mutant, None)?,
         };
-        println!("    {place} ... {} ({:.1} s)", fate.told(), start.elapsed().as_secs_f64());
+        println!("    {place} ... {} ({:.1} s)", fate.summary(), start.elapsed().as_secs_f64());
         if let Some(complaint) = contradiction(&locked.fate, &fate) {
             wrong.push(format!("{place}: {complaint}"));
         }
@@ -219,10 +219,10 @@ fn contradiction(locked: &LockedFate, fate: &Fate) -> Option<String> {
         (LockedFate::Killed(_), Fate::Killed(_)) => None,
         (LockedFate::Survived, Fate::Survived | Fate::Undecided(_)) => None,
         (LockedFate::Killed(model), other) => {
-            Some(format!("locked as killed by {model}, but now: {}", other.told()))
+            Some(format!("locked as killed by {model}, but now: {}", other.summary()))
         }
         (LockedFate::Survived, other) => {
-            Some(format!("locked as a survivor, but now: {}", other.told()))
+            Some(format!("locked as a survivor, but now: {}", other.summary()))
         }
     }
 }

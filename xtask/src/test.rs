@@ -11,7 +11,7 @@ use crate::places::{FUZZ, Level, MODELS, MODELS_TABLE, MODELS_TABLE_LEVEL, PEERS
 use crate::workspace::Workspace;
 use crate::{api, bench, command, fuzz, house, loom, msrv, mutate, package, shm, table};
 
-/// Seconds per fuzz target: enough to see that the targets work and find what is shallow.
+/// Seconds for each fuzz target: enough to show that the targets work and to find shallow faults.
 const FUZZ_SECONDS: u64 = 20;
 
 #[derive(Debug, clap::Args)]
@@ -42,12 +42,12 @@ fn step_names() -> PossibleValuesParser {
 #[derive(Debug)]
 pub enum Outcome {
     Passed,
-    /// It could not be run here; why, and what to do about it.
+    /// It cannot run here; the text says why, and what to do about it.
     Skipped(String),
 }
 
 impl Outcome {
-    /// For a step that was asked for by name: then not running it is a failure.
+    /// For a task that the user named: a task that cannot run has failed.
     pub fn or_error(self) -> Result<()> {
         match self {
             Self::Passed => Ok(()),
@@ -58,7 +58,7 @@ impl Outcome {
 
 type Step = fn(&Workspace) -> Result<Outcome>;
 
-/// Cheap steps first, so that a slip is told within seconds.
+/// Cheap steps come first, so that a simple mistake is reported within seconds.
 const STEPS: [(&str, Step); 13] = [
     ("format", format),
     ("house", house),
@@ -75,8 +75,8 @@ const STEPS: [(&str, Step); 13] = [
     ("msrv", msrv),
 ];
 
-/// Runs the steps. The last line, `N passed, N failed` (and `, N skipped` if some were), is for
-/// programs: nothing follows it, and the failures are told before.
+/// Runs the steps. Programs read the last line: `N passed, N failed`, with `, N skipped` if there
+/// are any. Nothing follows it.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut report: Vec<(&str, Result<Outcome>, Duration)> = Vec::new();
     let chosen = chosen(args);
@@ -190,8 +190,8 @@ fn package(workspace: &Workspace) -> Result<Outcome> {
     package::run(workspace).map(|()| Outcome::Passed)
 }
 
-/// That the comparison with other systems works, without their crates: nothing is concluded from
-/// its figures.
+/// Checks that the comparison with other systems works, without their crates. Its figures are not
+/// used.
 fn peers(workspace: &Workspace) -> Result<Outcome> {
     let before = shm::segments();
     bench::smoke(workspace)?;
@@ -213,7 +213,8 @@ fn tests(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Every model is in the documentation, with its sentence. The numbers are compared after the run.
+/// Checks that the documentation lists every model with its sentence. The numbers are compared
+/// after the models have run.
 fn listed_models(workspace: &Workspace) -> Result<Outcome> {
     models_table(workspace, None)
 }

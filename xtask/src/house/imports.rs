@@ -298,11 +298,7 @@ impl Search<'_> {
                 TokenTree::Group(group) => self.import_tokens(group.stream()),
                 TokenTree::Ident(first) => {
                     let mut names = vec![first.to_string()];
-                    while let [TokenTree::Punct(a), TokenTree::Punct(b), TokenTree::Ident(next), ..] =
-                        &tokens[index + 1..]
-                        && a.as_char() == ':'
-                        && b.as_char() == ':'
-                    {
+                    while let Some(next) = after_separator(&tokens[index + 1..]) {
                         names.push(next.to_string());
                         index += 3;
                     }
@@ -314,6 +310,18 @@ impl Search<'_> {
             }
             index += 1;
         }
+    }
+}
+
+/// The name after a `::` at the beginning of the tokens.
+fn after_separator(tokens: &[TokenTree]) -> Option<&Ident> {
+    match tokens {
+        [TokenTree::Punct(a), TokenTree::Punct(b), TokenTree::Ident(name), ..]
+            if a.as_char() == ':' && b.as_char() == ':' =>
+        {
+            Some(name)
+        }
+        _ => None,
     }
 }
 

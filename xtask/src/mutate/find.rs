@@ -1,4 +1,4 @@
-//! Finding what can be weakened in a source file.
+//! Finds what can be weakened in a source file.
 //!
 //! The file is parsed, so comments, documentation and strings are never touched, and items that
 //! exist only for tests are left out. Every mutant is one replaced byte range.
@@ -65,7 +65,8 @@ pub fn test_modules(file: &str, source: &str) -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
-/// What a fence may become; a relaxed fence does not exist, so a one-sided one can only go.
+/// What a fence may become. A relaxed fence does not exist, so an acquire or release fence can only
+/// be removed.
 fn weaker_fence(ordering: &str) -> &'static [&'static str] {
     match ordering {
         "SeqCst" => &["AcqRel"],
@@ -130,7 +131,7 @@ impl Finder<'_> {
         self.functions.pop();
     }
 
-    /// For macro input that is no list of expressions: by the look of the tokens.
+    /// For macro input that is no list of expressions: finds names by their tokens.
     fn visit_tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for (index, token) in tokens.iter().enumerate() {
@@ -228,7 +229,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 }
 
-/// The last name of a path if it stands for a memory ordering: alone, or behind `Ordering::`.
+/// The last name of a path if it means a memory ordering: alone, or after `Ordering::`.
 fn ordering(path: &ExprPath) -> Option<(&Ident, bool)> {
     let mut names = path.path.segments.iter().rev().map(|part| &part.ident);
     let name = names.next()?;
