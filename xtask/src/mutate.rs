@@ -27,7 +27,7 @@ use crate::workspace::Workspace;
 use find::Mutant;
 use lock::{Key, Lock, Locked, LockedFate};
 use report::{Fate, Trial};
-use trial::Laboratory;
+use trial::Runner;
 
 /// How many mutants `--check` runs again.
 pub const SAMPLE: usize = 6;
@@ -97,8 +97,8 @@ fn try_all(workspace: &Workspace, args: &Args) -> Result<()> {
     let keys = lock::keys(&mutants);
     // An old result is only a hint which model to run first, so a damaged one is none.
     let old = Lock::read(&workspace.root).ok().flatten();
-    let mut laboratory = Laboratory::set_up(workspace, args.all_models)?;
-    laboratory.run_originals(|model| match &args.model {
+    let mut runner = Runner::set_up(workspace, args.all_models)?;
+    runner.run_originals(|model| match &args.model {
         Some(part) => model.contains(part.as_str()),
         None => true,
     })?;
@@ -106,7 +106,7 @@ fn try_all(workspace: &Workspace, args: &Args) -> Result<()> {
     for (number, (index, mutant)) in chosen.iter().enumerate() {
         let start = Instant::now();
         let likely = old.as_ref().and_then(|old| killer(old, &keys[*index]));
-        let fate = laboratory.try_all_models(mutant, likely)?;
+        let fate = runner.try_all_models(mutant, likely)?;
         let elapsed = start.elapsed();
         println!(
             "[{:>3}/{}] {} ... {} ({:.1} s)",
@@ -178,7 +178,7 @@ pub fn check(workspace: &Workspace, sample: usize, seed: Option<u64>) -> Result<
 
 /// Runs mutants again: of a killed one the model that killed it, of a survivor every model.
 fn run_again(workspace: &Workspace, chosen: &[(&Locked, &Mutant)]) -> Result<()> {
-    let mut laboratory = Laboratory::set_up(workspace, false)?;
+    let mut runner = Runner::set_up(workspace, false)?;
     let killers: Vec<&str> = chosen
         .iter()
         .filter_map(|(locked, _)| match &locked.fate {
@@ -187,14 +187,14 @@ fn run_again(workspace: &Workspace, chosen: &[(&Locked, &Mutant)]) -> Result<()>
         })
         .collect();
     let all = killers.len() < chosen.len();
-    laboratory.run_originals(|model| all || killers.contains(&model))?;
+    runner.run_originals(|model| all || killers.contains(&model))?;
     let mut wrong = Vec::new();
     for (locked, mutant) in chosen {
         let start = Instant::now();
         let place = report::place(mutant);
         let fate = match &locked.fate {
-            LockedFate::Killed(model) => laboratory.try_one_model(mutant, model)?,
-            LockedFate::Survived => laboratory.try_all_models(mutant, None)?,
+            LockedFate::Killed(model) => runner.try_one_model(mutant, model)?,
+            LockedFate::Survived => runner.try_all_models(mutant, None)?,
         };
         println!("    {place} ... {} ({:.1} s)", fate.summary(), start.elapsed().as_secs_f64());
         if let Some(complaint) = contradiction(&locked.fate, &fate) {

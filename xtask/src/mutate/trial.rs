@@ -22,7 +22,7 @@ const SHORTEST_LIMIT: Duration = Duration::from_secs(30);
 
 /// The copy of the workspace, and what is known about the models.
 #[derive(Debug)]
-pub struct Laboratory {
+pub struct Runner {
     copy: PathBuf,
     target: PathBuf,
     logs: PathBuf,
@@ -41,7 +41,7 @@ struct Record {
     kills: usize,
 }
 
-impl Laboratory {
+impl Runner {
     /// Copies the workspace. With `all_models`, a mutant's trial does not stop at the first kill.
     pub fn set_up(workspace: &Workspace, all_models: bool) -> Result<Self> {
         let copy = workspace.target.join("mutants");
