@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: seqring beside its peers, or what the other benches measure.
+//! `cargo xtask bench`: runs the comparison with other systems, or one of the other benchmarks.
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -6,13 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::command;
+use crate::places::PEERS;
 use crate::workspace::Workspace;
 
-/// The workspace of the comparison, apart from this one because it pulls in the competitors.
-pub const PEERS: &str = "benches/peers/Cargo.toml";
-
-/// The competitors that are crates: each is a feature of the same name, so that one that does not
-/// build does not keep the others out.
+/// The other systems that are crates. Each is a feature of the same name, so that the comparison
+/// builds without a crate that does not build.
 const CRATES: [&str; 4] = ["ringfire", "photon-ring", "iceoryx2", "disruptor"];
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +24,7 @@ pub struct Args {
     /// Fewer rounds of the comparison
     #[arg(long)]
     pub quick: bool,
-    /// Only these benches of the comparison, with commas between: latency, throughput, fan-out,
+    /// Only these benchmarks of the comparison, with commas between: latency, throughput, fan-out,
     /// wake-up, memory, start
     #[arg(long, value_name = "BENCH")]
     pub only: Option<String>,
@@ -36,13 +34,13 @@ pub struct Args {
     /// Only these payloads of latency and throughput, in bytes, with commas between
     #[arg(long, value_name = "BYTES")]
     pub payloads: Option<String>,
-    /// Instead of the comparison, run one of the other benches
+    /// Run one of the other benchmarks instead of the comparison
     #[arg(long, value_enum, conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads"])]
     pub group: Option<Group>,
     /// Short for --group criterion
     #[arg(long, conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads", "group"])]
     pub criterion: bool,
-    /// Handed on to the bench of --group
+    /// Arguments for the benchmark of --group
     #[arg(last = true)]
     pub pass: Vec<String>,
 }
@@ -62,7 +60,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let group = if args.criterion { Some(Group::Criterion) } else { args.group };
     match group {
         None if !args.pass.is_empty() => {
-            bail!("{:?} can only be handed to the bench of --group", args.pass.join(" "))
+            bail!("{:?} can only be passed to the benchmark of --group", args.pass.join(" "))
         }
         None => peers(workspace, args),
         Some(Group::Criterion) => {
@@ -85,12 +83,12 @@ fn of_command(workspace: &Workspace, name: &str, pass: &[String]) -> Result<()> 
     )
 }
 
-/// Builds the comparison with every competitor that builds, and runs it.
+/// Builds the comparison with every other system that builds, and runs it.
 fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
     let mut features: Vec<&str> = CRATES.to_vec();
     let mut missing = Vec::new();
     if command::run(&mut cargo_peers(workspace, "build", &features)).is_err() {
-        // Which of them is it?
+        // Build each by itself to find those that fail.
         features.retain(|feature| {
             let builds = command::run(&mut cargo_peers(workspace, "check", &[feature])).is_ok();
             if !builds {
@@ -120,11 +118,16 @@ fn peers(workspace: &Workspace, args: &Args) -> Result<()> {
     command::run(&mut run)
 }
 
-/// Lints the comparison with all competitors, tests it, and runs the shortest of it with the
+/// Lints the comparison with all systems, tests it, and runs its shortest benchmarks with the
 /// systems that need no crate.
 pub fn smoke(workspace: &Workspace) -> Result<()> {
     let peers = |what: &str, features: &str| {
-        command::cargo(workspace, [what, "--quiet", "--locked", "--manifest-path", PEERS, features])
+        let args = [what, "--quiet", "--locked", "--manifest-path", PEERS, features];
+        let mut cargo = command::cargo(workspace, args);
+        // The target directory of the other steps, where most of the dependencies are built
+        // already.
+        cargo.arg("--target-dir").arg(&workspace.target);
+        cargo
     };
     command::run(peers("clippy", "--all-features").args(["--all-targets", "--", "-Dwarnings"]))?;
     command::run(&mut peers("test", "--no-default-features"))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: the chaos test for as many kills as one likes.
+//! `cargo xtask chaos`: the chaos test with a chosen number of kills.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -22,16 +22,15 @@ use crate::workspace::Workspace;
 const BINARY: &str = "chaos";
 const TEST: &str = "survivors_go_on";
 
-/// How often a running test is asked whether Ctrl-C was pressed.
+/// Interval at which the task looks for Ctrl-C while the test runs.
 const POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many processes to kill
+    /// Number of processes to kill
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub kills: u64,
-    /// Who is killed when, as far as that is chosen and not chance; another one for each run if
-    /// not given
+    /// Seed of the choices: which process is killed, and when [default: from the clock]
     #[arg(long)]
     pub seed: Option<u64>,
 }
@@ -52,8 +51,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         .env("SEQRING_CHAOS_KILLS", args.kills.to_string())
         .env("SEQRING_CHAOS_SEED", seed.to_string())
         .env("SEQRING_CHAOS_DRIVEN", "1")
-        // Out of reach of Ctrl-C, which would take its actors from it: it ends its run when its
-        // input ends, and cleans up.
+        // Ctrl-C must not reach the test, because it would kill the test's actors. The test ends
+        // when its input ends, and cleans up.
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -64,17 +63,17 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let status = test.wait()?;
     if !status.success() {
         bail!(
-            "the chaos test failed ({status}); `cargo xtask chaos --kills {} --seed {seed}` makes the same choices again",
+            "the chaos test failed ({status}); `cargo xtask chaos --kills {} --seed {seed}` repeats its choices",
             args.kills
         );
     }
     if interrupted.load(Ordering::Relaxed) {
-        bail!("interrupted; nothing was wrong until then");
+        bail!("interrupted; no fault was found until then");
     }
     Ok(())
 }
 
-/// Builds the test, optimised: its actors start and die faster.
+/// Builds the test with optimisation, so that its actors start and end faster.
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     let args = [
         "test",
@@ -95,11 +94,10 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
         .lines()
         .filter_map(executable)
         .next_back()
-        .with_context(|| format!("cargo did not say where the test {BINARY} is"))
+        .with_context(|| format!("cargo did not name the executable of the test {BINARY}"))
 }
 
-/// What the test prints. Its own lines reach a stopped test's pipe, too, so this ends when the test
-/// does.
+/// The lines that the test prints. The channel closes when the test ends.
 fn lines_of(test: &mut Child) -> Receiver<String> {
     let output = BufReader::new(test.stdout.take().expect("piped"));
     let (sender, lines) = channel();
@@ -109,7 +107,7 @@ fn lines_of(test: &mut Child) -> Receiver<String> {
     lines
 }
 
-/// Shows the test's progress to its end, and asks it to end when `interrupted`.
+/// Shows the test's progress until it ends, and asks it to end when `interrupted`.
 fn follow(test: &mut Child, lines: &Receiver<String>, kills: u64, interrupted: &AtomicBool) {
     let bar = ProgressBar::new(kills);
     let style = ProgressStyle::with_template(

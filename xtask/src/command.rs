@@ -1,4 +1,4 @@
-//! Running other programs: shown before they start, and a failure is an error that names them.
+//! Runs other programs. Each is shown before it starts, and an error names the one that failed.
 
 use std::env;
 use std::ffi::{OsStr, OsString};

@@ -1,13 +1,14 @@
-//! `cargo xtask fuzz`: every target of `fuzz/`, for a bounded time each.
+//! `cargo xtask fuzz`: runs every target of `fuzz/` for a limited time.
 
 use anyhow::{Context, Result, bail};
 
 use crate::command;
+use crate::places::FUZZ;
 use crate::test::Outcome;
 use crate::workspace::Workspace;
 
-/// Sanitizers and coverage instrumentation exist only there.
-const TOOLCHAIN: &str = "nightly";
+/// Sanitizers, coverage instrumentation and descriptions of libraries exist only there.
+pub const TOOLCHAIN: &str = "nightly";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,7 +20,7 @@ pub struct Args {
     pub target: Option<String>,
 }
 
-/// Fuzzes; skipped when there is no nightly toolchain.
+/// Runs the targets; skipped if there is no nightly toolchain.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
     let cargo = |words: &[&str]| command::cargo_of(TOOLCHAIN, workspace, words);
     if !command::works(&mut cargo(&["--version"])) {
@@ -27,8 +28,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
             "no {TOOLCHAIN} toolchain; install one with `rustup toolchain install {TOOLCHAIN}`"
         )));
     }
-    if !workspace.root.join("fuzz/Cargo.toml").exists() {
-        bail!("there is no fuzz/Cargo.toml in {}", workspace.root.display());
+    if !workspace.root.join(FUZZ).exists() {
+        bail!("there is no {FUZZ} in {}", workspace.root.display());
     }
     if !command::works(&mut cargo(&["fuzz", "--version"])) {
         println!("cargo-fuzz is not installed");
@@ -54,7 +55,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<Outcome> {
                 .arg(&target_dir)
                 .args([target, "--"])
                 .arg(format!("-max_total_time={}", args.seconds))
-                // A hostile segment that makes us loop is a finding, not a slow input.
+                // An input that makes the library loop is a fault.
                 .arg("-timeout=10"),
         )?;
     }

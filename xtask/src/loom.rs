@@ -1,15 +1,15 @@
-//! `cargo xtask loom`: the loom models of the protocols, with their iteration counts.
+//! `cargo xtask loom`: runs the loom models of the protocol and shows their numbers of executions.
 
 use std::sync::Mutex;
 
 use anyhow::{Result, bail};
 
 use crate::command;
-use crate::models::{self, Ended, Lints, Model, Options};
+use crate::models::{self, Ended, Model, Options, Run};
 use crate::workspace::Workspace;
 
-/// Preemptions per execution. Two are known to show nearly all concurrency faults; the third is
-/// for protocols in which both ends of a hand-shake can be interrupted.
+/// Preemptions per execution. Two show nearly all concurrency faults; a third is needed where both
+/// sides of a handshake can be interrupted.
 pub const PREEMPTIONS: usize = 3;
 
 #[derive(Debug, clap::Args)]
@@ -20,16 +20,22 @@ pub struct Args {
     /// Preemptions explored per execution
     #[arg(long, default_value_t = PREEMPTIONS)]
     pub preemptions: usize,
-    /// Explore every execution, without a bound on preemptions, and the models marked #[ignore]
-    /// too
+    /// Explore every execution, without a bound on preemptions; also run the models marked
+    /// #[ignore]
     #[arg(long, conflicts_with = "preemptions")]
     pub long: bool,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self { model: None, preemptions: PREEMPTIONS, long: false }
+    }
+}
+
 /// Builds and runs the models; fails if one fails, or if there is none to run.
-pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let target = workspace.target.join("loom");
-    let all = models::build(command::cargo(workspace, [] as [&str; 0]), &target, Lints::Kept)?;
+pub fn run(workspace: &Workspace, args: &Args) -> Result<Vec<Run>> {
+    let target = models::target(workspace);
+    let all = models::build(command::cargo(workspace, [] as [&str; 0]), &target, None)?;
     let wanted: Vec<&Model> = all
         .iter()
         .filter(|model| match &args.model {
@@ -58,7 +64,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         &options,
         |_| None,
         |run| {
-            // Two models must not print at once.
+            // One model prints at a time.
             let _turn = printing.lock();
             let verdict = match &run.ended {
                 Ended::Passed => "ok",
@@ -82,11 +88,11 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         bail!("{} of {} models failed: {}", failed.len(), runs.len(), failed.join(", "));
     }
     println!("{} models passed", runs.len());
-    Ok(())
+    Ok(runs)
 }
 
-/// A line of a model's output without what the test harness says around it: `test name ... ` comes
-/// before the first thing that the model prints, on the same line.
+/// A line of a model's output without the words of the test harness, which prints `test name ... `
+/// before the model's first line.
 fn without_harness(line: &str) -> Option<&str> {
     let line = match line.strip_prefix("test ") {
         Some(rest) => rest.split_once(" ... ").map_or(line, |(_, own)| own),
@@ -103,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_models_own_words_stay() {
+    fn only_the_words_of_the_harness_are_removed() {
         assert_eq!(without_harness("test wrap ... 12 runs"), Some("12 runs"));
         assert_eq!(without_harness("test wrap ... ok"), None);
         assert_eq!(without_harness("test result: ok. 1 passed"), None);

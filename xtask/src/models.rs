@@ -1,4 +1,4 @@
-//! Building the loom models and running them, each in a process of its own.
+//! Builds the loom models and runs each in a process of its own.
 //!
 //! Loom explores one model in one thread; separate processes use all cores, can be given a time
 //! limit, and survive a model that aborts.
@@ -15,21 +15,24 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::command;
+use crate::places::MODELS;
+use crate::workspace::Workspace;
 
-/// The package that holds the models, and the profile that it is built with.
-const PACKAGE: &str = "loom-tests";
-const PROFILE: &str = "loom";
+/// The profile that the models are built with.
+pub const PROFILE: &str = "loom";
 
-/// How often a running model is looked at.
+/// Interval at which a running model is checked.
 const POLL: Duration = Duration::from_millis(10);
 
 /// One model: a test function in one test binary.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// The test's path, behind the binary's name when that is not the package's library.
+    /// The test's path, after the name of its test target unless that is the library.
     pub name: String,
-    /// Marked `#[ignore]`: too long for every day.
+    /// Marked `#[ignore]`: it takes too long for the gate.
     pub long: bool,
+    /// The test target that holds it; `None` is the package's library.
+    pub target: Option<String>,
     test: String,
     binary: PathBuf,
 }
@@ -40,12 +43,11 @@ pub enum Ended {
     Passed,
     /// The model found a fault; the message of the first panic.
     Failed(String),
-    /// The model did not come to a verdict: a limit was reached, or what it is about never
-    /// happened.
+    /// The model showed nothing: it reached a limit, or an outcome that it is about never happened.
     Inconclusive(String),
     /// It was stopped at the time limit.
     TimedOut,
-    /// It was stopped, or never started, because another model had failed already.
+    /// It was stopped, or not started, because another model had failed.
     Stopped,
 }
 
@@ -69,29 +71,25 @@ pub struct Options<'a> {
     pub stop_on_failure: bool,
 }
 
-/// What becomes of denied lints.
-#[derive(Debug, Clone, Copy)]
-pub enum Lints {
-    Kept,
-    /// No lint is an error: a mutant may leave an import unused, or use an ordering that is linted
-    /// against.
-    Capped,
+/// Where the models are built. Their compiler flags are not those of other builds, so the directory
+/// is their own.
+pub fn target(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("loom")
 }
 
-/// Builds the models of the workspace that `cargo` is to run in; an error holds the compiler's
-/// messages.
-pub fn build(mut cargo: Command, target_dir: &Path, lints: Lints) -> Result<Vec<Model>> {
-    let flags = match lints {
-        Lints::Kept => "--cfg loom",
-        Lints::Capped => "--cfg loom --cap-lints warn",
+/// Builds the models of the workspace that `cargo` runs in, or those of one test `target` alone; an
+/// error holds the compiler's messages.
+pub fn build(mut cargo: Command, target_dir: &Path, target: Option<&str>) -> Result<Vec<Model>> {
+    match target {
+        Some(target) => cargo.args(["test", "--test", target]),
+        None => cargo.args(["test", "--lib", "--tests"]),
     };
     cargo
-        .args(["test", "--no-run", "--quiet", "--package", PACKAGE])
-        .args(["--lib", "--tests", "--profile", PROFILE])
+        .args(["--no-run", "--quiet", "--package", MODELS, "--profile", PROFILE])
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--target-dir")
         .arg(target_dir)
-        .env("RUSTFLAGS", flags)
+        .env("RUSTFLAGS", "--cfg loom")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     let messages = command::output(&mut cargo)?;
     let mut models = Vec::new();
@@ -102,20 +100,18 @@ pub fn build(mut cargo: Command, target_dir: &Path, lints: Lints) -> Result<Vec<
         }
         if let Some(binary) = message["executable"].as_str() {
             let is_library = message["target"]["kind"][0] == "lib";
-            let prefix = match message["target"]["name"].as_str() {
-                Some(name) if !is_library => format!("{name}::"),
-                _ => String::new(),
-            };
-            list(Path::new(binary), &prefix, &mut models)?;
+            let target = message["target"]["name"].as_str().filter(|_| !is_library);
+            list(Path::new(binary), target, &mut models)?;
         }
     }
     if models.is_empty() {
-        bail!("the package {PACKAGE} holds no model (no #[test] under --cfg loom)");
+        bail!("the package {MODELS} holds no model (no #[test] under --cfg loom)");
     }
     Ok(models)
 }
 
-fn list(binary: &Path, prefix: &str, models: &mut Vec<Model>) -> Result<()> {
+fn list(binary: &Path, target: Option<&str>, models: &mut Vec<Model>) -> Result<()> {
+    let prefix = target.map(|name| format!("{name}::")).unwrap_or_default();
     let listing = |args: &[&str]| -> Result<Vec<String>> {
         let text =
             command::output(Command::new(binary).args(["--list", "--format", "terse"]).args(args))?;
@@ -127,6 +123,7 @@ fn list(binary: &Path, prefix: &str, models: &mut Vec<Model>) -> Result<()> {
         models.push(Model {
             name: format!("{prefix}{test}"),
             long: long.contains(&test),
+            target: target.map(str::to_owned),
             test,
             binary: binary.to_path_buf(),
         });
@@ -134,8 +131,8 @@ fn list(binary: &Path, prefix: &str, models: &mut Vec<Model>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the models in the order given, as many at a time as there are cores, and tells `done` of
-/// each as it ends. `limit` is the time allowed to a model. The result has the order of `models`.
+/// Runs the models in the given order, one on each core, and calls `done` after each. `limit` is
+/// the time allowed for a model. The result has the order of `models`.
 pub fn run(
     models: &[&Model],
     options: &Options<'_>,
@@ -237,7 +234,7 @@ impl Model {
         }
         match options.preemptions {
             Some(bound) => command.env("LOOM_MAX_PREEMPTIONS", bound.to_string()),
-            // The models bound themselves unless told otherwise; loom's own bound is a byte.
+            // The variable replaces the limit that each model has. Loom's bound is a byte.
             None => command
                 .env("LOOM_MAX_PREEMPTIONS", "255")
                 .env("SEQRING_LOOM_MAX_ITERATIONS", u64::MAX.to_string()),
@@ -246,15 +243,15 @@ impl Model {
     }
 }
 
-/// What a failed model's output says: the first panic's message.
+/// How a model that failed ended, by the message of its first panic.
 fn judge(output: &str) -> Option<Ended> {
     let mut lines = output.lines().skip_while(|line| !line.contains("panicked at"));
     let heading = lines.next()?;
     let message = lines.map(str::trim).find(|line| !line.is_empty()).unwrap_or(heading).to_owned();
-    // A weaker ordering lets a spinning thread read old values for as long as loom likes. That is
-    // not a fault: real memory shows a store in finite time.
+    // With a weaker ordering, loom may let a spinning thread read an old value again and again.
+    // That is no fault: hardware makes a store visible in finite time.
     let out_of_steps = message.contains("exceeded maximum number of branches");
-    // What `loom-tests` says of a model that has too many executions, or not the ones it is about.
+    // `loom-tests` reports a model with too many executions, or without an announced outcome.
     let proves_nothing = message.starts_with("capped:") || message.starts_with("void:");
     if out_of_steps || proves_nothing {
         Some(Ended::Inconclusive(message))

@@ -1,8 +1,8 @@
 //! `cargo xtask msrv`: the library builds with the oldest compiler that its manifest promises.
 //!
-//! The compiler is rustup's if that toolchain is installed. Otherwise, where apt offers a Debian
-//! package of that version, it is unpacked below the target directory; nothing is installed, and
-//! apt's own state is not touched.
+//! The compiler is rustup's if that toolchain is installed. Otherwise, if apt offers a Debian
+//! package of that version, the package is unpacked below the target directory. Nothing is
+//! installed, and the state of apt does not change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use crate::command;
 use crate::test::Outcome;
 use crate::workspace::Workspace;
 
-/// Debian's names of a compiler and its standard library: the second pair is what stable releases
-/// carry for building browsers, and is the newer one.
+/// Debian's names of a compiler and its standard library. Stable releases carry the second pair for
+/// building browsers; it is newer.
 const DEBIAN_PACKAGES: [[&str; 2]; 2] =
     [["rustc", "libstd-rust-dev"], ["rustc-web", "libstd-rust-web-dev"]];
 
-/// Checks the library; skipped when the compiler cannot be had.
+/// Checks the library; skipped if the compiler is not available.
 pub fn run(workspace: &Workspace) -> Result<Outcome> {
     let version = promised(&workspace.root.join("Cargo.toml"))?;
     let mut check = if let Some(toolchain) = rustup_toolchain(&version) {
@@ -31,7 +31,7 @@ pub fn run(workspace: &Workspace) -> Result<Outcome> {
             Err(reason) => {
                 return Ok(Outcome::Skipped(format!(
                     "no {version} toolchain: rustup has none (`rustup toolchain install {version}`) and \
-                     apt gave none ({reason:#})"
+                     apt offers none ({reason:#})"
                 )));
             }
         };
@@ -75,7 +75,7 @@ fn is_toolchain_of(name: &str, version: &str) -> bool {
     name.strip_prefix(version).is_some_and(|rest| rest.starts_with(['-', '.']))
 }
 
-/// A compiler that was unpacked, not installed: it finds its libraries only when told where.
+/// A compiler that was unpacked but not installed. It needs the path of its libraries.
 #[derive(Debug)]
 struct Unpacked {
     rustc: PathBuf,
@@ -95,7 +95,7 @@ impl Unpacked {
         let said = command::output(&mut command)?;
         match said.strip_prefix(&format!("rustc {version}.")) {
             Some(_) => Ok(()),
-            None => bail!("the unpacked compiler says {:?}", said.trim()),
+            None => bail!("the unpacked compiler reports {:?}", said.trim()),
         }
     }
 }
@@ -105,7 +105,7 @@ fn debian_compiler(directory: &Path, version: &str) -> Result<Unpacked> {
     if let Ok(compiler) = unpacked(&root, version) {
         return Ok(compiler);
     }
-    // What is there may be the rest of an interrupted run.
+    // An interrupted run may have left files.
     if directory.exists() {
         fs::remove_dir_all(directory)
             .with_context(|| format!("{} cannot be removed", directory.display()))?;
@@ -147,7 +147,7 @@ fn unpacked(root: &Path, version: &str) -> Result<Unpacked> {
     bail!("the package of rustc {version} holds no librustc_driver")
 }
 
-/// Lets apt choose the packages that this system lacks, and fetch them, in directories of our own:
+/// Lets apt choose and fetch the packages that this system lacks. It works in separate directories,
 /// so it needs neither root nor fresh package lists.
 fn download(directory: &Path, version: &str) -> Result<()> {
     fs::create_dir_all(directory.join("lists/partial"))?;
@@ -167,7 +167,7 @@ fn download(directory: &Path, version: &str) -> Result<()> {
         }
         command
     };
-    println!("rustc {version}: asking apt for it");
+    println!("rustc {version}: fetching it with apt");
     command::output(apt().arg("update"))?;
     let mut refusal = None;
     for packages in DEBIAN_PACKAGES {

@@ -1,4 +1,4 @@
-//! What the tests leave behind in shared memory.
+//! Finds the segments that tests have left in shared memory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,15 +14,15 @@ const DIRECTORY: &str = "/dev/shm";
 /// How every segment's file name begins.
 const PREFIX: &str = "seqring.";
 
-/// A process that is just ending may still be about to unlink its segment.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process that is ending may take to unlink its segment.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The segments that are there now; none on a system that does not show them as files.
+/// The segments that exist now. Empty on a system that does not show segments as files.
 pub fn segments() -> BTreeSet<String> {
     segments_in(Path::new(DIRECTORY))
 }
 
-/// Fails if segments are there now that were not there `before`.
+/// Fails if a segment exists that did not exist `before`.
 pub fn expect_no_new(before: &BTreeSet<String>) -> Result<()> {
     let start = Instant::now();
     loop {
@@ -30,7 +30,7 @@ pub fn expect_no_new(before: &BTreeSet<String>) -> Result<()> {
         if left.is_empty() {
             return Ok(());
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             bail!(
                 "the tests left {} segment(s) in {DIRECTORY}: {}; find the test that does not unlink its ring, \
                  then remove the files",

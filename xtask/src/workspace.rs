@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 pub struct Workspace {
     /// The directory of the root `Cargo.toml`.
     pub root: PathBuf,
-    /// Cargo's target directory; tasks with other compiler flags get one of their own inside it,
-    /// so that they do not rebuild each other's products.
+    /// Cargo's target directory. Tasks with other compiler flags use a directory of their own
+    /// inside it, so that no task rebuilds the products of another.
     pub target: PathBuf,
 }
 
 impl Workspace {
-    /// Finds the workspace around this package (as told by `cargo run`) or the current directory.
+    /// Finds the workspace around this package, which `cargo run` names, or the current directory.
     pub fn find() -> Result<Self> {
         let start = match env::var_os("CARGO_MANIFEST_DIR") {
             Some(dir) => PathBuf::from(dir),

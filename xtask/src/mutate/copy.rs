@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-/// The members that the copy keeps.
-const MEMBERS: [&str; 2] = [".", "loom-tests"];
+use crate::places::MODELS;
 
-/// Directories that are copied whole; the documentation may be included in doc comments.
-const DIRECTORIES: [&str; 3] = ["src", "loom-tests", "docs"];
+/// The members that the copy keeps.
+const MEMBERS: [&str; 2] = [".", MODELS];
+
+/// Directories that are copied whole; doc comments include files of `docs`.
+const DIRECTORIES: [&str; 3] = ["src", MODELS, "docs"];
 
 /// Copies what is needed to build the models from `root` into the fresh directory `copy`.
 pub fn make(root: &Path, copy: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `docs/mutants.toml`: the mutants that no model can kill, each with the reason why.
+//! The list of survivors: the mutants that no model can kill, each with the reason.
 
 use std::fs;
 use std::path::Path;
@@ -7,9 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::find::Mutant;
-
-/// Where the list is, from the workspace's root.
-pub const PATH: &str = "docs/mutants.toml";
+use crate::places::SURVIVORS;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,25 +24,25 @@ pub struct Entry {
     pub file: String,
     /// The source line without the space around it.
     pub line: String,
-    /// As the report calls it, for example `Release -> Relaxed`.
+    /// The name in the report, for example `Release -> Relaxed`.
     pub mutation: String,
-    /// Which of several mutants that are equal in all of the above, from 1 in the order of the
-    /// file.
+    /// The number of the mutant among those that are equal in all of the above, from 1 in the order
+    /// of the file.
     pub occurrence: Option<usize>,
-    /// Why no model can see it, and why the ordering stays nevertheless.
+    /// Why no model can fail on it, and why the ordering stays.
     pub reason: String,
 }
 
-/// Reads the list and finds the mutant that each entry means: pairs of an index into `mutants` and
+/// Reads the list and finds the mutant of each entry. Returns pairs of an index into `mutants` and
 /// the entry. A missing file is an empty list.
 pub fn read(root: &Path, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {
-    let path = root.join(PATH);
+    let path = root.join(SURVIVORS);
     if !path.exists() {
         return Ok(Vec::new());
     }
     let text =
         fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
-    assign(&text, mutants).with_context(|| format!("{PATH} is wrong"))
+    assign(&text, mutants).with_context(|| format!("{SURVIVORS} is wrong"))
 }
 
 fn assign(text: &str, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {
@@ -83,7 +81,7 @@ fn assign(text: &str, mutants: &[Mutant]) -> Result<Vec<(usize, Entry)>> {
             },
         };
         if assigned.iter().any(|(other, _)| *other == index) {
-            bail!("two entries mean {shown}");
+            bail!("two entries are for {shown}");
         }
         assigned.push((index, entry));
     }

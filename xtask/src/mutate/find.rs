@@ -1,17 +1,19 @@
-//! Finding what can be weakened in a source file.
+//! Finds what can be weakened in a source file.
 //!
 //! The file is parsed, so comments, documentation and strings are never touched, and items that
 //! exist only for tests are left out. Every mutant is one replaced byte range.
 
 use std::ops::Range;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, ExprCall, ExprPath, ImplItem, Item, Macro, Signature, Token};
+
+use crate::sources::{attributes_of, is_enabled, parse};
 
 /// One change that weakens one memory ordering or removes one fence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +65,8 @@ pub fn test_modules(file: &str, source: &str) -> Result<Vec<String>> {
     Ok(names.collect())
 }
 
-fn parse(file: &str, source: &str) -> Result<syn::File> {
-    syn::parse_file(source).with_context(|| format!("{file} cannot be parsed"))
-}
-
-/// What a fence may become; a relaxed fence does not exist, so a one-sided one can only go.
+/// What a fence may become. A relaxed fence does not exist, so an acquire or release fence can only
+/// be removed.
 fn weaker_fence(ordering: &str) -> &'static [&'static str] {
     match ordering {
         "SeqCst" => &["AcqRel"],
@@ -132,7 +131,7 @@ impl Finder<'_> {
         self.functions.pop();
     }
 
-    /// For macro input that is no list of expressions: by the look of the tokens.
+    /// For macro input that is no list of expressions: finds names by their tokens.
     fn visit_tokens(&mut self, tokens: TokenStream) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         for (index, token) in tokens.iter().enumerate() {
@@ -230,7 +229,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 }
 
-/// The last name of a path if it stands for a memory ordering: alone, or behind `Ordering::`.
+/// The last name of a path if it means a memory ordering: alone, or after `Ordering::`.
 fn ordering(path: &ExprPath) -> Option<(&Ident, bool)> {
     let mut names = path.path.segments.iter().rev().map(|part| &part.ident);
     let name = names.next()?;
@@ -284,47 +283,9 @@ fn is_path_separator(tokens: &[TokenTree]) -> bool {
     tokens.iter().all(|token| matches!(token, TokenTree::Punct(mark) if mark.as_char() == ':'))
 }
 
-/// `#[test]`, `#[cfg(test)]` or `#[cfg(all(test, ...))]`.
+/// Whether the attributes exclude an item from every build that is not a test.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| {
-        if attribute.path().is_ident("test") {
-            return true;
-        }
-        if !attribute.path().is_ident("cfg") {
-            return false;
-        }
-        let mut is_test = false;
-        // Conditions of other shapes are no test conditions: an error ends the walk, not the
-        // answer.
-        let _ = attribute.parse_nested_meta(|condition| {
-            if condition.path.is_ident("test") {
-                is_test = true;
-            } else if condition.path.is_ident("all") {
-                condition.parse_nested_meta(|part| {
-                    is_test |= part.path.is_ident("test");
-                    Ok(())
-                })?;
-            }
-            Ok(())
-        });
-        is_test
-    })
-}
-
-fn attributes_of(item: &Item) -> &[Attribute] {
-    match item {
-        Item::Const(item) => &item.attrs,
-        Item::Enum(item) => &item.attrs,
-        Item::Fn(item) => &item.attrs,
-        Item::Impl(item) => &item.attrs,
-        Item::Macro(item) => &item.attrs,
-        Item::Mod(item) => &item.attrs,
-        Item::Static(item) => &item.attrs,
-        Item::Struct(item) => &item.attrs,
-        Item::Trait(item) => &item.attrs,
-        Item::Use(item) => &item.attrs,
-        _ => &[],
-    }
+    !is_enabled(attributes, |name| (name == "test").then_some(false))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What became of the mutants: the table, the JSON and the verdict.
+//! Reports the fates of the mutants: as a table, as JSON, and as a verdict.
 
 use std::fs;
 use std::path::Path;
@@ -7,17 +7,18 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::expected::{Entry, PATH};
+use super::expected::Entry;
 use super::find::Mutant;
+use crate::places::SURVIVORS;
 
-/// What became of one mutant.
+/// How one mutant ended.
 #[derive(Debug, Clone)]
 pub enum Fate {
     /// Models that failed, each with its first panic's message.
     Killed(Vec<(String, String)>),
     /// Every model passed.
     Survived,
-    /// No model failed, but these did not come to an end.
+    /// No model failed, but these did not end.
     Undecided(Vec<String>),
     /// The compiler's messages.
     DoesNotBuild(String),
@@ -35,7 +36,7 @@ pub struct Trial<'a> {
 
 impl Fate {
     /// In a few words.
-    pub fn told(&self) -> String {
+    pub fn summary(&self) -> String {
         match self {
             Self::Killed(by) => {
                 let models: Vec<&str> = by.iter().map(|(model, _)| model.as_str()).collect();
@@ -49,23 +50,23 @@ impl Fate {
 }
 
 impl Trial<'_> {
-    /// What is wrong with this mutant's fate, if anything is.
+    /// What is wrong with this mutant's fate, if anything.
     fn complaint(&self) -> Option<String> {
         let place = place(self.mutant);
         match (&self.fate, self.allowed) {
             (Fate::Killed(_), None) => None,
             (Fate::Killed(by), Some(_)) => Some(format!(
-                "{place}: {PATH} lists it as a survivor, but {} kills it: remove the entry",
+                "{place}: {SURVIVORS} lists it as a survivor, but {} kills it: remove the entry",
                 by.first().map_or("a model", |(model, _)| model.as_str())
             )),
             (Fate::Survived | Fate::Undecided(_), Some(_)) => None,
             (Fate::Survived, None) => Some(format!(
-                "{place}: no model notices; write one that does, or weaken the ordering for good, or \
-                 list it in {PATH} with the reason"
+                "{place}: no model fails; write one that does, weaken the ordering for good, or list \
+                 the mutant in {SURVIVORS} with the reason"
             )),
             (Fate::Undecided(_), None) => Some(format!(
-                "{place}: models were stopped before they had decided; make them smaller, or list it \
-                 in {PATH} with the reason"
+                "{place}: models were stopped before they ended; make them smaller, or list the \
+                 mutant in {SURVIVORS} with the reason"
             )),
             (Fate::DoesNotBuild(messages), _) => {
                 Some(format!("{place}: does not build\n{messages}"))
@@ -79,7 +80,7 @@ pub fn place(mutant: &Mutant) -> String {
     format!("{}:{} {}: {}", mutant.file, mutant.line, mutant.function, mutant.mutation)
 }
 
-/// Prints the table and fails if a mutant's fate is not as it should be.
+/// Prints the table and fails if the fate of a mutant is wrong.
 pub fn conclude(trials: &[Trial<'_>]) -> Result<()> {
     println!();
     let width = trials.iter().map(|trial| place(trial.mutant).len()).max();
@@ -91,7 +92,7 @@ pub fn conclude(trials: &[Trial<'_>]) -> Result<()> {
         println!(
             "{:width$}  {}{reason}",
             place(trial.mutant),
-            trial.fate.told(),
+            trial.fate.summary(),
             width = width.unwrap_or(0),
         );
     }
@@ -106,7 +107,7 @@ pub fn conclude(trials: &[Trial<'_>]) -> Result<()> {
     );
     let complaints: Vec<String> = trials.iter().filter_map(Trial::complaint).collect();
     if !complaints.is_empty() {
-        bail!("{} mutant(s) not as they should be:\n{}", complaints.len(), complaints.join("\n"));
+        bail!("{} mutant(s) with a wrong fate:\n{}", complaints.len(), complaints.join("\n"));
     }
     Ok(())
 }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_kills_and_listed_survivors_are_fine() {
+    fn only_kills_and_listed_survivors_are_accepted() {
         let killed = || Fate::Killed(vec![("m".to_owned(), "torn".to_owned())]);
         assert!(conclusion(killed(), false).is_ok());
         assert!(conclusion(killed(), true).is_err(), "a stale entry");
