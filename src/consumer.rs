@@ -38,15 +38,16 @@ use crate::wait::{Access, Bell, Canceller, LOOKS, Timeout, Waiter, WakeReason, l
 /// makes the producer wait for it; when it is killed, the producer finds that out and goes on.
 ///
 /// # Waiting
-/// The blocking receives wait as [`WaitStrategy`] says. By default they spin for a moment and then
-/// sleep until the producer wakes them; see [`ConsumerBuilder::wait`] for who can be woken, and
-/// [`Consumer::canceller`] for how to end a wait.
+/// The blocking receives wait as [`WaitStrategy`](crate::WaitStrategy) says. By default they spin
+/// for a moment and then sleep until the producer wakes them; see
+/// [`ConsumerBuilder::wait_strategy`] for who can be woken, and [`Consumer::canceller`] for how to
+/// end a wait.
 ///
 /// # Lagging
 /// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once,
-/// with the exact number of messages that this consumer will never see, and goes on as [`OnLag`]
-/// says ([`OnLag::Stay`] repeats it until a seek). [`Consumer::try_latest`] alone counts them as
-/// skipped instead, like all that it jumps over.
+/// with the exact number of messages that this consumer will never see, and goes on as
+/// [`OnLag`](crate::OnLag) says ([`OnLag::Stay`](crate::OnLag::Stay) repeats it until a seek).
+/// [`Consumer::try_latest`] alone counts them as skipped instead, like all that it jumps over.
 ///
 /// # Closing
 /// All published messages are delivered before `Closed`. A producer that died is noticed by the
@@ -84,7 +85,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.try_take(|body, geometry| M::take(body, geometry)).map(M::accept)
     }
 
-    /// Receives the next message, waiting for it as [`WaitStrategy`] says.
+    /// Receives the next message, waiting for it as [`WaitStrategy`](crate::WaitStrategy) says.
     ///
     /// # Errors
     /// [`RecvError`].
@@ -275,8 +276,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     /// Messages lost since this consumer was attached, because it was too slow: the sum of all
-    /// reported losses, except under [`OnLag::Stay`], which reports without moving and counts
-    /// nothing.
+    /// reported losses, except under [`OnLag::Stay`](crate::OnLag::Stay), which reports without
+    /// moving and counts nothing.
     ///
     /// Without [`Consumer::seek`], start + received + lost + skipped = cursor at all times.
     pub fn lost(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::protocol::{CloseReason, TryRecvError};
 
-/// Why [`Consumer::recv`] has no message.
+/// Why [`Consumer::recv`](crate::Consumer::recv) has no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvError {
     /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
@@ -12,11 +12,11 @@ pub enum RecvError {
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),
-    /// Somebody has called [`Canceller::cancel`].
+    /// Somebody has called [`Canceller::cancel`](crate::Canceller::cancel).
     Cancelled,
 }
 
-/// Why [`Consumer::recv_timeout`] has no message.
+/// Why [`Consumer::recv_timeout`](crate::Consumer::recv_timeout) has no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvTimeoutError {
     /// Nothing was published in time.
@@ -26,7 +26,7 @@ pub enum RecvTimeoutError {
     Lagged(u64),
     /// No message will come, for this reason; everything published before has been received.
     Closed(CloseReason),
-    /// Somebody has called [`Canceller::cancel`].
+    /// Somebody has called [`Canceller::cancel`](crate::Canceller::cancel).
     Cancelled,
 }
 

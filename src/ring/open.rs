@@ -88,7 +88,8 @@ impl<M: Message + ?Sized> OpenOptions<M> {
         self
     }
 
-    /// Name that the message type must have; see [`RingBuilder::type_name`].
+    /// Name that the message type must have; see
+    /// [`RingBuilder::type_name`](crate::RingBuilder::type_name).
     pub fn type_name(mut self, type_name: &str) -> Self {
         self.type_name = Some(type_name.into());
         self

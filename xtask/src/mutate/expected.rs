@@ -26,8 +26,8 @@ pub struct Entry {
     pub line: String,
     /// The name in the report, for example `Release -> Relaxed`.
     pub mutation: String,
-    /// The number of the mutant among those that are equal in all of the above, from 1 in the order
-    /// of the file.
+    /// The number of the mutant among those that are equal in all of the above, from 1 in the
+    /// order of the file.
     pub occurrence: Option<usize>,
     /// Why no model can fail on it, and why the ordering stays.
     pub reason: String,
