@@ -139,7 +139,7 @@ pub const CIRCLES: Level = Level::Warn;
 pub const RESERVED: Level = Level::Fail;
 pub const STALE_ENTRIES: Level = Level::Warn;
 pub const CODE_WIDTH: Level = Level::Warn;
-pub const PROSE_WIDTH: Level = Level::Warn;
+pub const PROSE_WIDTH: Level = Level::Fail;
 
 /// What a table of models that is not current does to its steps.
 pub const MODELS_TABLE_LEVEL: Level = Level::Warn;

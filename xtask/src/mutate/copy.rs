@@ -70,6 +70,17 @@ fn reduced(manifest: &str) -> Result<String> {
     workspace.insert("members".to_owned(), Value::Array(members.to_vec()));
     workspace.remove("default-members");
     workspace.remove("exclude");
+    // A mutant may use an ordering that the compiler refuses by default.
+    let mut lints = workspace.get("lints").cloned().unwrap_or_else(|| Value::Table(Table::new()));
+    let rust = lints
+        .as_table_mut()
+        .context("[workspace.lints] is no table")?
+        .entry("rust")
+        .or_insert_with(|| Value::Table(Table::new()));
+    rust.as_table_mut()
+        .context("[workspace.lints.rust] is no table")?
+        .insert("invalid_atomic_ordering".to_owned(), Value::String("allow".to_owned()));
+    workspace.insert("lints".to_owned(), lints);
     for absent in ["bench", "test", "example", "dev-dependencies"] {
         table.remove(absent);
     }
@@ -86,6 +97,8 @@ mod tests {
             [workspace]
             members = [".", "cli", "loom-tests"]
             default-members = ["."]
+            [workspace.lints.rust]
+            missing_docs = "warn"
             [package]
             name = "x"
             [[bench]]
@@ -101,6 +114,9 @@ mod tests {
         let members = table["workspace"]["members"].as_array().unwrap();
         assert_eq!(members.len(), 2);
         assert!(table["workspace"].get("default-members").is_none());
+        let lints = &table["workspace"]["lints"]["rust"];
+        assert_eq!(lints["invalid_atomic_ordering"].as_str(), Some("allow"));
+        assert_eq!(lints["missing_docs"].as_str(), Some("warn"));
         assert!(!table.contains_key("bench") && !table.contains_key("dev-dependencies"));
         assert_eq!(table["target"]["cfg(loom)"]["dependencies"]["loom"].as_str(), Some("0.7"));
         assert_eq!(table["profile"]["loom"]["inherits"].as_str(), Some("release"));
