@@ -8,10 +8,8 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
+use crate::places::PICTURES;
 use crate::workspace::Workspace;
-
-/// Where the pictures are, from the root of the workspace.
-const DIRECTORY: &str = "docs/pictures";
 
 const WIDTH: f64 = 800.0;
 
@@ -41,7 +39,7 @@ pub struct Args {
 
 /// Writes the pictures, or compares them with the files.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let directory = workspace.root.join(DIRECTORY);
+    let directory = workspace.root.join(PICTURES);
     if !args.check {
         fs::create_dir_all(&directory)
             .with_context(|| format!("{} cannot be created", directory.display()))?;
@@ -57,9 +55,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         if !args.check {
             fs::write(&path, svg)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
-            println!("{DIRECTORY}/{name}");
+            println!("{PICTURES}/{name}");
         } else if fs::read_to_string(&path).ok().as_deref() != Some(&svg) {
-            bail!("{DIRECTORY}/{name} is not what `cargo xtask pictures` writes: run it");
+            bail!("{PICTURES}/{name} is not what `cargo xtask pictures` writes: run it");
         }
     }
     Ok(())

@@ -12,6 +12,9 @@ pub const MODELS: &str = "loom-tests";
 /// The document that holds the table of the loom models.
 pub const MODELS_TABLE: &str = "docs/verification.md";
 
+/// The directory of the pictures in the documentation.
+pub const PICTURES: &str = "docs/pictures";
+
 /// The root of the library's module tree.
 pub const LIBRARY_ROOT: &str = "src/lib.rs";
 
