@@ -16,14 +16,18 @@ pub use crate::consumer::error::{Lagged, RecvError, RecvTimeoutError};
 pub use crate::consumer::registration::{Free, Registered, Registration};
 
 use crate::consumer::error::without_timeout;
-use crate::layout::{BELL, Geometry};
-use crate::message::{Message, take_bytes};
+use crate::layout::BELL;
+use crate::message::Message;
+use crate::protocol::slot::Miss;
 #[cfg(feature = "async")]
 use crate::protocol::wake::load_key;
 use crate::protocol::{CloseReason, Reader, Start, TryRecvError};
 use crate::shared::Shared;
-use crate::sync::AtomicU64;
 use crate::wait::{Access, Bell, Canceller, LOOKS, Timeout, Waiter, WakeReason, look};
+
+/// A jump to the newest message is given up after the producer has lapped it this many times, which
+/// bounds the call.
+const LATEST_TRIES: usize = 64;
 
 /// Receives every message of a ring, in order, as fast as it can; what it is too slow for is
 /// counted exactly.
@@ -62,10 +66,6 @@ pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     _message: PhantomData<fn(&M)>,
 }
 
-// Not `M::take` and not `&mut take`: the compiler puts what calls those into a unit of its choice,
-// perhaps out of reach, and then the message is returned through memory (see `try_recv`). Closures
-// are compiled where they stand.
-#[allow(clippy::redundant_closure)]
 impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// Receives the next message if it is there. Never waits and never enters the kernel; therefore
     /// it cannot tell a dead producer from a silent one (see
@@ -82,7 +82,11 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     // instead of 1.4).
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<M::Owned, TryRecvError> {
-        self.try_take(|body, geometry| M::take(body, geometry)).map(M::accept)
+        self.apply_command()?;
+        match self.copy_next() {
+            Ok(message) => Ok(message),
+            Err(miss) => Err(self.resolve(miss)),
+        }
     }
 
     /// Receives the next message, waiting for it as [`WaitStrategy`](crate::WaitStrategy) says.
@@ -91,9 +95,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvError`].
     #[inline(always)]
     pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
-        self.blocking(Timeout::Never, |body, geometry| M::take(body, geometry))
-            .map(M::accept)
-            .map_err(without_timeout)
+        self.recv_within(Timeout::Never).map_err(without_timeout)
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, for at most `timeout`.
@@ -102,8 +104,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Timeout::After(timeout), |body, geometry| M::take(body, geometry))
-            .map(M::accept)
+        self.recv_within(Timeout::After(timeout))
     }
 
     /// Receives the next message, waiting for it as [`Consumer::recv`] does, until `deadline`.
@@ -112,8 +113,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// [`RecvTimeoutError`].
     #[inline(always)]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<M::Owned, RecvTimeoutError> {
-        self.blocking(Timeout::At(deadline), |body, geometry| M::take(body, geometry))
-            .map(M::accept)
+        self.recv_within(Timeout::At(deadline))
     }
 
     /// A handle that ends the blocking calls of this consumer from another thread. Make it before
@@ -201,8 +201,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Ok(0);
         }
         let mut landing = M::landing(&mut self.spare);
-        let first = self
-            .blocking(Timeout::Never, |body, geometry| M::take_to(&mut landing, body, geometry));
+        let first = self.recv_to(&mut landing, Timeout::Never);
         self.hand_out(first, landing, max, each).map_err(without_timeout)
     }
 
@@ -220,7 +219,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Ok(0);
         }
         let mut landing = M::landing(&mut self.spare);
-        let first = self.try_take(|body, geometry| M::take_to(&mut landing, body, geometry));
+        let first = self.try_recv_to(&mut landing);
         self.hand_out(first, landing, max, each)
     }
 
@@ -250,7 +249,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the
     /// call.
     pub fn try_latest(&mut self) -> Result<M::Owned, TryRecvError> {
-        self.take_latest(|body, geometry| M::take(body, geometry)).map(M::accept)
+        self.apply_command()?;
+        for _ in 0..LATEST_TRIES {
+            self.reader.skip_to_newest(self.shared.words());
+            match self.copy_next() {
+                Ok(message) => {
+                    self.tell(self.reader.cursor() - 1);
+                    return Ok(message);
+                }
+                Err(Miss::Lapped) => {}
+                Err(miss) => return Err(self.resolve(miss)),
+            }
+        }
+        self.try_recv()
     }
 
     /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
@@ -309,14 +320,17 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         messages.reserve(max - 1);
         while received < max {
             let free = messages.spare_capacity_mut().iter_mut().take((max - received).min(pace));
-            let run = self.take_run(
-                free,
-                &mut (),
-                |(), body, geometry| M::take(body, geometry),
-                |(), place, landing| {
-                    place.write(M::accept(landing));
-                },
-            );
+            let geometry = &self.shared.header.geometry;
+            let mut run = self.reader.begin_run(self.shared.words(), M::shape(geometry));
+            for place in free {
+                let Some(body) = run.begin() else { break };
+                let landing = M::take(body, geometry);
+                if !run.validate() {
+                    break;
+                }
+                place.write(M::accept(landing));
+            }
+            let run = run.finish();
             // SAFETY: the first `run` of the free places were written just now.
             unsafe { messages.set_len(messages.len() + run) };
             received += run;
@@ -338,7 +352,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     fn hand_out<E>(
         &mut self,
         first: Result<(), E>,
-        landing: M::Reused,
+        mut landing: M::Reused,
         max: usize,
         mut each: impl FnMut(&M),
     ) -> Result<usize, E> {
@@ -350,21 +364,26 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         let max = max.min(self.shared.header.geometry.slots);
         each(M::view(&landing));
         let mut received = 1usize;
-        let mut context = (landing, each);
         while received < max {
-            let run = self.take_run(
-                received..max.min(received.saturating_add(pace)),
-                &mut context,
-                |(landing, _), body, geometry| M::take_to(landing, body, geometry),
-                |(landing, each), _, ()| each(M::view(landing)),
-            );
+            let most = (max - received).min(pace);
+            let geometry = &self.shared.header.geometry;
+            let mut run = self.reader.begin_run(self.shared.words(), M::shape(geometry));
+            while run.received() < most {
+                let Some(body) = run.begin() else { break };
+                M::take_to(&mut landing, body, geometry);
+                if !run.validate() {
+                    break;
+                }
+                each(M::view(&landing));
+            }
+            let run = run.finish();
             received += run;
             if run == 0 {
                 break;
             }
             self.tell_within_batch(first);
         }
-        M::done(context.0, &mut self.spare);
+        M::done(landing, &mut self.spare);
         self.tell(first);
         Ok(received)
     }
@@ -378,59 +397,53 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// See [`Reader::read_run`].
+    /// Copies the next message out of its slot, and counts it as received if the slot still holds it
+    /// after the copy.
     #[inline(always)]
-    fn take_run<C, T, L>(
-        &mut self,
-        landings: impl Iterator<Item = L>,
-        context: &mut C,
-        take: impl Fn(&mut C, &[AtomicU64], &Geometry) -> T,
-        accept: impl Fn(&mut C, L, T),
-    ) -> usize {
-        let geometry = &self.shared.header.geometry;
-        self.reader.read_run(
-            self.shared.words(),
-            M::shape(geometry),
-            landings,
-            context,
-            |context, body| take(context, body, geometry),
-            |context, landing, taken| accept(context, landing, taken),
-        )
+    fn copy_next(&mut self) -> Result<M::Owned, Miss> {
+        let (words, geometry) = (self.shared.words(), &self.shared.header.geometry);
+        let shape = M::shape(geometry);
+        let reading = self.reader.begin(words, shape)?;
+        let landing = M::take(reading.body, geometry);
+        self.reader.validate(reading, shape)?;
+        self.registration.received(&self.reader, words);
+        Ok(M::accept(landing))
     }
 
+    /// As [`Consumer::try_recv`], into memory that is used again and again.
     #[inline(always)]
-    fn try_take<T>(
-        &mut self,
-        mut take: impl FnMut(&[AtomicU64], &Geometry) -> T,
-    ) -> Result<T, TryRecvError> {
+    fn try_recv_to(&mut self, landing: &mut M::Reused) -> Result<(), TryRecvError> {
         self.apply_command()?;
-        let geometry = &self.shared.header.geometry;
-        let words = self.shared.words();
-        match self.reader.try_read(words, M::shape(geometry), |body| take(body, geometry)) {
-            Ok(taken) => {
-                self.registration.received(&self.reader, words);
-                Ok(taken)
-            }
-            Err(error) => {
-                self.tell(self.reader.cursor());
-                // A producer that was killed between evicting and telling has not told.
-                let evicted = error == TryRecvError::Empty && self.registration.is_evicted();
-                Err(if evicted { TryRecvError::Closed(CloseReason::Evicted) } else { error })
-            }
+        match self.copy_next_to(landing) {
+            Ok(()) => Ok(()),
+            Err(miss) => Err(self.resolve(miss)),
         }
     }
 
-    fn take_latest<T>(
-        &mut self,
-        mut take: impl FnMut(&[AtomicU64], &Geometry) -> T,
-    ) -> Result<T, TryRecvError> {
-        self.apply_command()?;
-        let geometry = &self.shared.header.geometry;
-        let newest = self
-            .reader
-            .latest(self.shared.words(), M::shape(geometry), |body| take(body, geometry));
-        self.tell(self.reader.cursor() - u64::from(newest.is_ok()));
-        newest
+    /// As [`Consumer::copy_next`], into memory that is used again and again.
+    #[inline(always)]
+    fn copy_next_to(&mut self, landing: &mut M::Reused) -> Result<(), Miss> {
+        let (words, geometry) = (self.shared.words(), &self.shared.header.geometry);
+        let shape = M::shape(geometry);
+        let reading = self.reader.begin(words, shape)?;
+        M::take_to(landing, reading.body, geometry);
+        self.reader.validate(reading, shape)?;
+        self.registration.received(&self.reader, words);
+        Ok(())
+    }
+
+    /// Why there is no message; moves on after a loss.
+    #[inline(always)]
+    fn resolve(&mut self, miss: Miss) -> TryRecvError {
+        let shape = M::shape(&self.shared.header.geometry);
+        let error = self.reader.resolve(self.shared.words(), shape, miss);
+        self.tell(self.reader.cursor());
+        // A producer that was killed between evicting and telling has not told.
+        if error == TryRecvError::Empty && self.registration.is_evicted() {
+            TryRecvError::Closed(CloseReason::Evicted)
+        } else {
+            error
+        }
     }
 
     /// Does what the producer wants of a registered consumer.
@@ -450,36 +463,49 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     }
 
     #[inline(always)]
-    fn blocking<T>(
-        &mut self,
-        mut patience: Timeout,
-        mut take: impl FnMut(&[AtomicU64], &Geometry) -> T,
-    ) -> Result<T, RecvTimeoutError> {
+    fn recv_within(&mut self, mut timeout: Timeout) -> Result<M::Owned, RecvTimeoutError> {
         loop {
-            if self.reader.must_wait(self.shared.words()) {
-                // A producer that waits for this consumer must see how far it is before the two
-                // wait for each other.
-                self.tell(self.reader.cursor());
-                patience = patience.begun();
-                // The first looks come before the wait, not in it: what a wait does behind its last
-                // look would make the message 6 ns older.
-                if look(LOOKS, || self.reader.must_wait(self.shared.words()))
-                    && self.wait(patience)? == Wanted::GoOver
-                {
-                    // The message behind may be there, also if there is no time left.
-                    self.skip_tombstone();
-                }
-            }
-            match self.try_take(|body, geometry| take(body, geometry)) {
-                Ok(taken) => return Ok(taken),
-                Err(TryRecvError::Lagged(n)) => return Err(RecvTimeoutError::Lagged(n)),
-                Err(TryRecvError::Closed(reason)) => return Err(RecvTimeoutError::Closed(reason)),
-                // There was a tombstone, or the producer has wanted something that came to nothing:
-                // the wait goes on. Or memory is corrupt, which must not keep
-                // anybody beyond a timeout.
-                Err(TryRecvError::Empty) => patience = go_on(patience)?,
+            self.wait_for_next(&mut timeout)?;
+            match self.try_recv() {
+                Ok(message) => return Ok(message),
+                Err(error) => timeout = go_on(error, timeout)?,
             }
         }
+    }
+
+    #[inline(always)]
+    fn recv_to(
+        &mut self,
+        landing: &mut M::Reused,
+        mut timeout: Timeout,
+    ) -> Result<(), RecvTimeoutError> {
+        loop {
+            self.wait_for_next(&mut timeout)?;
+            match self.try_recv_to(landing) {
+                Ok(()) => return Ok(()),
+                Err(error) => timeout = go_on(error, timeout)?,
+            }
+        }
+    }
+
+    /// Waits until there is something to receive, or to see to.
+    #[inline(always)]
+    fn wait_for_next(&mut self, timeout: &mut Timeout) -> Result<(), RecvTimeoutError> {
+        if self.reader.must_wait(self.shared.words()) {
+            // A producer that waits for this consumer must see how far it is before the two wait
+            // for each other.
+            self.tell(self.reader.cursor());
+            *timeout = timeout.begun();
+            // The first polls come before the wait, not in it: what a wait does after its last poll
+            // would make the message older.
+            if look(LOOKS, || self.reader.must_wait(self.shared.words()))
+                && self.wait(*timeout)? == Wanted::GoOver
+            {
+                // The message behind may be there, also if there is no time left.
+                self.skip_tombstone();
+            }
+        }
+        Ok(())
     }
 
     /// Waits until there is something to receive, or to see to. The patience has begun.
@@ -623,7 +649,7 @@ impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::try_recv`]; the content of the vector is unspecified then.
     #[inline]
     pub fn try_recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
-        self.try_take(|body, geometry| take_bytes(body, geometry, message))
+        self.try_recv_to(message)
     }
 
     /// As [`Consumer::recv`], into a vector that is used again and again: its content is replaced,
@@ -633,8 +659,7 @@ impl<R: Registration> Consumer<[u8], R> {
     /// As [`Consumer::recv`]; the content of the vector is unspecified then.
     #[inline]
     pub fn recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
-        self.blocking(Timeout::Never, |body, geometry| take_bytes(body, geometry, message))
-            .map_err(without_timeout)
+        self.recv_to(message, Timeout::Never).map_err(without_timeout)
     }
 
     /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is
@@ -648,7 +673,7 @@ impl<R: Registration> Consumer<[u8], R> {
         message: &mut Vec<u8>,
         timeout: Duration,
     ) -> Result<(), RecvTimeoutError> {
-        self.blocking(Timeout::After(timeout), |body, geometry| take_bytes(body, geometry, message))
+        self.recv_to(message, Timeout::After(timeout))
     }
 
     /// As [`Consumer::try_latest`], into a vector that is used again and again: its content is
@@ -657,7 +682,19 @@ impl<R: Registration> Consumer<[u8], R> {
     /// # Errors
     /// As [`Consumer::try_latest`]; the content of the vector is unspecified then.
     pub fn try_latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
-        self.take_latest(|body, geometry| take_bytes(body, geometry, message))
+        self.apply_command()?;
+        for _ in 0..LATEST_TRIES {
+            self.reader.skip_to_newest(self.shared.words());
+            match self.copy_next_to(message) {
+                Ok(()) => {
+                    self.tell(self.reader.cursor() - 1);
+                    return Ok(());
+                }
+                Err(Miss::Lapped) => {}
+                Err(miss) => return Err(self.resolve(miss)),
+            }
+        }
+        self.try_recv_into(message)
     }
 }
 
@@ -670,12 +707,23 @@ pub(crate) enum Wanted {
     GoOver,
 }
 
-/// What is left of the patience of a consumer that has received nothing.
+/// What is left of the timeout of a consumer that has received nothing, if the wait goes on: there
+/// was a tombstone, or a command that came to nothing. (Or memory is corrupt, which must not keep
+/// anybody beyond a timeout.)
+#[inline(always)]
+fn go_on(error: TryRecvError, timeout: Timeout) -> Result<Timeout, RecvTimeoutError> {
+    match error {
+        TryRecvError::Lagged(n) => Err(RecvTimeoutError::Lagged(n)),
+        TryRecvError::Closed(reason) => Err(RecvTimeoutError::Closed(reason)),
+        TryRecvError::Empty => rest_of(timeout),
+    }
+}
+
 #[cold]
 #[inline(never)]
-fn go_on(patience: Timeout) -> Result<Timeout, RecvTimeoutError> {
-    let patience = patience.begun();
-    if patience.is_over() { Err(RecvTimeoutError::Timeout) } else { Ok(patience) }
+fn rest_of(timeout: Timeout) -> Result<Timeout, RecvTimeoutError> {
+    let timeout = timeout.begun();
+    if timeout.is_over() { Err(RecvTimeoutError::Timeout) } else { Ok(timeout) }
 }
 
 /// Iterates over the messages of a ring; made by [`Consumer::iter`].

@@ -29,43 +29,12 @@ mod bulk;
 #[path = "copy/x86_64.rs"]
 mod bulk;
 
-/// Where there is no assembly, no ring has bulk granularity (`Granularity::of`), and these are
-/// never called.
 #[cfg(any(loom, miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
-mod bulk {
-    pub(super) unsafe fn store(_destination: *mut u8, _source: *const u8, _bytes: usize) {
-        unreachable!("bulk copies do not exist on this target")
-    }
+#[path = "copy/portable.rs"]
+mod bulk;
+mod reach;
 
-    pub(super) unsafe fn load(
-        _destination: *mut u8,
-        _source: *const u8,
-        _bytes: usize,
-        _reach: super::Reach,
-    ) {
-        unreachable!("bulk copies do not exist on this target")
-    }
-
-    pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
-
-    pub(super) fn wait_for_loads() {}
-
-    pub(super) fn fetch_for_reading(_source: *const u8, _lines: usize) {}
-
-    pub(super) fn pace() -> super::Pace {
-        super::Pace::Plain
-    }
-
-    pub(super) fn demotes() -> bool {
-        false
-    }
-
-    pub(super) fn demote(_line: *const u8) {}
-
-    pub(super) fn ticks() -> u64 {
-        0
-    }
-}
+pub use crate::copy::reach::Reach;
 
 #[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
 use bulk::store_pair;
@@ -132,86 +101,11 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
     }
 }
 
-/// Asks for `shared` to be brought into this core's cache for writing, all its lines at once. Only
-/// a hint.
-#[inline(always)]
-pub fn fetch_for_writing(shared: &[AtomicU64]) {
-    bulk::fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
-}
-
-/// Asks for `lines` lines from `distance` words behind the start of `slot` on, wherever that is.
-/// Only a hint.
-#[inline(always)]
-pub fn fetch_for_reading(slot: &[AtomicU64], distance: usize, lines: usize) {
-    bulk::fetch_for_reading(slot.as_ptr().wrapping_add(distance).cast::<u8>(), lines);
-}
-
-/// Whether `slot` begins where a line does.
-#[inline(always)]
-pub fn begins_line(slot: &[AtomicU64]) -> bool {
-    slot.as_ptr().addr() % (LINE * WORD) == 0
-}
-
-/// Whether [`demote`] does anything here.
-pub fn demotes() -> bool {
-    bulk::demotes()
-}
-
-/// Asks for the lines of `shared` to be moved from this core's caches to the one that all cores
-/// share. Only a hint.
-pub fn demote(shared: &[AtomicU64]) {
-    let start = shared.as_ptr().cast::<u8>();
-    let into_line = start.addr() % (LINE * WORD);
-    for line in 0..(into_line + size_of_val(shared)).div_ceil(LINE * WORD) {
-        bulk::demote(start.wrapping_add(line * LINE * WORD).wrapping_sub(into_line));
-    }
-}
-
-/// A clock that is looked at quickly, in ticks of the processor. It may jump.
-pub fn ticks() -> u64 {
-    bulk::ticks()
-}
-
-/// How a consumer best reads one message after the other, which depends on the processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code)] // each target has some of them
-pub enum Pace {
-    /// Kept from guessing what comes next: see [`Turn`](crate::protocol::slot::Turn).
-    InTurn,
-    /// Told what comes next, when that is known to be there: see `tuning::prefetch`.
-    Ahead,
-    /// As it likes.
-    Plain,
-}
-
-impl Pace {
-    /// What has been measured to be best where we run.
-    pub fn of_this_processor() -> Self {
-        bulk::pace()
-    }
-}
-
-/// Keeps the processor from loading what comes behind before all that comes ahead has been loaded,
-/// where we have measured that it helps. No part of any protocol.
-#[inline(always)]
-pub fn wait_for_loads() {
-    bulk::wait_for_loads();
-}
-
 /// The first bytes of a word from `rest`, the others zero.
 fn partial_word(rest: &[u8]) -> [u8; WORD] {
     let mut bytes = [0; WORD];
     bytes[..rest.len()].copy_from_slice(rest);
     bytes
-}
-
-/// Where the slots of a ring are, which decides how large payloads are best copied out of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// All of them in the cache of a core.
-    Core,
-    /// Further away, or nobody knows.
-    Beyond,
 }
 
 /// Fills `destination` from the start of `shared`.

@@ -162,6 +162,31 @@ pub const SLOT_MARK: usize = LINE;
 /// Word of a slot that holds the message's length, if the mark has a line of its own.
 pub const SLOT_LENGTH_APART: usize = LINE + 1;
 
+/// The stamp of a slot while message `sequence` is being written.
+#[inline(always)]
+pub const fn writing(sequence: u64) -> u64 {
+    stamp(sequence, 1)
+}
+
+/// The stamp of a slot once message `sequence` can be read.
+#[inline(always)]
+pub const fn ready(sequence: u64) -> u64 {
+    stamp(sequence, 2)
+}
+
+/// The stamp of a slot when there is no message `sequence` and will be none.
+#[inline(always)]
+pub const fn tombstone(sequence: u64) -> u64 {
+    stamp(sequence, 3)
+}
+
+/// Sequences stay below 2^62; corrupt memory, which may hold larger ones, must not make an overflow
+/// of them.
+#[inline(always)]
+const fn stamp(sequence: u64, step: u64) -> u64 {
+    sequence.wrapping_mul(4).wrapping_add(step)
+}
+
 /// Value of [`MAGIC`].
 pub const MAGIC_VALUE: u64 = u64::from_ne_bytes(*b"SEQRING1");
 /// Version of this layout; a segment of any other is refused.
@@ -494,8 +519,8 @@ impl Place {
         self.at = self.following();
     }
 
-    /// Moves by a `zero` that [`crate::protocol::slot::read_in_turn`] has returned. Where a lap
-    /// ends behind it that comes to nothing, as the processor guesses that, too.
+    /// Moves by a zero of [`LoadOrder`](crate::tuning::load_order). At the end of a lap that has no
+    /// effect, because the processor guesses the first slot, too.
     #[inline(always)]
     pub fn move_by(&mut self, zero: usize) {
         self.at += zero;
@@ -532,12 +557,6 @@ impl Place {
     pub fn skip(&mut self, places: usize) {
         let next = self.at + places * self.stride;
         self.at = if next == self.end { self.first } else { next };
-    }
-
-    /// Goes to where [`Place::following`] said.
-    #[inline(always)]
-    pub fn go_to(&mut self, at: usize) {
-        self.at = at;
     }
 }
 

@@ -219,7 +219,7 @@ pub(crate) fn variable_payload(
 
 /// Replaces the content of `bytes` with the message in the words after the stamp.
 #[inline(always)]
-pub(crate) fn take_bytes(body: &[AtomicU64], geometry: &Geometry, bytes: &mut Vec<u8>) {
+fn take_bytes(body: &[AtomicU64], geometry: &Geometry, bytes: &mut Vec<u8>) {
     let payload_bytes = geometry.payload_bytes;
     let (length, payload) = variable_payload(body, payload_bytes);
     // Not validated yet, and never to be trusted: bounded by the local geometry before it is used.

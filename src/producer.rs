@@ -3,8 +3,6 @@
 pub(crate) mod backpressure;
 pub(crate) mod kind;
 
-use std::cell::Cell;
-use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -12,16 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytemuck::Pod;
+use crossbeam_utils::CachePadded;
 
-use crate::copy::{SlotWriter, TooLarge, fetch_for_writing, store};
-use crate::layout::{BELL, Granularity};
+use crate::copy::{SlotWriter, TooLarge, store};
+use crate::failpoint::is_dying;
+use crate::layout::{BELL, Granularity, Shape};
 use crate::message::{Message, fixed_payload, variable_payload};
-use crate::producer::backpressure::{Full, limit_early, room, wait_for_space};
+use crate::producer::backpressure::{Full, limit_early, wait_for_space};
 use crate::producer::kind::{Multi, ProducerKind, Single};
-use crate::protocol;
+use crate::protocol::publish::{Blocked, Claim, Publish, Upkeep};
 use crate::protocol::wake::Barrier;
+use crate::protocol::{self, Group};
 use crate::shared::Shared;
 use crate::sync::{AtomicU64, Ordering};
+use crate::tuning::cpu::prefetch_for_writing;
 use crate::wait::{HELD_UP_CHECK, Timeout, WaitStrategy, Waiter, wake_sleepers};
 
 /// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was
@@ -40,16 +42,22 @@ use crate::wait::{HELD_UP_CHECK, Timeout, WaitStrategy, Waiter, wake_sleepers};
 /// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes
 /// by them is lost, and within a lap of the ring it panics; dropping them changes nothing. It opens
 /// the ring again for a producer of its own.
-pub struct Producer<M: Message + ?Sized, S: ProducerKind = Single> {
-    standing: S,
+pub struct Producer<M: Message + ?Sized, K: ProducerKind = Single> {
+    core: Core<K>,
     shared: Arc<Shared>,
     payload_bytes: usize,
-    eviction_timeout: Option<Duration>,
-    /// The word by which consumers sleep, if they may.
-    bell: Option<usize>,
-    /// Elsewhere, so that who waits by it leaves the rest alone.
-    waiter: Box<Waiter>,
     _message: PhantomData<fn(&M)>,
+}
+
+/// All of a producer but the segment: a message's slot is borrowed from that, while this changes.
+struct Core<K: ProducerKind> {
+    writer: CachePadded<K::Writer>,
+    kind: K,
+    /// The word that consumers sleep on, if they may.
+    wake_word: Option<usize>,
+    eviction_timeout: Option<Duration>,
+    /// Elsewhere, so that a wait leaves the rest alone.
+    waiter: Box<Waiter>,
 }
 
 /// One of several producers of a ring that was created with
@@ -98,31 +106,28 @@ impl From<TooLarge> for PublishError {
     }
 }
 
-impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
-    pub(crate) fn new(shared: Arc<Shared>, standing: S) -> Self {
-        let payload_bytes = shared.header.geometry.payload_bytes;
-        let bell = shared.header.parkable.then_some(shared.header.geometry.table_word + BELL);
-        let waiter = Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK));
-        Self {
-            standing,
-            shared,
-            payload_bytes,
+impl<M: Message + ?Sized, K: ProducerKind> Producer<M, K> {
+    pub(crate) fn new(shared: Arc<Shared>, kind: K, writer: K::Writer) -> Self {
+        let geometry = &shared.header.geometry;
+        let core = Core {
+            writer: CachePadded::new(writer),
+            kind,
+            wake_word: shared.header.parkable.then_some(geometry.table_word + BELL),
             eviction_timeout: None,
-            bell,
-            waiter,
-            _message: PhantomData,
-        }
+            waiter: Box::new(Waiter::new(WaitStrategy::default(), HELD_UP_CHECK)),
+        };
+        Self { core, payload_bytes: geometry.payload_bytes, shared, _message: PhantomData }
     }
 
-    /// How to wait for room; [`WaitStrategy::Park`] unless told otherwise.
+    /// How to wait for space; default: [`WaitStrategy::Park`].
     pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
-        *self.waiter = Waiter::new(strategy, HELD_UP_CHECK);
+        *self.core.waiter = Waiter::new(strategy, HELD_UP_CHECK);
     }
 
     /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this
     /// long at a time: it is evicted, and told. `None`, the default, never does.
     pub fn set_eviction_timeout(&mut self, timeout: Option<Duration>) {
-        self.eviction_timeout = timeout;
+        self.core.eviction_timeout = timeout;
     }
 
     /// Gives up on the registered consumer in row `row` (see
@@ -142,7 +147,7 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
     pub fn skip_to_newest(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
         let synced = row < self.shared.header.geometry.readers
-            && protocol::sync(self.shared.table(), row, self.standing.next(self.shared.words()));
+            && protocol::sync(self.shared.table(), row, self.core.writer.next(self.shared.words()));
         self.shared.wake_consumers();
         synced
     }
@@ -152,24 +157,6 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
         for row in 0..self.shared.header.geometry.readers {
             self.skip_to_newest(row);
         }
-    }
-
-    /// Publishes a message that `fill` writes, when there is `room`. Behind it, `payload_bytes`
-    /// says how many bytes it has.
-    #[inline(always)]
-    fn publish_when<E>(
-        &mut self,
-        room: impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E>,
-        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
-        payload_bytes: impl FnOnce() -> usize,
-    ) -> Result<u64, E> {
-        let Self { standing, shared, waiter, eviction_timeout, bell, .. } = self;
-        let words = shared.words();
-        let room = |next| room(shared, waiter, next, *eviction_timeout);
-        let shape = M::shape(&shared.header.geometry);
-        let sequence = standing.publish(words, shape.mark, room, fill, || wake(words, *bell))?;
-        standing.after_publish(words, shape, payload_bytes(), |next| limit_early(shared, next));
-        Ok(sequence)
     }
 
     /// Tells all consumers that no message will follow. They receive what has been published before
@@ -182,7 +169,7 @@ impl<M: Message + ?Sized, S: ProducerKind> Producer<M, S> {
 impl<M: Message + ?Sized> Producer<M> {
     /// Sequence of the message that will be published next.
     pub fn next_sequence(&self) -> u64 {
-        self.standing.writer.next()
+        self.core.writer.next_sequence()
     }
 
     /// Whether single messages that come a while after one another are handed down to the cache
@@ -193,56 +180,143 @@ impl<M: Message + ?Sized> Producer<M> {
     /// which share its caches, say no. Only some processors can do it (Intel's, by `cldemote`); on
     /// others this says nothing.
     pub fn set_cache_demotion(&mut self, demotes: bool) {
-        self.standing.writer.demote(&self.shared.header.geometry, demotes);
+        self.core.writer.demote(&self.shared.header.geometry, demotes);
     }
+}
 
-    /// What comes behind the messages of a batch.
+impl<K: ProducerKind> Core<K> {
+    /// Begins the next message, after waiting until its slot may be overwritten. The payload goes
+    /// into the body of the claim, then follows [`Core::finish`].
+    ///
+    /// # Errors
+    /// [`Full`], if a consumer that gates still needs the slot after `timeout`.
     #[inline(always)]
-    fn end_batch(&mut self) {
-        let Self { standing, shared, bell, .. } = self;
-        standing.writer.publish_head(shared.words());
-        wake(shared.words(), *bell);
-        standing.writer.refresh_early(|next| limit_early(shared, next));
+    fn begin<'a>(
+        &mut self,
+        shared: &'a Shared,
+        shape: Shape,
+        timeout: Timeout,
+    ) -> Result<Claim<'a>, Full> {
+        let words = shared.words();
+        loop {
+            match self.writer.begin(words, shape) {
+                Ok(claim) => return Ok(claim),
+                Err(Blocked::NoSpace(next)) => {
+                    let limit = self.wait_for_space(shared, next, timeout)?;
+                    self.writer.set_limit(limit);
+                }
+                Err(Blocked::SlotInUse(sequence)) => self.kind.wait_for_slot(words, sequence),
+            }
+        }
+    }
+
+    /// As [`Core::begin`], for as long as it takes.
+    #[inline(always)]
+    fn begin_at_last<'a>(&mut self, shared: &'a Shared, shape: Shape) -> Claim<'a> {
+        match self.begin(shared, shape, Timeout::Never) {
+            Ok(claim) => claim,
+            Err(full) => unreachable!("a wait without a timeout has ended: {full}"),
+        }
+    }
+
+    /// Publishes the message of the claim, whose payload has so many bytes, and wakes the consumers
+    /// that sleep. Returns its sequence.
+    #[inline(always)]
+    fn finish(
+        &mut self,
+        shared: &Shared,
+        claim: Claim<'_>,
+        shape: Shape,
+        payload_bytes: usize,
+    ) -> u64 {
+        let (words, sequence) = (shared.words(), claim.sequence);
+        self.writer.commit(words, &claim);
+        self.wake(words);
+        self.writer.advance(claim);
+        self.after(shared, shape, payload_bytes);
+        sequence
+    }
+
+    /// Wakes the consumers that sleep, after a message.
+    #[inline(always)]
+    fn wake(&self, words: &[AtomicU64]) {
+        if let Some(word) = self.wake_word {
+            wake_sleepers(&words[word], Barrier::Light);
+        }
+    }
+
+    /// Does what is due now and then after a message.
+    #[inline(always)]
+    fn after(&mut self, shared: &Shared, shape: Shape, payload_bytes: usize) {
+        match self.writer.upkeep(shared.words(), shape, payload_bytes) {
+            Upkeep::Nothing => {}
+            Upkeep::RefreshLimit => {
+                let limit = limit_early(shared, self.writer.next(shared.words()));
+                self.writer.set_early_limit(limit);
+            }
+            Upkeep::ResolveClaim(overdue) => {
+                if self.kind.resolve(shared.words(), overdue) {
+                    shared.wake_consumers();
+                }
+            }
+        }
+    }
+
+    /// Gets what it needs without a reference to the writer, so that the compiler keeps the state
+    /// of that in registers from one message to the next.
+    #[inline(always)]
+    fn wait_for_space(&self, shared: &Shared, next: u64, timeout: Timeout) -> Result<u64, Full> {
+        wait_for_space(shared, &self.waiter, next, self.eviction_timeout, timeout)
+    }
+
+    /// Gives up the message of a claim: the old message of its slot is gone.
+    fn give_up(&mut self, shared: &Shared, claim: Claim<'_>) {
+        if self.writer.abandon(shared.words(), claim) {
+            // There may be messages after the tombstone.
+            self.wake(shared.words());
+        }
     }
 }
 
-/// Wakes the consumers that sleep, behind a message.
-#[inline(always)]
-fn wake(words: &[AtomicU64], bell: Option<usize>) {
-    if let Some(bell) = bell {
-        wake_sleepers(&words[bell], Barrier::Light);
+impl Core<Single> {
+    /// Begins a group of a batch, after waiting until its slots may be overwritten.
+    #[inline(always)]
+    fn begin_group<'a>(&'a mut self, shared: &'a Shared, shape: Shape) -> Group<'a> {
+        let next = self.writer.next_sequence();
+        if self.writer.is_at_limit() {
+            match self.wait_for_space(shared, next, Timeout::Never) {
+                Ok(limit) => self.writer.set_limit(limit),
+                Err(full) => unreachable!("a wait without a timeout has ended: {full}"),
+            }
+        }
+        match Group::begin(&mut self.writer, shared.words(), shape) {
+            Ok(group) => group,
+            Err(blocked) => unreachable!("the limit allows a message: {blocked:?}"),
+        }
+    }
+
+    /// Counts the messages of a batch, and wakes the consumers that sleep.
+    #[inline(always)]
+    fn finish_batch(&mut self, shared: &Shared) {
+        self.writer.publish_head(shared.words());
+        self.wake(shared.words());
+        if self.writer.refresh_early() == Upkeep::RefreshLimit {
+            let limit = limit_early(shared, self.writer.next_sequence());
+            self.writer.set_early_limit(limit);
+        }
     }
 }
 
-/// Room, however long it takes.
-#[inline(always)]
-fn at_last<E>(
-    shared: &Shared,
-    waiter: &Waiter,
-    next: u64,
-    eviction_timeout: Option<Duration>,
-) -> Result<u64, E> {
-    Ok(wait_for_space(shared, waiter, next, eviction_timeout))
-}
-
-/// Room, if it comes in time.
-#[inline(always)]
-fn within<E: From<Full>>(
-    patience: Timeout,
-) -> impl Fn(&Shared, &Waiter, u64, Option<Duration>) -> Result<u64, E> {
-    move |shared, waiter, next, eviction_timeout| {
-        Ok(room(shared, waiter, next, eviction_timeout, patience)?)
-    }
-}
-
-impl<T: Pod, S: ProducerKind> Producer<T, S> {
+impl<T: Pod, K: ProducerKind> Producer<T, K> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one
     /// more each. Waits for room if a gating consumer is a lap behind.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
-        let Ok(sequence) =
-            self.publish_when(at_last::<Infallible>, |body| fill(body, message), || size_of::<T>());
-        sequence
+        let Self { core, shared, .. } = self;
+        let shape = T::shape(&shared.header.geometry);
+        let claim = core.begin_at_last(shared, shape);
+        fill(claim.body, message);
+        core.finish(shared, claim, shape, size_of::<T>())
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -250,11 +324,7 @@ impl<T: Pod, S: ProducerKind> Producer<T, S> {
     /// # Errors
     /// [`Full`], with the slowest consumer.
     pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
-        self.publish_when(
-            within(Timeout::After(timeout)),
-            |body| fill(body, message),
-            || size_of::<T>(),
-        )
+        self.publish_within(message, Timeout::After(timeout))
     }
 
     /// As [`Producer::publish`], but does not wait.
@@ -263,7 +333,16 @@ impl<T: Pod, S: ProducerKind> Producer<T, S> {
     /// [`Full`], with the slowest consumer.
     #[inline]
     pub fn try_publish(&mut self, message: &T) -> Result<u64, Full> {
-        self.publish_when(within(Timeout::Zero), |body| fill(body, message), || size_of::<T>())
+        self.publish_within(message, Timeout::Zero)
+    }
+
+    #[inline(always)]
+    fn publish_within(&mut self, message: &T, timeout: Timeout) -> Result<u64, Full> {
+        let Self { core, shared, .. } = self;
+        let shape = T::shape(&shared.header.geometry);
+        let claim = core.begin(shared, shape, timeout)?;
+        fill(claim.body, message);
+        Ok(core.finish(shared, claim, shape, size_of::<T>()))
     }
 }
 
@@ -277,34 +356,34 @@ impl<T: Pod> Producer<T> {
     /// producer's hands. The ring's head, which late joiners and
     /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
-        let first = self.next_sequence();
-        let Self { standing, shared, waiter, eviction_timeout, .. } = self;
+        let Self { core, shared, .. } = self;
         let shape = T::shape(&shared.header.geometry);
+        let first = core.writer.next_sequence();
         let mut messages = messages.iter();
         while !messages.as_slice().is_empty() {
-            fetch_for_writing(standing.writer.next_slots(shared.words(), messages.len()));
-            let room =
-                |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
-            let Ok(()) = standing.writer.write_group(
-                shared.words(),
-                shape,
-                room,
-                &mut messages,
-                fill::<T, _>,
-            );
+            prefetch_for_writing(core.writer.next_slots(shared.words(), messages.len()));
+            let mut group = core.begin_group(shared, shape);
+            'group: while let Some(run) = group.next_run() {
+                for slot in run.chunks_exact(shape.stride) {
+                    let Some(message) = messages.next() else { break 'group };
+                    fill(group.begin_message(slot), message);
+                    group.end_message();
+                }
+                group.commit_run(run);
+            }
         }
-        self.end_batch();
-        first..self.next_sequence()
+        core.finish_batch(shared);
+        first..core.writer.next_sequence()
     }
 }
 
+/// Copies `message` into a slot, after whose stamp `body` begins.
 #[inline(always)]
-fn fill<T: Pod, E>(body: &[AtomicU64], message: &T) -> Result<(), E> {
+fn fill<T: Pod>(body: &[AtomicU64], message: &T) {
     store(Granularity::of(size_of::<T>()), fixed_payload::<T>(body), bytemuck::bytes_of(message));
-    Ok(())
 }
 
-impl<S: ProducerKind> Producer<[u8], S> {
+impl<K: ProducerKind> Producer<[u8], K> {
     /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one
     /// more each. Waits for room if a gating consumer is a lap behind.
     ///
@@ -313,12 +392,11 @@ impl<S: ProducerKind> Producer<[u8], S> {
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         check(message, self.payload_bytes)?;
-        let payload_bytes = self.payload_bytes;
-        self.publish_when(
-            at_last,
-            |body| fill_bytes(body, payload_bytes, message),
-            || message.len(),
-        )
+        let Self { core, shared, payload_bytes, .. } = self;
+        let shape = <[u8]>::shape(&shared.header.geometry);
+        let claim = core.begin_at_last(shared, shape);
+        fill_bytes(claim.body, *payload_bytes, message);
+        Ok(core.finish(shared, claim, shape, message.len()))
     }
 
     /// As [`Producer::publish`], but waits for at most `timeout`.
@@ -365,29 +443,50 @@ impl<S: ProducerKind> Producer<[u8], S> {
         &mut self,
         build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let payload_bytes = self.payload_bytes;
-        let written = Cell::new(0);
-        let fill = |body: &[AtomicU64]| {
-            let (length, payload) = variable_payload(body, payload_bytes);
-            let mut message =
-                SlotWriter::new(Granularity::of(payload_bytes), payload, payload_bytes);
-            build(&mut message)?;
-            length.store(message.written() as u64, Ordering::Relaxed);
-            written.set(message.written());
-            Ok(())
-        };
-        self.publish_when(at_last, fill, || written.get())
+        let Self { core, shared, payload_bytes, .. } = self;
+        let shape = <[u8]>::shape(&shared.header.geometry);
+        let claim = core.begin_at_last(shared, shape);
+        let (length, payload) = variable_payload(claim.body, *payload_bytes);
+        let mut unfinished = Unfinished { core, shared, claim: Some(claim) };
+        let mut message = SlotWriter::new(Granularity::of(*payload_bytes), payload, *payload_bytes);
+        build(&mut message)?;
+        length.store(message.written() as u64, Ordering::Relaxed);
+        Ok(unfinished.finish(shape, message.written()))
     }
 
     #[inline(always)]
-    fn publish_within(&mut self, message: &[u8], patience: Timeout) -> Result<u64, PublishError> {
+    fn publish_within(&mut self, message: &[u8], timeout: Timeout) -> Result<u64, PublishError> {
         check(message, self.payload_bytes)?;
-        let payload_bytes = self.payload_bytes;
-        self.publish_when(
-            within(patience),
-            |body| fill_bytes(body, payload_bytes, message),
-            || message.len(),
-        )
+        let Self { core, shared, payload_bytes, .. } = self;
+        let shape = <[u8]>::shape(&shared.header.geometry);
+        let claim = core.begin(shared, shape, timeout)?;
+        fill_bytes(claim.body, *payload_bytes, message);
+        Ok(core.finish(shared, claim, shape, message.len()))
+    }
+}
+
+/// A message that the caller's code writes. Unless it is finished, it is given up when this is
+/// dropped: that code may fail or panic.
+struct Unfinished<'a, K: ProducerKind> {
+    core: &'a mut Core<K>,
+    shared: &'a Shared,
+    claim: Option<Claim<'a>>,
+}
+
+impl<K: ProducerKind> Unfinished<'_, K> {
+    fn finish(&mut self, shape: Shape, payload_bytes: usize) -> u64 {
+        let claim = self.claim.take().expect("a message is finished once");
+        self.core.finish(self.shared, claim, shape, payload_bytes)
+    }
+}
+
+impl<K: ProducerKind> Drop for Unfinished<'_, K> {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take()
+            && !is_dying()
+        {
+            self.core.give_up(self.shared, claim);
+        }
     }
 }
 
@@ -411,10 +510,10 @@ impl Producer<[u8]> {
         &mut self,
         messages: impl IntoIterator<Item = B>,
     ) -> Result<Range<u64>, TooLarge> {
-        let first = self.next_sequence();
-        let Self { standing, shared, waiter, eviction_timeout, payload_bytes, .. } = self;
+        let Self { core, shared, payload_bytes, .. } = self;
         let slot_bytes = *payload_bytes;
         let shape = <[u8]>::shape(&shared.header.geometry);
+        let first = core.writer.next_sequence();
         let mut refused = Ok(());
         let fitting = messages.into_iter().map_while(|message| {
             refused = check(message.as_ref(), slot_bytes);
@@ -423,17 +522,21 @@ impl Producer<[u8]> {
         let mut messages = fitting.fuse().peekable();
         while messages.peek().is_some() {
             let (least, most) = messages.size_hint();
-            fetch_for_writing(standing.writer.next_slots(shared.words(), most.unwrap_or(least)));
-            let room =
-                |next| Ok::<_, Infallible>(wait_for_space(shared, waiter, next, *eviction_timeout));
-            let fill =
-                |body: &[AtomicU64], message: B| fill_bytes(body, slot_bytes, message.as_ref());
-            let Ok(()) =
-                standing.writer.write_group(shared.words(), shape, room, &mut messages, fill);
+            let slots = core.writer.next_slots(shared.words(), most.unwrap_or(least));
+            prefetch_for_writing(slots);
+            let mut group = core.begin_group(shared, shape);
+            'group: while let Some(run) = group.next_run() {
+                for slot in run.chunks_exact(shape.stride) {
+                    let Some(message) = messages.next() else { break 'group };
+                    fill_bytes(group.begin_message(slot), slot_bytes, message.as_ref());
+                    group.end_message();
+                }
+                group.commit_run(run);
+            }
         }
         drop(messages);
-        self.end_batch();
-        refused.map(|()| first..self.next_sequence())
+        core.finish_batch(shared);
+        refused.map(|()| first..core.writer.next_sequence())
     }
 }
 
@@ -446,27 +549,26 @@ fn check(message: &[u8], slot_bytes: usize) -> Result<(), TooLarge> {
 }
 
 #[inline(always)]
-fn fill_bytes<E>(body: &[AtomicU64], payload_bytes: usize, message: &[u8]) -> Result<(), E> {
+fn fill_bytes(body: &[AtomicU64], payload_bytes: usize, message: &[u8]) {
     let (length, payload) = variable_payload(body, payload_bytes);
     length.store(message.len() as u64, Ordering::Relaxed);
     store(Granularity::of(payload_bytes), payload, message);
-    Ok(())
 }
 
-impl<M: Message + ?Sized, S: ProducerKind + fmt::Debug> fmt::Debug for Producer<M, S> {
+impl<M: Message + ?Sized, K: ProducerKind + fmt::Debug> fmt::Debug for Producer<M, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("standing", &self.standing).finish_non_exhaustive()
+        f.debug_struct("Producer").field("kind", &self.core.kind).finish_non_exhaustive()
     }
 }
 
-impl<M: Message + ?Sized, S: ProducerKind> Drop for Producer<M, S> {
+impl<M: Message + ?Sized, K: ProducerKind> Drop for Producer<M, K> {
     fn drop(&mut self) {
         // A forked child has a copy of the producer, and must not close its parent's ring.
         if self.shared.is_ours() {
             // Close first: between the two, a consumer must not take the free lock for a death.
-            self.standing.close(self.shared.words());
+            self.core.kind.close(&mut self.core.writer, self.shared.words());
             self.shared.wake_consumers();
-            self.standing.release();
+            self.core.kind.release();
         }
     }
 }

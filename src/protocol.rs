@@ -3,14 +3,17 @@
 //! This room holds no `unsafe` and knows neither files nor types; the same code runs over a mapped
 //! segment, over heap memory in unit tests, and over loom's atomics in the models.
 
+mod batch;
 pub mod claim;
 mod gating;
+pub mod publish;
 mod reader;
 mod reader_table;
 pub mod slot;
 pub mod wake;
 mod writer;
 
+pub use batch::Group;
 pub use gating::Blocker;
 pub use reader::{CloseReason, OnLag, Reader, Start, TryRecvError};
 pub use reader_table::{

@@ -71,7 +71,7 @@ impl<M: Message + ?Sized> Ring<M> {
                 words[PRODUCER_PID].store(u64::from(std::process::id()), Ordering::Relaxed);
                 hit(Step::ResumePid);
                 let writer = Writer::resume(words, shared.header.geometry);
-                let producer = Producer::new(shared.clone(), Single::new(shared.clone(), writer));
+                let producer = Producer::new(shared.clone(), Single::new(shared.clone()), writer);
                 wake_regardless(shared.bell());
                 return Ok(producer);
             }
@@ -97,7 +97,8 @@ impl<M: Message + ?Sized> Ring<M> {
         if self.geometry().producers == 1 {
             return Err(Error::ProducerKind { name: shared.name.clone(), producers: 1 });
         }
-        let producer = Producer::new(shared.clone(), Multi::join(shared)?);
+        let (kind, writer) = Multi::join(shared)?;
+        let producer = Producer::new(shared.clone(), kind, writer);
         wake_regardless(shared.bell());
         Ok(producer)
     }

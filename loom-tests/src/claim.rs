@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use loom::sync::atomic::AtomicBool;
 use loom::thread;
 use seqring::protocol::Blocker;
-use seqring::protocol::claim::{MultiWriter, Surroundings};
+use seqring::protocol::claim::{self, MultiWriter};
+use seqring::protocol::publish::{Blocked, Publish, Upkeep};
 
 use crate::{Ring, payload, store_payload};
 
@@ -41,25 +42,6 @@ pub struct Author {
     member: MultiWriter,
 }
 
-struct Around<'a> {
-    ring: &'a Ring,
-    locks: &'a Locks,
-}
-
-impl Surroundings<Blocker> for Around<'_> {
-    fn room(&mut self, next: u64) -> Result<u64, Blocker> {
-        self.ring.refresh_limit(next)
-    }
-
-    fn is_alive(&mut self, row: usize) -> bool {
-        self.locks.is_held(row)
-    }
-
-    fn wait(&mut self) {
-        thread::yield_now();
-    }
-}
-
 impl Author {
     /// Takes row `row`, behind its lock.
     pub fn join(ring: &Ring, locks: &Locks, row: usize) -> Self {
@@ -85,26 +67,46 @@ impl Author {
 
     /// Publishes a message that fails when it is written, on a ring without gating consumers.
     pub fn fail(&mut self) {
-        let Self { ring, locks, member, .. } = self;
-        let mut around = Around { ring, locks };
-        let fill = |body: &[seqring::sync::AtomicU64], sequence: u64| {
-            ring.begin(sequence);
-            ring.ghost(sequence).with_mut(|_| store_payload(body, payload(sequence)));
-            Err(Blocker { row: usize::MAX, state: 0, cursor: 0 })
-        };
-        let failed = member.publish(ring.words(), ring.mark(), &mut around, fill, || ());
-        assert!(failed.is_err_and(|blocker| blocker.row == usize::MAX), "there was room");
+        self.write(|| (), false).expect("nobody gates");
     }
 
     fn publish_where(&mut self, midway: impl FnOnce()) -> Result<u64, Blocker> {
-        let Self { ring, locks, member, .. } = self;
-        let fill = |body: &[seqring::sync::AtomicU64], sequence: u64| {
-            ring.begin(sequence);
-            ring.ghost(sequence).with_mut(|_| store_payload(body, payload(sequence)));
-            midway();
-            Ok(())
+        self.write(midway, true)
+    }
+
+    /// Writes a message, and commits it, or gives it up.
+    fn write(&mut self, midway: impl FnOnce(), commits: bool) -> Result<u64, Blocker> {
+        let Self { ring, locks, row, member } = self;
+        let resolve = |sequence| {
+            claim::resolve(ring.words(), &ring.geometry(), sequence, |other| {
+                other == *row || locks.is_held(other)
+            })
         };
-        member.publish(ring.words(), ring.mark(), &mut Around { ring, locks }, fill, || ())
+        let claim = loop {
+            match member.begin(ring.words(), ring.shape()) {
+                Ok(claim) => break claim,
+                Err(Blocked::NoSpace(next)) => member.set_limit(ring.refresh_limit(next)?),
+                Err(Blocked::SlotInUse(last)) => {
+                    if !resolve(last) {
+                        thread::yield_now();
+                    }
+                }
+            }
+        };
+        let sequence = claim.sequence;
+        ring.begin(sequence);
+        ring.ghost(sequence).with_mut(|_| store_payload(claim.body, payload(sequence)));
+        if commits {
+            midway();
+            member.commit(ring.words(), &claim);
+            member.advance(claim);
+        } else {
+            member.abandon(ring.words(), claim);
+        }
+        if let Upkeep::ResolveClaim(overdue) = member.upkeep(ring.words(), ring.shape(), 0) {
+            resolve(overdue);
+        }
+        Ok(sequence)
     }
 
     /// Publishes a message on a ring without gating consumers, and returns its sequence.

@@ -1,6 +1,5 @@
 //! A ring over loom's atomics, and a reader that checks every promise on every call.
 
-use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed as Ghostly;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
@@ -10,9 +9,11 @@ use seqring::layout::{
     EVICTED, FREE, Geometry, HEAD, Kind, LINE, PRODUCER_ROW, ROSTER, ROW, ROWS, SLOT_MARK,
     SLOT_STAMP, Shape, WORD,
 };
+use seqring::protocol::publish::{Blocked, Publish, Upkeep};
+use seqring::protocol::slot::Miss;
 use seqring::protocol::{
-    self, Blocker, JoinRequest, Joined, OnLag, Order, Reader, Row, Start, TryRecvError, Writer,
-    head, table,
+    self, Blocker, Group, JoinRequest, Joined, OnLag, Order, Reader, Row, Start, TryRecvError,
+    Writer, head, table,
 };
 use seqring::sync::{AtomicU64, zeroed};
 
@@ -130,7 +131,7 @@ impl Ring {
     }
 
     /// The shape of the slots, whose mark goes by their size and not by that of the payload.
-    fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         Shape { mark: self.mark(), stride: self.geometry.stride }
     }
 
@@ -169,8 +170,17 @@ impl Ring {
     /// # Errors
     /// The slowest gating consumer, if there is no room.
     pub fn try_publish(&self, writer: &mut Writer) -> Result<(), Blocker> {
-        self.try_write(writer)?;
-        writer.publish_head(&self.words);
+        self.begin(writer.next_sequence());
+        let claim = loop {
+            match writer.begin(&self.words, self.shape()) {
+                Ok(claim) => break claim,
+                Err(Blocked::NoSpace(next)) => writer.set_limit(self.refresh_limit(next)?),
+                Err(blocked) => unreachable!("there is one producer: {blocked:?}"),
+            }
+        };
+        self.ghost(claim.sequence).with_mut(|_| store_payload(claim.body, payload(claim.sequence)));
+        writer.commit(&self.words, &claim);
+        writer.advance(claim);
         Ok(())
     }
 
@@ -221,16 +231,18 @@ impl Ring {
         room: impl FnOnce(u64) -> Result<u64, E>,
         fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
     ) -> Result<(), E> {
-        let sequence = writer.next();
+        let sequence = writer.next_sequence();
         self.begin(sequence);
-        writer.write_group(
-            &self.words,
-            self.shape(),
-            room,
-            &mut iter::once(fill),
-            |body, fill| self.ghost(sequence).with_mut(|_| fill(body, sequence)),
-        )?;
-        assert_eq!(writer.next(), sequence + 1);
+        if writer.is_at_limit() {
+            writer.set_limit(room(sequence)?);
+        }
+        let mut group = Group::begin(writer, &self.words, self.shape()).expect("there is space");
+        let run = group.next_run().expect("a group has a message");
+        let body = group.begin_message(&run[..self.geometry.stride]);
+        self.ghost(sequence).with_mut(|_| fill(body, sequence))?;
+        group.end_message();
+        drop(group);
+        assert_eq!(writer.next_sequence(), sequence + 1);
         Ok(())
     }
 
@@ -245,20 +257,24 @@ impl Ring {
         messages: u64,
         words: impl Fn(u64) -> [u64; PAYLOAD_WORDS],
     ) -> Result<u64, Blocker> {
-        let first = writer.next();
-        let mut sequences = (first..first + messages).inspect(|&sequence| self.begin(sequence));
-        let fill = |body: &[AtomicU64], sequence| {
-            self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
-            Ok(())
-        };
-        writer.write_group(
-            &self.words,
-            self.shape(),
-            |next| self.refresh_limit(next),
-            &mut sequences,
-            fill,
-        )?;
-        Ok(writer.next() - first)
+        let first = writer.next_sequence();
+        if writer.is_at_limit() {
+            writer.set_limit(self.refresh_limit(first)?);
+        }
+        let mut sequences = first..first + messages;
+        let mut group = Group::begin(writer, &self.words, self.shape()).expect("there is space");
+        'group: while let Some(run) = group.next_run() {
+            for slot in run.chunks_exact(self.geometry.stride) {
+                let Some(sequence) = sequences.next() else { break 'group };
+                self.begin(sequence);
+                let body = group.begin_message(slot);
+                self.ghost(sequence).with_mut(|_| store_payload(body, words(sequence)));
+                group.end_message();
+            }
+            group.commit_run(run);
+        }
+        drop(group);
+        Ok(writer.next_sequence() - first)
     }
 
     /// The producer's look at the reader table before message `next`.
@@ -271,7 +287,10 @@ impl Ring {
 
     /// What producers do behind a message: a look ahead of time, if it is due.
     pub fn refresh_early(&self, writer: &mut Writer) {
-        writer.refresh_early(|next| self.refresh_limit(next).ok());
+        if writer.refresh_early() == Upkeep::RefreshLimit {
+            let limit = self.refresh_limit(writer.next_sequence()).ok();
+            writer.set_early_limit(limit);
+        }
     }
 
     /// Notes that the message with this sequence is about to be written.
@@ -349,7 +368,7 @@ impl Member {
     /// Receives the next message, says so in the table, and returns its sequence.
     ///
     /// # Errors
-    /// Those of [`Reader::try_read`].
+    /// Those of [`Reader::resolve`].
     pub fn recv(&mut self) -> Result<u64, TryRecvError> {
         let received = self.follower.recv();
         if received.is_ok() {
@@ -422,14 +441,19 @@ impl Follower {
     /// Receives the next message and returns its sequence.
     ///
     /// # Errors
-    /// Those of [`Reader::try_read`].
+    /// Those of [`Reader::resolve`].
     pub fn recv(&mut self) -> Result<u64, TryRecvError> {
         let (before, tombstones) = (self.reader.cursor(), self.reader.tombstones());
         let ghost = self.gating.then(|| self.ring.ghost(before));
-        let take = |body: &[AtomicU64]| {
-            ghost.map_or_else(|| take_payload(body), |ghost| ghost.with(|_| take_payload(body)))
-        };
-        let result = self.reader.try_read(&self.ring.words, self.ring.shape(), take);
+        let (memory, shape) = (&self.ring.words, self.ring.shape());
+        let copied = self.reader.begin(memory, shape).and_then(|reading| {
+            let words = match ghost {
+                Some(ghost) => ghost.with(|_| take_payload(reading.body)),
+                None => take_payload(reading.body),
+            };
+            self.reader.validate(reading, shape).map(|()| words)
+        });
+        let result = copied.map_err(|miss| self.reader.resolve(memory, shape, miss));
         let received = result.map(|words| {
             let sequence = self.reader.cursor() - 1;
             let gone_over = self.reader.tombstones() - tombstones;
@@ -446,28 +470,23 @@ impl Follower {
     pub fn recv_run(&mut self, most: usize) -> usize {
         let before = self.reader.cursor();
         let mut accepted = Vec::new();
-        let put = |accepted: &mut Vec<_>, landing, words| accepted.push((landing, words));
-        let (words, shape) = (&self.ring.words, self.ring.shape());
-        let received = self.reader.read_run(
-            words,
-            shape,
-            0..most,
-            &mut accepted,
-            |_, body| take_payload(body),
-            put,
-        );
+        let mut run = self.reader.begin_run(&self.ring.words, self.ring.shape());
+        while run.received() < most {
+            let Some(body) = run.begin() else { break };
+            let words = take_payload(body);
+            if !run.validate() {
+                break;
+            }
+            accepted.push(words);
+        }
+        let received = run.finish();
         assert_eq!(
             (accepted.len(), self.reader.cursor()),
             (received, before + received as u64),
             "{received} are said to be received"
         );
-        for (at, (landing, words)) in accepted.into_iter().enumerate() {
-            let sequence = before + at as u64;
-            assert_eq!(
-                (landing, words),
-                (at, payload(sequence)),
-                "the payload is not that of message {sequence}"
-            );
+        for (sequence, words) in (before..).zip(accepted) {
+            assert_eq!(words, payload(sequence), "the payload is not that of message {sequence}");
         }
         self.check(before, None);
         received
@@ -476,11 +495,22 @@ impl Follower {
     /// Receives the newest message and returns its sequence.
     ///
     /// # Errors
-    /// Those of [`Reader::latest`].
+    /// Those of [`Reader::resolve`].
     pub fn latest(&mut self) -> Result<u64, TryRecvError> {
         let before = self.reader.cursor();
+        let (memory, shape) = (&self.ring.words, self.ring.shape());
+        let copied = loop {
+            self.reader.skip_to_newest(memory);
+            let copied = self.reader.begin(memory, shape).and_then(|reading| {
+                let words = take_payload(reading.body);
+                self.reader.validate(reading, shape).map(|()| words)
+            });
+            if copied != Err(Miss::Lapped) {
+                break copied;
+            }
+        };
         let received =
-            self.reader.latest(&self.ring.words, self.ring.shape(), take_payload).map(|words| {
+            copied.map_err(|miss| self.reader.resolve(memory, shape, miss)).map(|words| {
                 let sequence = self.reader.cursor() - 1;
                 assert!(sequence >= before, "went back from {before} to {sequence}");
                 assert_eq!(

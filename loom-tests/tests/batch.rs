@@ -179,7 +179,7 @@ fn failed_halfway() {
                     });
                     assert_eq!(failed, Err("failed"));
                     writer.publish_head(ring.words());
-                    assert_eq!((writer.next(), ring.head()), (1, 1));
+                    assert_eq!((writer.next_sequence(), ring.head()), (1, 1));
                     ring.publish(&mut writer);
                 })
             };

@@ -41,12 +41,12 @@ fn finish(ring: &Ring, mut member: Member, mut writer: Writer, missing: u64) {
     assert_eq!(member.drain(), TryRecvError::Empty);
     assert_eq!(
         member.follower.reader.cursor(),
-        writer.next(),
+        writer.next_sequence(),
         "the newest message was not received"
     );
     for _ in 0..missing {
         ring.try_publish(&mut writer).expect("everything has been read");
-        assert_eq!(member.recv(), Ok(writer.next() - 1));
+        assert_eq!(member.recv(), Ok(writer.next_sequence() - 1));
     }
 }
 
@@ -278,7 +278,7 @@ fn succeeded(outcomes: &Outcomes, join: fn(&Ring) -> Member) {
     let (writer, missing) = publishing.join().unwrap();
     note(outcomes, missing);
     assert_eq!(next.drain(), TryRecvError::Empty);
-    assert!(next.follower.reader.received() + first == writer.next());
+    assert!(next.follower.reader.received() + first == writer.next_sequence());
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn dead_while_joined() {
         let publishing = {
             let (ring, outcomes) = (ring.clone(), outcomes.clone());
             thread::spawn(move || {
-                if let Err(blocker) = ring.refresh_limit(writer.next()) {
+                if let Err(blocker) = ring.refresh_limit(writer.next_sequence()) {
                     // That it is dead is known of the first owner alone: states count the owners.
                     if blocker.state >> 8 == 1 {
                         outcomes.saw(if ring.bury(blocker) {
@@ -363,7 +363,7 @@ fn named_while_joined() {
             let looking = {
                 let (ring, outcomes) = (ring.clone(), outcomes.clone());
                 thread::spawn(move || {
-                    let Err(blocker) = ring.refresh_limit(writer.next()) else {
+                    let Err(blocker) = ring.refresh_limit(writer.next_sequence()) else {
                         return outcomes.saw("not blocked");
                     };
                     // States count the owners.
@@ -471,7 +471,7 @@ fn evicted_while_reading() {
             let evicting = {
                 let ring = ring.clone();
                 thread::spawn(move || {
-                    if let Err(blocker) = ring.refresh_limit(writer.next()) {
+                    if let Err(blocker) = ring.refresh_limit(writer.next_sequence()) {
                         assert!(ring.evict(blocker), "nobody else writes the state");
                     }
                     ring.publish_each(&mut writer, 1);
@@ -536,13 +536,13 @@ fn two_joined() {
         let mut other = other.join().unwrap();
         for late in [&mut member, &mut other] {
             assert_eq!(late.drain(), TryRecvError::Empty);
-            assert_eq!(late.follower.reader.cursor(), writer.next());
+            assert_eq!(late.follower.reader.cursor(), writer.next_sequence());
         }
         ring.try_publish(&mut writer).expect("everything has been read");
         for row in [0, 1] {
             let blocker =
                 ring.try_publish(&mut writer).expect_err("two consumers have not read the message");
-            assert_eq!((blocker.row, blocker.cursor), (row, writer.next() - 1));
+            assert_eq!((blocker.row, blocker.cursor), (row, writer.next_sequence() - 1));
             [&mut member, &mut other][row].drain();
         }
     });
@@ -572,7 +572,7 @@ fn succeeded_beside_a_consumer() {
                 dying.join().unwrap();
                 let ring = ring_of_successor;
                 let mut second = ring.writer();
-                assert_eq!((second.next(), ring.head()), (1, 1));
+                assert_eq!((second.next_sequence(), ring.head()), (1, 1));
                 let missing = publish_some(&ring, &mut second, 3, 1);
                 (second, missing)
             });
@@ -647,7 +647,7 @@ fn beside_a_free_one() {
             note(outcomes, missing);
             let mut free = free.join().unwrap();
             assert_eq!(free.drain(), TryRecvError::Empty);
-            assert_eq!(free.reader.cursor(), writer.next());
+            assert_eq!(free.reader.cursor(), writer.next_sequence());
             finish(&ring, member, writer, missing);
         },
     );
@@ -666,7 +666,7 @@ fn synced_while_reading() {
             let syncing = {
                 let ring = ring.clone();
                 thread::spawn(move || {
-                    assert!(sync(ring.table(), 0, writer.next()));
+                    assert!(sync(ring.table(), 0, writer.next_sequence()));
                     ring.try_publish(&mut writer).expect("the one that gates is told to go on");
                     writer
                 })

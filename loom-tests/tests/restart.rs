@@ -24,7 +24,7 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
         ring.try_write(writer).expect("nobody gates");
     }
     // Not in it, as it counts what was written.
-    let limit = ring.refresh_limit(writer.next()).expect("nobody gates");
+    let limit = ring.refresh_limit(writer.next_sequence()).expect("nobody gates");
     kill_at(step, 1, || {
         let Ok(()) =
             ring.write_admitted(writer, limit, |body, sequence| -> Result<(), Infallible> {
@@ -42,7 +42,7 @@ fn die_in_a_batch(ring: &Ring, writer: &mut Writer, ready: u64, step: Step) {
 /// Writes a group of two messages, `ready` of which get ready, and dies behind the `times`-th
 /// `step` in it.
 fn die_in_a_group(ring: &Ring, writer: &mut Writer, ready: u64, step: Step, times: u32) {
-    let kept = writer.next() + ready;
+    let kept = writer.next_sequence() + ready;
     kill_at(step, times, || {
         let words = |sequence| if sequence < kept { payload(sequence) } else { [GARBAGE; 2] };
         ring.write_group(writer, 2, words).expect("nobody gates");
@@ -104,7 +104,7 @@ fn succeeded_on(
     gate.open();
     let kept = counted + ready;
     assert_eq!(
-        (second.next(), ring.head()),
+        (second.next_sequence(), ring.head()),
         (kept, kept),
         "the successor does not go on behind what was ready"
     );
@@ -304,7 +304,7 @@ fn joined_at_the_newest() {
         dying.join().unwrap();
         let second = ring.writer();
         gate.open();
-        assert_eq!(second.next(), 2);
+        assert_eq!(second.next_sequence(), 2);
         joining.join().unwrap();
     });
 }

@@ -2,7 +2,6 @@
 //! stamp are one word, in a large one they are two.
 #![cfg(loom)]
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use loom::thread;
@@ -14,17 +13,16 @@ use seqring::sync::{AtomicU64, zeroed};
 const SMALL_SLOT: usize = 3;
 
 fn put(slot: &[AtomicU64], sequence: u64) {
-    let Ok(()) =
-        slot::write(slot, mark_of(slot.len()), sequence, |body| -> Result<(), Infallible> {
-            store_payload(body, payload(sequence));
-            Ok(())
-        });
+    store_payload(slot::begin(slot, mark_of(slot.len()), sequence), payload(sequence));
+    slot::commit(slot, sequence);
 }
 
 /// Whether message `sequence` could be had; if so, it is whole.
 fn get(slot: &[AtomicU64], sequence: u64) -> Result<(), Miss> {
-    slot::read(slot, mark_of(slot.len()), sequence, take_payload)
-        .map(|words| assert_eq!(words, payload(sequence), "message {sequence} is torn"))
+    let words = take_payload(slot::begin_read(slot, slot::load_stamp(slot), sequence)?);
+    slot::validate(slot, mark_of(slot.len()), sequence)?;
+    assert_eq!(words, payload(sequence), "message {sequence} is torn");
+    Ok(())
 }
 
 fn told(result: Result<(), Miss>) -> &'static str {

@@ -265,7 +265,7 @@ fn waker_killed_and_bit_raised() {
 
 /// Publishes the next message, asleep until there is room.
 fn publish_asleep(outcomes: &Outcomes, ring: &Ring, writer: &mut Writer, room: &Bell) {
-    room.sleep(outcomes, || ring.refresh_limit(writer.next()).is_err());
+    room.sleep(outcomes, || ring.refresh_limit(writer.next_sequence()).is_err());
     ring.try_publish(writer).expect("there is room");
 }
 

@@ -2,33 +2,7 @@
 
 use core::arch::asm;
 
-use super::{Pace, Reach};
-
-/// Nothing: nobody has measured yet what it does there.
-pub(super) fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}
-
-/// Nothing, for the same reason.
-pub(super) fn wait_for_loads() {}
-
-/// Nothing, for the same reason.
-pub(super) fn fetch_for_reading(_source: *const u8, _lines: usize) {}
-
-/// Not measured.
-pub(super) fn pace() -> Pace {
-    Pace::Plain
-}
-
-/// There is no such hint.
-pub(super) fn demotes() -> bool {
-    false
-}
-
-pub(super) fn demote(_line: *const u8) {}
-
-/// Nobody looks.
-pub(super) fn ticks() -> u64 {
-    0
-}
+use crate::copy::reach::Reach;
 
 /// Copies `bytes` bytes out of a slot.
 ///

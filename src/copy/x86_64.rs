@@ -3,11 +3,14 @@
 //! slot.
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count, __m128i, _MM_HINT_T0, _mm_prefetch, _rdtsc};
-use std::sync::OnceLock;
+use core::arch::x86_64::__m128i;
 
-use super::{PAIR, Pace, Reach};
+use crate::copy::reach::Reach;
 use crate::sync::AtomicU64;
+use crate::tuning::cpu::{fetch_for_writing, is_amd, is_intel};
+
+/// Bytes of two words.
+pub(super) const PAIR: usize = 16;
 
 /// Bytes of a vector of AVX2.
 const VECTOR: usize = 32;
@@ -42,9 +45,6 @@ const FETCHED: usize = 8 << 10;
 /// From this many bytes on, 64-byte vectors are faster, where they are at all. Shorter messages
 /// arrive 3 % later by them.
 const WIDE_FROM: usize = 2 << 10;
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// Stores two words at once.
 ///
@@ -124,7 +124,7 @@ unsafe fn inlined(destination: *mut u8, source: *const u8, bytes: usize) -> bool
 /// processor has AVX2.
 #[inline(never)]
 unsafe fn store_long(destination: *mut u8, source: *const u8, bytes: usize) {
-    let is_long = bytes >= LONG_ELSEWHERE || (bytes >= LONG && &vendor() == AMD);
+    let is_long = bytes >= LONG_ELSEWHERE || (bytes >= LONG && is_amd());
     let by_string = (is_long && std::is_x86_feature_detected!("ermsb"))
         || !std::is_x86_feature_detected!("avx2");
     if by_string {
@@ -173,96 +173,7 @@ fn has_wide(bytes: usize) -> bool {
     bytes >= WIDE_FROM
         && std::is_x86_feature_detected!("avx512f")
         && std::is_x86_feature_detected!("avx512vbmi2")
-        && &vendor() == INTEL
-}
-
-/// Asks for the lines of a slot, which the consumers have, all at once: stores by themselves would
-/// get them few at a time.
-#[inline(always)]
-pub(super) fn fetch_for_writing(destination: *mut u8, bytes: usize) {
-    for offset in (0..bytes).step_by(LINE) {
-        // SAFETY: a hint, which reads and writes nothing and does not fault, whatever the address.
-        // Processors that do not know it do nothing.
-        unsafe {
-            asm!("prefetchw [{}]", in(reg) destination.wrapping_add(offset), options(nostack, preserves_flags));
-        }
-    }
-}
-
-/// Asks for lines that will be read soon.
-#[inline(always)]
-pub(super) fn fetch_for_reading(source: *const u8, lines: usize) {
-    for line in 0..lines {
-        // SAFETY: a hint, which does not fault, whatever the address. (Newer compilers know that.)
-        #[allow(unused_unsafe)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(line * LINE).cast())
-        };
-    }
-}
-
-/// In turn on processors of AMD, by measurement on Zen 5. Those of Intel, measured on Granite
-/// Rapids, are up to twice as fast out of turn, and up to twice as fast again when told what comes
-/// next; nobody has measured yet what that does on AMD's, or anything on others.
-pub(super) fn pace() -> Pace {
-    match &vendor() {
-        AMD => Pace::InTurn,
-        INTEL => Pace::Ahead,
-        _ => Pace::Plain,
-    }
-}
-
-const AMD: &[u8; 12] = b"AuthenticAMD";
-const INTEL: &[u8; 12] = b"GenuineIntel";
-
-fn vendor() -> [u8; 12] {
-    static ANSWER: OnceLock<[u8; 12]> = OnceLock::new();
-    *ANSWER.get_or_init(|| {
-        // SAFETY: every processor of 64 bits has the instruction. (Newer compilers know that.)
-        #[allow(unused_unsafe)]
-        let leaf = unsafe { __cpuid(0) };
-        bytemuck::cast([leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le))
-    })
-}
-
-/// Where the processor has the instruction; measured on Intel's Granite Rapids only, and nobody
-/// else makes it.
-pub(super) fn demotes() -> bool {
-    const LEAF: u32 = 7;
-    const CLDEMOTE: u32 = 1 << 25;
-    // SAFETY: every processor of 64 bits has the instruction. (Newer compilers know that.)
-    #[allow(unused_unsafe)]
-    let has = unsafe { __cpuid(0).eax >= LEAF && __cpuid_count(LEAF, 0).ecx & CLDEMOTE != 0 };
-    has
-}
-
-/// Asks for a line to be moved to the cache that all cores share.
-#[inline(always)]
-pub(super) fn demote(line: *const u8) {
-    // SAFETY: a hint, which changes no memory and does not fault, whatever the address. Processors
-    // that do not know it do nothing.
-    unsafe {
-        asm!("cldemote [{}]", in(reg) line, options(nostack, preserves_flags));
-    }
-}
-
-/// The time-stamp counter.
-#[inline(always)]
-pub(super) fn ticks() -> u64 {
-    // SAFETY: every processor of 64 bits has the instruction. A process that has forbidden it to
-    // itself (`PR_SET_TSC`) ends with it, as with most clocks.
-    unsafe { _rdtsc() }
-}
-
-/// Waits for all instructions ahead of it but stores on their way to memory; none behind it begins
-/// before that, on processors of AMD as operating systems set them up.
-#[inline(always)]
-pub(super) fn wait_for_loads() {
-    // SAFETY: it reads and writes nothing. Not `nomem`: the compiler must not move loads across
-    // either.
-    unsafe {
-        asm!("lfence", options(nostack, preserves_flags));
-    }
+        && is_intel()
 }
 
 /// Copies `$pieces` pieces of a size from the start and as many up to the end; they meet or overlap
@@ -427,7 +338,7 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
 /// made copies of 64 KiB out of slots slower, and there it is none.
 #[inline(always)]
 fn before_aligned(destination: *mut u8, vector: usize) -> usize {
-    if &vendor() == AMD { 0 } else { destination.addr().wrapping_neg() % vector }
+    if is_amd() { 0 } else { destination.addr().wrapping_neg() % vector }
 }
 
 /// A copy of a vector of `$vector` bytes, then in rounds of four, which begin behind the first
@@ -493,6 +404,9 @@ rounds! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Bytes of a cache line.
+    const LINE: usize = 64;
 
     /// Copies by vectors of `width` bytes, for all lengths from two rounds on that differ in what
     /// is left at the end, and all places in a line on both sides.

@@ -35,7 +35,7 @@ impl std::error::Error for Full {}
 // between.
 
 /// Up to where messages from `next` on may be written, if that can be said without waiting. It
-/// comes behind a message, so it does not panic in a forked child: [`room`] does, at the limit.
+/// comes behind a message, so it does not panic in a forked child: [`wait_for_space`] does, at the limit.
 #[cold]
 #[inline(never)]
 pub(crate) fn limit_early(shared: &Shared, next: u64) -> Option<u64> {
@@ -46,7 +46,10 @@ pub(crate) fn limit_early(shared: &Shared, next: u64) -> Option<u64> {
     }
 }
 
-/// As [`room`], however long it takes.
+/// Waits until message `next` may be written, and returns up to where it and its successors may.
+///
+/// Gating consumers that have died are evicted, and those that have kept the producer waiting for
+/// `eviction_timeout`.
 #[cold]
 #[inline(never)]
 pub(crate) fn wait_for_space(
@@ -54,25 +57,7 @@ pub(crate) fn wait_for_space(
     waiter: &Waiter,
     next: u64,
     eviction_timeout: Option<Duration>,
-) -> u64 {
-    match room(shared, waiter, next, eviction_timeout, Timeout::Never) {
-        Ok(limit) => limit,
-        Err(full) => unreachable!("endless patience has ended: {full}"),
-    }
-}
-
-/// Waits until message `next` may be written, and returns up to where it and its successors may.
-///
-/// Gating consumers that have died are evicted, and those that have kept the producer waiting for
-/// `eviction_timeout`.
-#[cold]
-#[inline(never)]
-pub(crate) fn room(
-    shared: &Shared,
-    waiter: &Waiter,
-    next: u64,
-    eviction_timeout: Option<Duration>,
-    patience: Timeout,
+    timeout: Timeout,
 ) -> Result<u64, Full> {
     let table = shared.table();
     let geometry = &shared.header.geometry;
@@ -84,7 +69,7 @@ pub(crate) fn room(
         // before.
         shared.wake_consumers();
     }
-    let end = patience.end();
+    let end = timeout.end();
     let bell = Bell { word: shared.room(), access: Access::Raise };
     // One consumer after the other, each for as long as it is the slowest.
     loop {
@@ -96,7 +81,7 @@ pub(crate) fn room(
         let due = eviction_timeout.and_then(|patience| since.checked_add(patience));
         let mut waiting = waiter.start(end.into_iter().chain(due).min());
         let outcome = loop {
-            let roused = match patience {
+            let roused = match timeout {
                 Timeout::Zero => WakeReason::Timeout,
                 _ => waiting.until(&[bell], || {
                     seen = look();
@@ -110,7 +95,7 @@ pub(crate) fn room(
             if !shared.is_consumer_alive(blocker.row) {
                 break Outcome::Gone(FREE);
             }
-            if patience != Timeout::Zero && due.is_some_and(|due| Instant::now() >= due) {
+            if timeout != Timeout::Zero && due.is_some_and(|due| Instant::now() >= due) {
                 break Outcome::Gone(EVICTED);
             }
             // It may stand before the claim of a producer that died.
@@ -125,7 +110,7 @@ pub(crate) fn room(
                 break Outcome::Timeout(slowest);
             }
         };
-        if patience != Timeout::Zero {
+        if timeout != Timeout::Zero {
             protocol::waited(table, blocker.row, since.elapsed().as_nanos() as u64);
         }
         match outcome {

@@ -8,7 +8,7 @@
 //! announce <- s+1                    Release  (1)
 //! head: s -> s+1, else again         Release  (2)
 //! wait until the slot is done with s - slots   (Acquire, in `slot::is_done`)
-//! mark, payload, ready               (`slot::write`)
+//! mark, payload, ready               (`slot::begin`, `slot::commit`)
 //! announce <- 0                      Release  (3)
 //! ```
 //!
@@ -20,11 +20,13 @@
 //! says.) Orphans are given tombstones by any producer that meets them; consumers, which write
 //! nothing, go over those that they can prove.
 
-use crate::failpoint::{Step, hit, is_dying};
+use crate::failpoint::{Step, hit};
 use crate::layout::{
     CLOSED, EPOCH, Geometry, HEAD, MAX_PRODUCERS, MAX_SEQUENCE, OPEN, Place, ROW_ANNOUNCE, STATE,
+    Shape,
 };
-use crate::protocol::slot::{self, abandon, bury, earliest_pending, is_done, is_pending};
+use crate::protocol::publish::{Blocked, Claim, Publish, Upkeep};
+use crate::protocol::slot::{self, bury, earliest_pending, is_done, is_pending};
 use crate::protocol::{head, table};
 use crate::sync::{AtomicU64, Ordering, fence};
 
@@ -40,20 +42,10 @@ pub struct MultiWriter {
     /// Whether that one was pending already when this producer had written its last message. If it
     /// still is at the next, it may be an orphan.
     suspicious: bool,
-}
-
-/// What a [`MultiWriter`] asks its surroundings.
-pub trait Surroundings<E> {
-    /// Up to where sequences may be claimed, as a look at the reader table before `next` allows;
-    /// see [`gating::refresh_limit`](crate::protocol::gating::look).
-    ///
-    /// # Errors
-    /// If there is no room for `next`.
-    fn room(&mut self, next: u64) -> Result<u64, E>;
-    /// Whether the producer that has row `row` lives.
-    fn is_alive(&mut self, row: usize) -> bool;
-    /// Passes some time: the slot is still in use by a living producer a lap behind.
-    fn wait(&mut self);
+    /// The sequence that we have claimed, while its slot is still in use a lap before.
+    claimed: Option<u64>,
+    /// The sequence of our last message.
+    last: u64,
 }
 
 impl MultiWriter {
@@ -74,44 +66,15 @@ impl MultiWriter {
         // Relaxed: nobody concludes anything from an open ring.
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
-        Self { geometry, row, limit: 0, done: head(words), suspicious: false }
-    }
-
-    /// Publishes one message, written by `fill`, which gets its sequence too, and returns that;
-    /// behind it, `wake` is called. The `mark` is that word of each slot.
-    ///
-    /// # Errors
-    /// Those of the room: nothing is claimed then. Those of `fill`: the sequence has a tombstone
-    /// then.
-    #[inline]
-    pub fn publish<E>(
-        &mut self,
-        words: &[AtomicU64],
-        mark: usize,
-        surroundings: &mut impl Surroundings<E>,
-        fill: impl FnOnce(&[AtomicU64], u64) -> Result<(), E>,
-        wake: impl FnOnce(),
-    ) -> Result<u64, E> {
-        let sequence = self.claim(words, surroundings)?;
-        let slot = Place::of(&self.geometry, sequence).slot(words);
-        if let Some(last) = sequence.checked_sub(self.geometry.slots as u64) {
-            while !is_done(slot, last) {
-                if !resolve(words, &self.geometry, last, |row| {
-                    row == self.row || surroundings.is_alive(row)
-                }) {
-                    surroundings.wait();
-                }
-            }
+        Self {
+            geometry,
+            row,
+            limit: 0,
+            done: head(words),
+            suspicious: false,
+            claimed: None,
+            last: 0,
         }
-        let mut claimed =
-            Claimed { slot, sequence, announcement: self.announcement(words), published: false };
-        let written = slot::write(slot, mark, sequence, |body| fill(body, sequence));
-        claimed.published = written.is_ok();
-        drop(claimed);
-        self.look_back(words, sequence, surroundings);
-        // Also for a tombstone: there may be messages behind it.
-        wake();
-        written.map(|()| sequence)
     }
 
     /// Says that no message will follow, if this is the last living producer, and withdraws. The
@@ -134,12 +97,16 @@ impl MultiWriter {
         announcement(words, &self.geometry, self.row)
     }
 
+    /// Withdraws the announcement: there is no claim, or its slot is done.
+    #[inline(always)]
+    fn withdraw(&self, words: &[AtomicU64]) {
+        // Release (3): pairs with the acquire fences in `is_orphan`. A reader that misses our
+        // announcement sees that the message is ready; without it, it could be taken for an orphan.
+        self.announcement(words).store(0, Ordering::Release);
+    }
+
     /// Claims the next sequence.
-    fn claim<E>(
-        &mut self,
-        words: &[AtomicU64],
-        surroundings: &mut impl Surroundings<E>,
-    ) -> Result<u64, E> {
+    fn claim(&self, words: &[AtomicU64]) -> Result<u64, Blocked> {
         let announcement = self.announcement(words);
         let mut next = head(words);
         loop {
@@ -148,20 +115,17 @@ impl MultiWriter {
                 "the head of the ring says {next}: it is corrupt, or all sequences are used up"
             );
             if next >= self.limit {
-                // What we announced and have not got is nobody's business while we wait. Release:
-                // as (3), for our last message.
-                announcement.store(0, Ordering::Release);
-                self.limit = surroundings.room(next)?;
-                next = head(words);
-                continue;
+                // What was announced and not claimed must not stand while this producer waits.
+                self.withdraw(words);
+                return Err(Blocked::NoSpace(next));
             }
-            // Release (1): pairs with the acquire fences in `is_orphan`. Who sees a later claim of
-            // ours sees the ready stamp of the last; without it, our last message could
-            // be taken for an orphan.
+            // Release (1): pairs with the acquire fences in `is_orphan`. A reader that sees a later
+            // claim of ours sees the ready stamp of the last; without it, our last message could be
+            // taken for an orphan.
             announcement.store(next + 1, Ordering::Release);
             hit(Step::ClaimAnnounce);
-            // Release (2): pairs with the acquire fences in `is_orphan`. Who sees the claim sees
-            // the announcement; without it, a claim of the living could be taken for an
+            // Release (2): pairs with the acquire fences in `is_orphan`. A reader that sees the
+            // claim sees the announcement; without it, a claim of the living could be taken for an
             // orphan.
             match words[HEAD].compare_exchange(next, next + 1, Ordering::Release, Ordering::Relaxed)
             {
@@ -172,16 +136,64 @@ impl MultiWriter {
         hit(Step::ClaimHead);
         Ok(next)
     }
+}
 
-    /// Looks whether claims before ours have been left behind by producers that died. A slow one is
-    /// not bothered: only what is still pending at our next message is looked into, as that
-    /// takes system calls.
-    fn look_back<E>(
-        &mut self,
-        words: &[AtomicU64],
-        sequence: u64,
-        surroundings: &mut impl Surroundings<E>,
-    ) {
+impl Publish for MultiWriter {
+    /// Claims a sequence, and waits for nothing: if the slot is still in use, the next call goes on
+    /// with the same claim.
+    #[inline]
+    fn begin<'a>(&mut self, words: &'a [AtomicU64], shape: Shape) -> Result<Claim<'a>, Blocked> {
+        let sequence = match self.claimed {
+            Some(sequence) => sequence,
+            None => self.claim(words)?,
+        };
+        let slot = Place::of(&self.geometry, sequence).slot(words);
+        if let Some(last) = sequence.checked_sub(self.geometry.slots as u64)
+            && !is_done(slot, last)
+        {
+            self.claimed = Some(sequence);
+            return Err(Blocked::SlotInUse(last));
+        }
+        self.claimed = None;
+        Ok(Claim { slot, body: slot::begin(slot, shape.mark, sequence), sequence })
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, words: &[AtomicU64], claim: &Claim<'_>) {
+        hit(Step::PublishPayload);
+        slot::commit(claim.slot, claim.sequence);
+        self.withdraw(words);
+        hit(Step::ClaimDone);
+    }
+
+    /// Gives the claim a tombstone.
+    fn abandon(&mut self, words: &[AtomicU64], claim: Claim<'_>) -> bool {
+        slot::abandon(claim.slot, claim.sequence);
+        self.withdraw(words);
+        hit(Step::ClaimDone);
+        self.advance(claim);
+        true
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, claim: Claim<'_>) {
+        self.last = claim.sequence;
+    }
+
+    fn set_early_limit(&mut self, limit: Option<u64>) {
+        self.limit = limit.unwrap_or(self.limit);
+    }
+
+    #[inline(always)]
+    fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Finds out whether producers that died have left claims before ours. A slow producer is not
+    /// disturbed: only a claim that is still pending at our next message is suspicious, because to
+    /// find out takes system calls.
+    fn upkeep(&mut self, words: &[AtomicU64], _: Shape, _: usize) -> Upkeep {
+        let sequence = self.last;
         let pending =
             |sequence: u64| is_pending(Place::of(&self.geometry, sequence).slot(words), sequence);
         let was = self.done;
@@ -193,36 +205,15 @@ impl MultiWriter {
         if self.done > sequence {
             self.suspicious = false;
         } else if self.suspicious && self.done == was {
-            resolve(words, &self.geometry, self.done, |row| {
-                row == self.row || surroundings.is_alive(row)
-            });
+            return Upkeep::ResolveClaim(self.done);
         } else {
             self.suspicious = true;
         }
+        Upkeep::Nothing
     }
-}
 
-/// A claim, from the moment that its slot is ours.
-struct Claimed<'a> {
-    slot: &'a [AtomicU64],
-    sequence: u64,
-    announcement: &'a AtomicU64,
-    published: bool,
-}
-
-impl Drop for Claimed<'_> {
-    fn drop(&mut self) {
-        if is_dying() {
-            return;
-        }
-        if !self.published {
-            // The message failed, or panicked.
-            abandon(self.slot, self.sequence);
-        }
-        // Release (3): pairs with the acquire fences in `is_orphan`. Who misses our announcement
-        // sees that the message is ready; without it, it could be taken for an orphan.
-        self.announcement.store(0, Ordering::Release);
-        hit(Step::ClaimDone);
+    fn next(&self, words: &[AtomicU64]) -> u64 {
+        head(words)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The consumer's side of the protocol: loads only.
 
-use crate::copy::{Pace, wait_for_loads};
 use crate::layout::{
-    CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape,
+    CLOSED, Geometry, MAX_PRODUCERS, MAX_SEQUENCE, Place, STATE, SUPERSEDED, Shape, ready,
 };
-use crate::protocol::slot::{Miss, Turn, is_pending, read, read_in_turn};
+use crate::protocol::slot::{self, Miss, is_pending};
 use crate::protocol::{claim, head};
 use crate::sync::{AtomicU64, Ordering, fence};
-use crate::tuning::prefetch::Ahead;
+use crate::tuning::cpu::{CpuProfile, wait_for_loads};
+use crate::tuning::load_order::LoadOrder;
+use crate::tuning::prefetch::Prefetch;
 
 /// Where a consumer starts, or goes on after [`Consumer::seek`](crate::Consumer::seek).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,28 +85,33 @@ pub struct Reader {
     tombstones: u64,
     /// The producer overwrites nothing from here on that this reader has not read.
     protected: u64,
-    /// Whether this processor is kept from loading ahead. What is received is the same.
-    in_turn: bool,
-    ahead: Ahead,
+    profile: CpuProfile,
+    prefetch: Prefetch,
 }
 
-/// A producer that laps a jump to the newest message this many times is given up on, to bound the
-/// call.
-const LATEST_TRIES: usize = 64;
+/// A message that is being copied, between [`Reader::begin`] and [`Reader::validate`].
+#[derive(Debug)]
+pub struct Reading<'a> {
+    slot: &'a [AtomicU64],
+    /// The words after the stamp.
+    pub body: &'a [AtomicU64],
+    /// What the place of the next slot is moved by; see [`LoadOrder`].
+    zero: usize,
+}
 
 impl Reader {
     /// A reader that starts at `start`.
     pub fn new(words: &[AtomicU64], geometry: Geometry, start: Start, on_lag: OnLag) -> Self {
-        Self::with_pace(words, geometry, start, on_lag, Pace::of_this_processor())
+        Self::with_profile(words, geometry, start, on_lag, CpuProfile::detect())
     }
 
     /// The same, whatever the processor.
-    pub(super) fn with_pace(
+    pub(super) fn with_profile(
         words: &[AtomicU64],
         geometry: Geometry,
         start: Start,
         on_lag: OnLag,
-        pace: Pace,
+        profile: CpuProfile,
     ) -> Self {
         let mut reader = Self {
             geometry,
@@ -117,8 +123,11 @@ impl Reader {
             skipped: 0,
             tombstones: 0,
             protected: u64::MAX,
-            in_turn: pace == Pace::InTurn,
-            ahead: if pace == Pace::Ahead { Ahead::of(&geometry) } else { Ahead::never() },
+            profile,
+            prefetch: match profile {
+                CpuProfile::Prefetch => Prefetch::of(&geometry),
+                _ => Prefetch::never(),
+            },
         };
         reader.seek(words, start);
         reader
@@ -146,52 +155,54 @@ impl Reader {
         });
     }
 
-    /// Receives the next message: `take` copies it out of the words after the stamp. The caller may
-    /// know the `shape` of the slots when it is compiled, and is faster for it.
+    /// Begins to receive the next message, and returns where to copy it from. The copy counts only
+    /// after [`Reader::validate`]. Skips tombstones.
+    ///
+    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
     ///
     /// # Errors
-    /// [`TryRecvError`]; [`CloseReason::ProducerDied`] is not among them, as it takes more than
-    /// loads to see it.
-    // `|body| take(body)`, as in `Consumer`: what calls a `&mut take` may be compiled out of reach.
+    /// [`Miss::NotYet`] or [`Miss::Lapped`]; [`Reader::resolve`] says what follows from it.
     #[inline(always)]
-    #[allow(clippy::redundant_closure)]
-    pub fn try_read<R>(
-        &mut self,
-        words: &[AtomicU64],
-        shape: Shape,
-        mut take: impl FnMut(&[AtomicU64]) -> R,
-    ) -> Result<R, TryRecvError> {
-        self.ahead.look(words, &self.geometry, self.cursor);
+    pub fn begin<'a>(&mut self, words: &'a [AtomicU64], shape: Shape) -> Result<Reading<'a>, Miss> {
+        self.prefetch.refresh(words, &self.geometry, self.cursor);
+        let order = LoadOrder::of(self.profile, shape);
         loop {
             let slot = self.place.slot(words);
-            match read_in_turn(slot, shape.mark, self.cursor, self.turn(shape), |body| take(body)) {
-                Ok((taken, zero)) => {
-                    self.ahead.fetch(slot, shape);
-                    self.place.move_by(zero);
-                    return Ok(self.received_one(taken));
+            let stamp = slot::load_stamp(slot);
+            let zero = order.zero(stamp, ready(self.cursor));
+            match slot::begin_read(slot, stamp, self.cursor) {
+                Ok(body) => {
+                    return Ok(Reading { slot, body: &body[order.of_payload(zero)..], zero });
                 }
-                Err(Miss::NotYet) => return Err(self.not_yet(words, shape)),
-                Err(Miss::Lapped) => return Err(TryRecvError::Lagged(self.lapped(words))),
                 Err(Miss::Tombstone) => self.skip_tombstone(),
+                Err(miss) => return Err(miss),
             }
         }
     }
 
-    /// What to keep the processor from loading ahead where messages are received one by one. On Zen
-    /// 5 with the cores far apart, slots that have lines of their own are received faster in
-    /// turn, those of 48 bytes up to twice as fast; near, a tenth slower at most. Medium ones, with
-    /// their payloads, 1.3 times as fast near and 1.15 times far. Smaller ones, and those that
-    /// straddle lines, are slower in turn.
+    /// Ends to receive a message: all that was copied since [`Reader::begin`] belongs to it, and it
+    /// counts as received.
+    ///
+    /// # Errors
+    /// [`Miss::Lapped`], if it was overwritten meanwhile.
     #[inline(always)]
-    fn turn(&self, shape: Shape) -> Turn {
-        if !self.in_turn {
-            Turn::Any
-        } else if shape.is_medium() {
-            Turn::Payload
-        } else if shape.is_lines() {
-            Turn::Slot
-        } else {
-            Turn::Any
+    pub fn validate(&mut self, reading: Reading<'_>, shape: Shape) -> Result<(), Miss> {
+        slot::validate(reading.slot, shape.mark, self.cursor)?;
+        self.prefetch.hint(reading.slot, shape);
+        self.place.move_by(reading.zero);
+        self.advance();
+        Ok(())
+    }
+
+    /// Why there is no message; moves on after a loss. [`CloseReason::ProducerDied`] is not among
+    /// the answers, as it takes more than loads to see it.
+    // The error is made here, and not by a function that stands out of the way: that would return
+    // it through memory, by a byte that is loaded by words, and a poll would wait for it.
+    #[inline(always)]
+    pub fn resolve(&mut self, words: &[AtomicU64], shape: Shape, miss: Miss) -> TryRecvError {
+        match miss {
+            Miss::NotYet | Miss::Tombstone => self.not_yet(words, shape),
+            Miss::Lapped => TryRecvError::Lagged(self.lapped(words)),
         }
     }
 
@@ -202,7 +213,7 @@ impl Reader {
     pub fn skip_tombstone(&mut self) {
         self.tombstones += 1;
         self.unreceived = self.unreceived.wrapping_add(1);
-        self.received_one(());
+        self.advance();
     }
 
     /// Whether the next sequence is such a one, though nobody has marked it as that; see
@@ -215,93 +226,38 @@ impl Reader {
             && claim::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
-    /// Receives what is there of the messages of this lap, one for each of `landings`: `take`
-    /// copies it out, and `accept` gets it with its landing once it is known to be whole; both
-    /// get the `context`. Returns how many. The reason why it were no more is left to the next
-    /// [`Reader::try_read`].
+    /// Begins to receive what is there of the messages of this lap, one after the other.
     ///
     /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
-    ///
-    /// If `accept` panics, its message counts as received.
     #[inline(always)]
-    pub fn read_run<C, R, L>(
-        &mut self,
-        words: &[AtomicU64],
-        shape: Shape,
-        landings: impl Iterator<Item = L>,
-        context: &mut C,
-        take: impl Fn(&mut C, &[AtomicU64]) -> R,
-        accept: impl Fn(&mut C, L, R),
-    ) -> usize {
-        // Medium ones are a fifteenth faster for this, on Zen 5, and slower for `Turn::Payload`.
-        let fences = self.in_turn && shape.is_medium();
+    pub fn begin_run<'a>(&'a mut self, words: &'a [AtomicU64], shape: Shape) -> Run<'a> {
         let slots = self.place.rest_of_lap(words).chunks_exact(shape.stride);
-        let mut run = Run { received: 0, reader: self };
-        for (slot, landing) in slots.zip(landings) {
-            let Reader { cursor, ahead, geometry, .. } = &mut *run.reader;
-            let sequence = *cursor + run.received as u64;
-            ahead.look(words, geometry, sequence);
-            ahead.fetch(slot, shape);
-            let take = |body: &[AtomicU64]| {
-                let taken = take(context, body);
-                // Here, so that nobody waits with an empty slot, and what the receiver does with
-                // the message goes on beside the next copy.
-                if fences {
-                    wait_for_loads();
-                }
-                taken
-            };
-            let Ok(taken) = read(slot, shape.mark, sequence, take) else { break };
-            run.received += 1;
-            accept(context, landing, taken);
-        }
-        run.received
+        Run { reader: self, words, shape, slots, slot: &[], received: 0 }
     }
 
-    /// Jumps to the newest message and receives it; the messages in between count as skipped.
-    /// Without a newer message it does what [`Reader::try_read`] does.
-    pub fn latest<R>(
-        &mut self,
-        words: &[AtomicU64],
-        shape: Shape,
-        mut take: impl FnMut(&[AtomicU64]) -> R,
-    ) -> Result<R, TryRecvError> {
-        for _ in 0..LATEST_TRIES {
-            let head = self.synced_head(words);
-            // Where there are several producers, the newest claims may not be messages yet, as many
-            // as there are producers, or never.
-            let mut pending = 0;
-            let candidates =
-                (self.cursor.max(head.saturating_sub(self.geometry.slots as u64))..head).rev();
-            for newest in candidates.chain([self.cursor]) {
-                match read(
-                    Place::of(&self.geometry, newest).slot(words),
-                    shape.mark,
-                    newest,
-                    &mut take,
-                ) {
-                    Ok(taken) => {
-                        self.skipped += newest - self.cursor;
-                        self.go_to(newest);
-                        return Ok(self.received_one(taken));
-                    }
-                    Err(Miss::NotYet) if pending < self.geometry.producers => pending += 1,
-                    Err(Miss::NotYet) => break,
-                    Err(Miss::Tombstone) => {}
-                    // A whole lap since the head was read: there is a newer one, and this one is
-                    // jumped over at least.
-                    Err(Miss::Lapped) => {
-                        self.skipped += newest - self.cursor;
-                        self.go_to(newest);
-                        break;
-                    }
+    /// Jumps to the newest message that is ready, if that is ahead; the messages in between count
+    /// as skipped. It may be overwritten before it is read.
+    pub fn skip_to_newest(&mut self, words: &[AtomicU64]) {
+        let head = self.synced_head(words);
+        let oldest = self.cursor.max(head.saturating_sub(self.geometry.slots as u64));
+        // Where there are several producers, the newest claims may not be messages yet, as many as
+        // there are producers, or never.
+        let mut pending = 0;
+        for newest in (oldest..head).rev() {
+            let slot = Place::of(&self.geometry, newest).slot(words);
+            match slot::begin_read(slot, slot::load_stamp(slot), newest) {
+                // Lapped: a whole lap since the head was read. There is a newer one, and this one
+                // is jumped over at least.
+                Ok(_) | Err(Miss::Lapped) => {
+                    self.skipped += newest - self.cursor;
+                    self.go_to(newest);
+                    return;
                 }
-            }
-            if self.must_wait(words) {
-                return Err(self.not_yet(words, shape));
+                Err(Miss::NotYet) if pending < self.geometry.producers => pending += 1,
+                Err(Miss::NotYet) => return,
+                Err(Miss::Tombstone) => {}
             }
         }
-        self.try_read(words, shape, take)
     }
 
     /// Whether the next message has still not been published: the cheapest poll there is, one load.
@@ -362,7 +318,7 @@ impl Reader {
         self.tombstones
     }
 
-    /// Messages jumped over on demand, by [`Reader::latest`].
+    /// Messages jumped over on demand, by [`Reader::skip_to_newest`].
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -370,14 +326,13 @@ impl Reader {
     /// How far ahead this reader fetches at present, in words.
     #[cfg(all(test, not(loom)))]
     pub fn fetches(&self) -> usize {
-        self.ahead.distance()
+        self.prefetch.distance()
     }
 
     #[inline(always)]
-    fn received_one<R>(&mut self, taken: R) -> R {
+    fn advance(&mut self) {
         self.cursor += 1;
         self.place.advance();
-        taken
     }
 
     /// Goes to `sequence` without receiving anything.
@@ -386,7 +341,7 @@ impl Reader {
         let sequence = sequence.min(MAX_SEQUENCE - 1);
         self.unreceived = sequence.wrapping_sub(self.received());
         self.cursor = sequence;
-        self.ahead.go_to(sequence);
+        self.prefetch.go_to(sequence);
         self.place = Place::of(&self.geometry, sequence);
     }
 
@@ -399,8 +354,6 @@ impl Reader {
         head
     }
 
-    // The error is made here, and not by what stands out of the way: that would return it through
-    // memory, by a byte that is loaded by words, and who polls would wait for it.
     #[inline(always)]
     fn not_yet(&self, words: &[AtomicU64], shape: Shape) -> TryRecvError {
         // Who polls comes here with every look that finds nothing: one load more and no call, as
@@ -448,11 +401,60 @@ fn margin(slots: u64) -> u64 {
     (slots / 8).max(4).min((slots - 1) / 2)
 }
 
-/// Messages that were received at one go; the reader goes on behind them also if one of them made
-/// its receiver panic.
-struct Run<'a> {
+/// Messages of one lap that are received one after the other; made by [`Reader::begin_run`]. When it
+/// is dropped, the reader goes on after the last one that was validated.
+#[derive(Debug)]
+pub struct Run<'a> {
     reader: &'a mut Reader,
+    words: &'a [AtomicU64],
+    shape: Shape,
+    /// The slots of the lap that have not been begun.
+    slots: std::slice::ChunksExact<'a, AtomicU64>,
+    /// The slot of the message that is being copied.
+    slot: &'a [AtomicU64],
     received: usize,
+}
+
+impl<'a> Run<'a> {
+    /// Begins to receive the next message, and returns where to copy it from. The copy counts only
+    /// after [`Run::validate`]. Nothing, if the message is not there, or the lap has ended: the
+    /// reason is left to the next [`Reader::begin`].
+    #[inline(always)]
+    pub fn begin(&mut self) -> Option<&'a [AtomicU64]> {
+        self.slot = self.slots.next()?;
+        let Reader { cursor, prefetch, geometry, .. } = &mut *self.reader;
+        let sequence = *cursor + self.received as u64;
+        prefetch.refresh(self.words, geometry, sequence);
+        prefetch.hint(self.slot, self.shape);
+        slot::begin_read(self.slot, slot::load_stamp(self.slot), sequence).ok()
+    }
+
+    /// Whether all that was copied since [`Run::begin`] belongs to the message. Then it counts as
+    /// received.
+    #[inline(always)]
+    pub fn validate(&mut self) -> bool {
+        // Here, so that no thread waits with an empty slot, and the receiver's work on the message
+        // goes on beside the next copy. [`LoadOrder::Payload`] would be slower for batches.
+        if self.reader.profile == CpuProfile::InOrder && self.shape.is_medium() {
+            wait_for_loads();
+        }
+        let sequence = self.reader.cursor + self.received as u64;
+        let valid = slot::validate(self.slot, self.shape.mark, sequence).is_ok();
+        self.received += usize::from(valid);
+        valid
+    }
+
+    /// How many messages have been received.
+    #[inline(always)]
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
+    /// Ends the run; returns how many messages have been received.
+    #[inline(always)]
+    pub fn finish(self) -> usize {
+        self.received
+    }
 }
 
 impl Drop for Run<'_> {

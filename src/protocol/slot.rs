@@ -28,32 +28,9 @@
 //! The method is the sequence lock as given by H.-J. Boehm, "Can Seqlocks Get Along With
 //! Programming Language Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
 
-use core::hint::black_box;
-
 use crate::failpoint::{Step, hit};
-use crate::layout::SLOT_STAMP;
+use crate::layout::{SLOT_STAMP, ready, tombstone, writing};
 use crate::sync::{AtomicU64, Ordering, fence};
-
-/// The stamp while `sequence` is being written.
-pub const fn writing(sequence: u64) -> u64 {
-    stamp_of(sequence, 1)
-}
-
-/// The stamp once `sequence` can be read.
-pub const fn ready(sequence: u64) -> u64 {
-    stamp_of(sequence, 2)
-}
-
-/// The stamp when there is no message `sequence` and will be none.
-pub const fn tombstone(sequence: u64) -> u64 {
-    stamp_of(sequence, 3)
-}
-
-/// Sequences stay below 2^62; corrupt memory, which may hold larger ones, must not make an overflow
-/// of them.
-const fn stamp_of(sequence: u64, step: u64) -> u64 {
-    sequence.wrapping_mul(4).wrapping_add(step)
-}
 
 /// Why a slot did not yield the expected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,114 +43,67 @@ pub enum Miss {
     Lapped,
 }
 
-/// Writes message `sequence` into `slot`, whose mark is word `mark`, with `fill`, which gets the
-/// words after the stamp.
+/// Begins to write message `sequence` into `slot`, whose mark is word `mark`, and returns the words
+/// after the stamp. The payload goes there, then follows [`commit`].
 ///
-/// If `fill` fails or panics, the slot keeps the stamp of a message being written: its old message
-/// is gone, the new one is not there yet, and the next `write` of the same sequence starts over.
+/// From here on the slot's old message is gone. Without a [`commit`] the new one does not appear,
+/// and the next `begin` of the same sequence starts over.
 #[inline(always)]
-pub fn write<E>(
-    slot: &[AtomicU64],
-    mark: usize,
-    sequence: u64,
-    fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
-) -> Result<(), E> {
-    prepare(slot, mark, sequence, fill)?;
-    complete(slot, sequence);
-    Ok(())
-}
-
-/// The first part of [`write`]: all but the ready stamp.
-#[inline(always)]
-pub fn prepare<E>(
-    slot: &[AtomicU64],
-    mark: usize,
-    sequence: u64,
-    fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
-) -> Result<(), E> {
-    let (_, body) = split(slot);
+pub fn begin(slot: &[AtomicU64], mark: usize, sequence: u64) -> &[AtomicU64] {
     // Relaxed: ordered before the payload by the fence.
     slot[mark].store(writing(sequence), Ordering::Relaxed);
     hit(Step::PublishMark);
-    // (A) pairs with (D). A consumer that has read any payload word stored below sees, after its
-    // fence, a stamp of at least 4s+1, and rejects its copy. Without it, the payload may be
+    // (A) pairs with (D). A consumer that has read any payload word stored after this sees, after
+    // its fence, a mark of at least 4s+1, and rejects its copy. Without it, the payload may be
     // visible before the mark: torn reads pass.
     fence(Ordering::Release);
-    fill(body)?;
-    hit(Step::PublishPayload);
-    Ok(())
+    body(slot)
 }
 
-/// The second part of [`write`], behind [`prepare`].
+/// Makes message `sequence` ready, whose payload is written.
 #[inline(always)]
-pub fn complete(slot: &[AtomicU64], sequence: u64) {
+pub fn commit(slot: &[AtomicU64], sequence: u64) {
     // (B) pairs with (C). A consumer that reads this stamp sees the whole payload. Without it, the
-    // stamp may be visible first and the consumer copies the payload of the last lap.
+    // stamp may be visible first, and the consumer copies the payload of the last lap.
     slot[SLOT_STAMP].store(ready(sequence), Ordering::Release);
     hit(Step::PublishReady);
 }
 
-/// Copies message `sequence` out of `slot`, whose mark is word `mark`, with `take`, which gets the
-/// words after the stamp.
+/// The stamp of `slot` at this moment, for [`begin_read`].
+#[inline(always)]
+pub fn load_stamp(slot: &[AtomicU64]) -> u64 {
+    // Relaxed: ordered before the copy by the fence in `begin_read`.
+    slot[SLOT_STAMP].load(Ordering::Relaxed)
+}
+
+/// Begins to read message `sequence` from `slot`, whose stamp was `stamp`, and returns the words
+/// after it. They may change at any time: whatever is copied from them counts only after
+/// [`validate`].
 ///
-/// `take` runs on words that may change under its hands; its result is returned only if they did
-/// not.
+/// # Errors
+/// [`Miss`], if the slot does not hold the message.
 #[inline(always)]
-pub fn read<R>(
-    slot: &[AtomicU64],
-    mark: usize,
-    sequence: u64,
-    take: impl FnOnce(&[AtomicU64]) -> R,
-) -> Result<R, Miss> {
-    read_in_turn(slot, mark, sequence, Turn::Any, take).map(|(taken, _)| taken)
-}
-
-/// What the processor is kept from loading before the stamp of a slot is there. It would guess that
-/// the message is ready, and each load out of a slot that the producer is about to write takes a
-/// line from that, and is thrown away with all that follows when the line changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Nothing.
-    Any,
-    /// The slot behind it.
-    Slot,
-    /// That, and the payload.
-    Payload,
-}
-
-/// As [`read`], for who goes on to the slot behind this one, and moves its place by what is
-/// returned beside the copy. That is zero; unless the `turn` is [`Turn::Any`] it is computed from
-/// the stamp, and the compiler does not know it: so the processor cannot know the place before the
-/// stamp is there.
-#[inline(always)]
-pub fn read_in_turn<R>(
-    slot: &[AtomicU64],
-    mark: usize,
-    sequence: u64,
-    turn: Turn,
-    take: impl FnOnce(&[AtomicU64]) -> R,
-) -> Result<(R, usize), Miss> {
-    let (stamp, body) = split(slot);
-    let before = stamp.load(Ordering::Relaxed);
-    // Ahead of the comparison: behind it, the compiler would put the stamp that is expected in the
-    // place of the one that was loaded, and nothing would wait.
-    let zero = if turn == Turn::Any {
-        0
-    } else {
-        black_box(before).wrapping_sub(ready(sequence)) as usize
-    };
-    if before != ready(sequence) {
-        return Err(miss(before, sequence));
+pub fn begin_read(slot: &[AtomicU64], stamp: u64, sequence: u64) -> Result<&[AtomicU64], Miss> {
+    if stamp != ready(sequence) {
+        return Err(miss(stamp, sequence));
     }
     // (C) pairs with (B), see there.
     fence(Ordering::Acquire);
-    let taken = take(if turn == Turn::Payload { &body[zero..] } else { body });
+    Ok(body(slot))
+}
+
+/// Whether all that was copied since [`begin_read`] belongs to message `sequence`. The `mark` is
+/// that word of the slot.
+///
+/// # Errors
+/// [`Miss::Lapped`], if the slot has changed meanwhile.
+#[inline(always)]
+pub fn validate(slot: &[AtomicU64], mark: usize, sequence: u64) -> Result<(), Miss> {
     // (D) pairs with (A), see there. It also keeps the load below from moving above the copy, which
-    // an acquire *load* of the stamp would not do.
+    // an acquire *load* of the mark would not do.
     fence(Ordering::Acquire);
-    let after = slot[mark].load(Ordering::Relaxed);
-    let unchanged = if mark == SLOT_STAMP { before } else { writing(sequence) };
-    if after == unchanged { Ok((taken, zero)) } else { Err(changed(after, sequence)) }
+    let unchanged = if mark == SLOT_STAMP { ready(sequence) } else { writing(sequence) };
+    if slot[mark].load(Ordering::Relaxed) == unchanged { Ok(()) } else { Err(Miss::Lapped) }
 }
 
 /// Whether message `sequence` is ready in `slot` at this moment.
@@ -244,16 +174,10 @@ fn gone(stamp: u64, sequence: u64) -> Miss {
     if stamp == tombstone(sequence) { Miss::Tombstone } else { Miss::Lapped }
 }
 
-/// The same behind a copy.
-#[cold]
-#[inline(never)]
-fn changed(mark: u64, sequence: u64) -> Miss {
-    miss(mark, sequence)
-}
-
+/// The words after the stamp.
 #[inline(always)]
-fn split(slot: &[AtomicU64]) -> (&AtomicU64, &[AtomicU64]) {
-    slot.split_first().expect("a slot has at least a stamp")
+fn body(slot: &[AtomicU64]) -> &[AtomicU64] {
+    &slot[SLOT_STAMP + 1..]
 }
 
 #[cfg(all(test, not(loom)))]
@@ -262,18 +186,20 @@ mod tests {
     use crate::sync::zeroed;
 
     fn put(slot: &[AtomicU64], sequence: u64, value: u64) {
-        let filled: Result<(), ()> = write(slot, SLOT_STAMP, sequence, |body| {
-            body[0].store(value, Ordering::Relaxed);
-            Ok(())
-        });
-        filled.unwrap();
+        begin(slot, SLOT_STAMP, sequence)[0].store(value, Ordering::Relaxed);
+        commit(slot, sequence);
+    }
+
+    fn get(slot: &[AtomicU64], sequence: u64) -> Result<u64, Miss> {
+        let body = begin_read(slot, load_stamp(slot), sequence)?;
+        let value = body[0].load(Ordering::Relaxed);
+        validate(slot, SLOT_STAMP, sequence).map(|()| value)
     }
 
     #[test]
     fn every_lap_tells_not_yet_ready_and_lapped_apart() {
         let slot = zeroed(2);
-        let get =
-            |sequence| read(&slot, SLOT_STAMP, sequence, |body| body[0].load(Ordering::Relaxed));
+        let get = |sequence| get(&slot, sequence);
         assert_eq!(get(0), Err(Miss::NotYet));
         put(&slot, 0, 7);
         assert_eq!(get(0), Ok(7));
@@ -284,12 +210,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_takes_the_old_message_and_brings_no_new_one() {
+    fn a_write_that_is_not_committed_takes_the_old_message_and_brings_no_new_one() {
         let slot = zeroed(2);
         put(&slot, 0, 7);
-        assert_eq!(write(&slot, SLOT_STAMP, 1, |_| Err("no")), Err("no"));
-        let get =
-            |sequence| read(&slot, SLOT_STAMP, sequence, |body| body[0].load(Ordering::Relaxed));
+        begin(&slot, SLOT_STAMP, 1);
+        let get = |sequence| get(&slot, sequence);
         assert_eq!(get(0), Err(Miss::Lapped));
         assert_eq!(get(1), Err(Miss::NotYet));
         put(&slot, 1, 9);
@@ -299,11 +224,10 @@ mod tests {
     #[test]
     fn a_tombstone_is_neither_to_come_nor_a_loss() {
         let slot = zeroed(2);
-        let get =
-            |sequence| read(&slot, SLOT_STAMP, sequence, |body| body[0].load(Ordering::Relaxed));
+        let get = |sequence| get(&slot, sequence);
         put(&slot, 0, 7);
         assert!(is_done(&slot, 0) && !is_done(&slot, 4));
-        assert_eq!(write(&slot, SLOT_STAMP, 4, |_| Err("no")), Err("no"));
+        begin(&slot, SLOT_STAMP, 4);
         assert!(is_pending(&slot, 4) && !is_done(&slot, 4));
         bury(&slot, 4);
         assert_eq!(
@@ -319,31 +243,6 @@ mod tests {
     }
 
     #[test]
-    fn in_turn_the_place_is_moved_by_nothing() {
-        for (words, mark) in [(8, SLOT_STAMP), (24, crate::layout::LINE)] {
-            for sequence in [0, 1, crate::layout::MAX_SEQUENCE - 1] {
-                for turn in [Turn::Any, Turn::Slot, Turn::Payload] {
-                    let slot = zeroed(words);
-                    let get = || {
-                        read_in_turn(&slot, mark, sequence, turn, |body| {
-                            (body.len(), body[words - 2].load(Ordering::Relaxed))
-                        })
-                    };
-                    assert_eq!(get(), Err(Miss::NotYet));
-                    let fill = |body: &[AtomicU64]| {
-                        body[words - 2].store(9, Ordering::Relaxed);
-                        Ok::<_, ()>(())
-                    };
-                    write(&slot, mark, sequence, fill).unwrap();
-                    assert_eq!(get(), Ok(((words - 1, 9), 0)), "{sequence}, {turn:?}");
-                    abandon(&slot, sequence);
-                    assert_eq!(get(), Err(Miss::Tombstone));
-                }
-            }
-        }
-    }
-
-    #[test]
     fn the_stamps_of_the_last_sequences_do_not_overflow() {
         let last = crate::layout::MAX_SEQUENCE - 1;
         assert_eq!(
@@ -356,10 +255,8 @@ mod tests {
     fn a_copy_that_is_overwritten_meanwhile_is_rejected() {
         let slot = zeroed(2);
         put(&slot, 0, 7);
-        let torn = read(&slot, SLOT_STAMP, 0, |body| {
-            put(&slot, 1, 8);
-            body[0].load(Ordering::Relaxed)
-        });
-        assert_eq!(torn, Err(Miss::Lapped));
+        begin_read(&slot, load_stamp(&slot), 0).unwrap();
+        put(&slot, 1, 8);
+        assert_eq!(validate(&slot, SLOT_STAMP, 0), Err(Miss::Lapped));
     }
 }

@@ -2,14 +2,14 @@
 
 mod prefetch;
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use super::*;
-use crate::copy::Pace;
 use crate::layout::{CLOSED, EPOCH, Geometry, Kind, Place, STATE, Sizes};
-use crate::protocol::slot::is_ready;
+use crate::protocol::publish::{Blocked, Claim, Publish};
+use crate::protocol::slot::{Miss, is_ready};
 use crate::sync::zeroed;
+use crate::tuning::cpu::CpuProfile;
 
 /// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
 struct Fixture {
@@ -38,20 +38,21 @@ impl Fixture {
 
     fn publish(&self, writer: &mut Writer, messages: u64) {
         for _ in 0..messages {
-            let value = writer.next() * 10;
-            let fill = |body: &[AtomicU64]| {
-                body[0].store(value, Ordering::Relaxed);
-                Ok(())
-            };
-            writer
-                .publish(
-                    &self.words,
-                    self.geometry.shape().mark,
-                    |next| self.look(next),
-                    fill,
-                    || (),
-                )
-                .unwrap();
+            let claim = self.begin(writer);
+            claim.body[0].store(claim.sequence * 10, Ordering::Relaxed);
+            writer.commit(&self.words, &claim);
+            writer.advance(claim);
+        }
+    }
+
+    /// Begins the next message, which no consumer may be in the way of.
+    fn begin(&self, writer: &mut Writer) -> Claim<'_> {
+        loop {
+            match writer.begin(&self.words, self.geometry.shape()) {
+                Ok(claim) => return claim,
+                Err(Blocked::NoSpace(next)) => writer.set_limit(self.look(next).unwrap()),
+                Err(blocked) => unreachable!("{blocked:?}"),
+            }
         }
     }
 
@@ -68,11 +69,20 @@ impl Fixture {
     }
 
     fn recv(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
-        reader.try_read(&self.words, self.geometry.shape(), |body| body[0].load(Ordering::Relaxed))
+        let shape = self.geometry.shape();
+        self.copy(reader).map_err(|miss| reader.resolve(&self.words, shape, miss))
     }
 
     fn latest(&self, reader: &mut Reader) -> Result<u64, TryRecvError> {
-        reader.latest(&self.words, self.geometry.shape(), |body| body[0].load(Ordering::Relaxed))
+        reader.skip_to_newest(&self.words);
+        self.recv(reader)
+    }
+
+    fn copy(&self, reader: &mut Reader) -> Result<u64, Miss> {
+        let shape = self.geometry.shape();
+        let reading = reader.begin(&self.words, shape)?;
+        let value = reading.body[0].load(Ordering::Relaxed);
+        reader.validate(reading, shape).map(|()| value)
     }
 }
 
@@ -95,20 +105,24 @@ fn messages_of_a_batch_become_ready_line_by_line() {
             };
             (first..end).filter(is_ready).count()
         };
-        let seen = RefCell::new(Vec::new());
-        let fill = |_: &[AtomicU64], sequence| {
-            seen.borrow_mut().push(ready(sequence));
-            if sequence < first + 7 { Ok(()) } else { Err("no more") }
-        };
-        let written = writer.write_group(
-            &ring.words,
-            ring.geometry.shape(),
-            |next| Ok(next + SLOTS),
-            &mut (first..),
-            fill,
-        );
-        assert_eq!((written, writer.next(), ready(first + 8)), (Err("no more"), first + 7, 7));
-        assert_eq!(seen.into_inner(), expected);
+        let mut seen = Vec::new();
+        writer.set_limit(first + SLOTS);
+        let mut group = Group::begin(&mut writer, &ring.words, ring.geometry.shape()).unwrap();
+        'group: while let Some(run) = group.next_run() {
+            for slot in run.chunks_exact(ring.geometry.stride) {
+                seen.push(ready(first + seen.len() as u64));
+                // The eighth message cannot be had.
+                if seen.len() == 8 {
+                    break 'group;
+                }
+                group.begin_message(slot);
+                group.end_message();
+            }
+            group.commit_run(run);
+        }
+        drop(group);
+        assert_eq!((writer.next_sequence(), ready(first + 8)), (first + 7, 7));
+        assert_eq!(seen, expected);
     }
 }
 
@@ -119,7 +133,7 @@ fn starts_are_where_they_say() {
     for (published, next, newest, oldest) in
         [(0, 0, 0, 0), (1, 1, 0, 0), (4, 4, 3, 0), (6, 6, 5, 2)]
     {
-        let published_before = writer.next();
+        let published_before = writer.next_sequence();
         ring.publish(&mut writer, published - published_before);
         let cursor = |start| ring.reader(start, OnLag::Oldest).cursor();
         assert_eq!(
@@ -152,13 +166,14 @@ fn messages_come_in_order_over_many_laps() {
 
 /// A processor takes only one of the ways, so both are forced here.
 #[test]
-fn messages_are_the_same_at_every_pace() {
-    let cases = |bytes| [(bytes, Pace::Plain), (bytes, Pace::InTurn), (bytes, Pace::Ahead)];
-    for (bytes, pace) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(cases) {
+fn messages_are_the_same_with_every_profile() {
+    let profiles = [CpuProfile::Plain, CpuProfile::InOrder, CpuProfile::Prefetch];
+    let cases = |bytes| profiles.map(|profile| (bytes, profile));
+    for (bytes, profile) in [8, 48, 64, 256, 1024, 4096].into_iter().flat_map(cases) {
         let ring = Fixture::sized(bytes, 7);
         let mut writer = ring.writer();
         let mut reader =
-            Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
+            Reader::with_profile(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, profile);
         for round in 0..20 {
             let expected: Vec<u64> =
                 (round * 5..round * 5 + 5).map(|sequence| sequence * 10).collect();
@@ -169,20 +184,19 @@ fn messages_are_the_same_at_every_pace() {
                     received.push(ring.recv(&mut reader).unwrap());
                 } else {
                     // As far as the lap goes.
-                    let take =
-                        |_: &mut Vec<u64>, body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
-                    let read = reader.read_run(
-                        &ring.words,
-                        ring.geometry.shape(),
-                        0..,
-                        &mut received,
-                        take,
-                        |to, _: u64, value| to.push(value),
-                    );
+                    let mut run = reader.begin_run(&ring.words, ring.geometry.shape());
+                    while let Some(body) = run.begin() {
+                        let value = body[0].load(Ordering::Relaxed);
+                        if !run.validate() {
+                            break;
+                        }
+                        received.push(value);
+                    }
+                    let read = run.finish();
                     assert!(read > 0);
                 }
             }
-            assert_eq!(received, expected, "{bytes} bytes, {pace:?}");
+            assert_eq!(received, expected, "{bytes} bytes, {profile:?}");
             assert_eq!(ring.recv(&mut reader), Err(TryRecvError::Empty));
         }
     }
@@ -256,8 +270,8 @@ fn a_failed_message_is_not_published_and_its_sequence_is_used_again() {
     let mut writer = ring.writer();
     let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
     ring.publish(&mut writer, 1);
-    let room = |next| Ok(ring.look(next).unwrap());
-    assert_eq!(writer.publish(&ring.words, 0, room, |_| Err("no"), || ()), Err("no"));
+    let claim = ring.begin(&mut writer);
+    assert!(!writer.abandon(&ring.words, claim));
     assert_eq!(head(&ring.words), 1);
     ring.publish(&mut writer, 1);
     assert_eq!(ring.recv(&mut reader), Ok(0));
@@ -273,22 +287,15 @@ fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
     // mark.
     let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
     let at = |sequence| Place::of(&ring.geometry, sequence).slot(&ring.words);
-    let ready: Result<(), ()> = crate::protocol::slot::write(at(6), 0, 6, |body| {
-        body_of(body, 60);
-        Ok(())
-    });
-    ready.unwrap();
-    let torn: Result<(), ()> = crate::protocol::slot::write(at(7), 0, 7, |body| {
-        body_of(body, 666);
-        Err(())
-    });
-    torn.unwrap_err();
+    body_of(slot::begin(at(6), 0, 6), 60);
+    slot::commit(at(6), 6);
+    body_of(slot::begin(at(7), 0, 7), 666);
 
     let mut reader = ring.reader(Start::Sequence(5), OnLag::Oldest);
     assert_eq!(ring.recv(&mut reader), Ok(50));
     let mut writer = ring.writer();
     assert_eq!(
-        (writer.next(), head(&ring.words), ring.words[EPOCH].load(Ordering::Relaxed)),
+        (writer.next_sequence(), head(&ring.words), ring.words[EPOCH].load(Ordering::Relaxed)),
         (7, 7, 2)
     );
     assert_eq!(ring.recv(&mut reader), Ok(60));
@@ -361,10 +368,10 @@ fn the_gate_stops_the_writer_a_lap_ahead_of_the_slowest() {
     ring.publish(&mut writer, 4);
     fast.advance(table, 6);
     free.advance(table, 3);
-    let blocker = ring.look(writer.next()).unwrap_err();
+    let blocker = ring.look(writer.next_sequence()).unwrap_err();
     assert_eq!((blocker.row, blocker.cursor), (1, 3));
     slow.advance(table, 5);
-    assert_eq!(ring.look(writer.next()), Ok(9));
+    assert_eq!(ring.look(writer.next_sequence()), Ok(9));
     slow.leave(table);
     fast.leave(table);
     ring.publish(&mut writer, 20);
@@ -379,7 +386,7 @@ fn a_late_eviction_does_not_hit_the_next_owner_of_the_row() {
     let mut writer = ring.writer();
     let (first, _) = join(&ring, 0, true, None);
     ring.publish(&mut writer, 4);
-    let blocker = ring.look(writer.next()).unwrap_err();
+    let blocker = ring.look(writer.next_sequence()).unwrap_err();
     first.leave(table);
     let (second, _) = join(&ring, 0, true, None);
     assert!(!vacate(table, blocker.row, blocker.state, crate::layout::EVICTED));
@@ -387,20 +394,6 @@ fn a_late_eviction_does_not_hit_the_next_owner_of_the_row() {
     let state = reader_table::row_words(table, 0)[crate::layout::ROW_STATE].load(Ordering::Relaxed);
     assert!(vacate(table, 0, state, crate::layout::EVICTED));
     assert!(second.is_evicted(table));
-}
-
-#[test]
-fn the_newest_message_is_copied_once() {
-    let ring = Fixture::new(4);
-    let mut writer = ring.writer();
-    let mut reader = ring.reader(Start::Oldest, OnLag::Oldest);
-    ring.publish(&mut writer, 3);
-    let mut copies = 0;
-    let newest = reader.latest(&ring.words, ring.geometry.shape(), |body| {
-        copies += 1;
-        body[0].load(Ordering::Relaxed)
-    });
-    assert_eq!((newest, copies), (Ok(20), 1));
 }
 
 #[test]

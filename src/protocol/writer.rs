@@ -1,9 +1,10 @@
 //! The producer's side of the protocol.
 
-use crate::failpoint::{Step, hit, is_dying};
+use crate::failpoint::{Step, hit};
 use crate::layout::{
     CLOSED, EPOCH, Geometry, HEAD, LINE, MARK_SHARED_UP_TO, OPEN, Place, STATE, Shape, WORD,
 };
+use crate::protocol::publish::{Blocked, Claim, Publish, Upkeep};
 use crate::protocol::slot::{self, is_ready};
 use crate::protocol::{Blocker, gating, head, table};
 use crate::sync::{AtomicU64, Ordering};
@@ -97,90 +98,30 @@ impl Writer {
 
     /// Sequence of the next message.
     #[inline(always)]
-    pub fn next(&self) -> u64 {
+    pub fn next_sequence(&self) -> u64 {
         self.next
     }
 
-    /// Publishes one message, written by `fill`, and returns its sequence. Before that, `room` is
-    /// asked with the sequence for what a [`look`] at the reader table allows, if no look so
-    /// far has allowed it, the last of them less than a lap ago; behind it, `wake` is called. The
-    /// `mark` is that word of each slot: the caller may know it when it is compiled.
-    ///
-    /// # Errors
-    /// Those of `room`; and those of `fill`: nothing is published then, and the oldest message of
-    /// the ring is gone.
+    /// The slots of the next group of a batch: at most as many as the limit allows, none if it
+    /// allows none. The group is at most the rest of the lap.
     #[inline(always)]
-    pub fn publish<E>(
-        &mut self,
-        words: &[AtomicU64],
-        mark: usize,
-        room: impl FnOnce(u64) -> Result<u64, E>,
-        fill: impl FnOnce(&[AtomicU64]) -> Result<(), E>,
-        wake: impl FnOnce(),
-    ) -> Result<u64, E> {
-        // Rare calls and fences come behind the reading of our own state and ahead of its writing,
-        // so that the compiler keeps it in registers from one message to the next.
-        let sequence = self.next;
-        let slot = self.place.slot(words);
-        if sequence >= self.limit {
-            let limit = room(sequence)?;
-            self.set_limit(limit);
-        }
-        slot::write(slot, mark, sequence, fill)?;
-        let following = self.place.following();
-        publish_head(words, sequence + 1);
-        wake();
-        self.next = sequence + 1;
-        self.place.go_to(following);
-        Ok(sequence)
+    pub(super) fn group_slots<'a>(&self, words: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        let allowed = self.limit.saturating_sub(self.next);
+        let most = usize::try_from(allowed).unwrap_or(usize::MAX).min(self.group);
+        self.place.next_slots(words, most)
     }
 
-    /// Writes some of the `messages` of a batch, of which there is one at least: as many as there
-    /// is room for in this lap. The head does not move until [`Writer::publish_head`], or the
-    /// next look at the reader table.
-    ///
-    /// It writes no more than a group, and makes them ready when all of that are written, or all
-    /// that share a line: so the consumers, who read what is ready, do not take each line from
-    /// under the producer's hands.
-    ///
-    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
-    ///
-    /// # Errors
-    /// Those of `room`; and those of `fill`, behind which nothing more is written.
+    /// Word index of the slot of the next message.
     #[inline(always)]
-    pub fn write_group<T, E>(
-        &mut self,
-        words: &[AtomicU64],
-        shape: Shape,
-        room: impl FnOnce(u64) -> Result<u64, E>,
-        messages: &mut impl Iterator<Item = T>,
-        fill: impl Fn(&[AtomicU64], T) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let first = self.next;
-        if first >= self.limit {
-            let limit = room(first)?;
-            self.set_limit(limit);
-        }
-        let most = usize::try_from(self.limit - first).unwrap_or(usize::MAX).min(self.group);
-        let mut rest = self.place.next_slots(words, most);
-        let at = self.place.word();
-        let mut group = Group { writer: self, slots: rest, shape, ready: first, next: first };
-        // To the end of the line, which may have been begun.
-        let mut together = match shape.stride {
-            // Said for the compiler, which then knows that they are one at a time.
-            LINE => LINE,
-            stride if LINE % stride == 0 => LINE - at % LINE,
-            _ => rest.len(),
-        };
-        while !rest.is_empty() {
-            let slots;
-            (slots, rest) = rest.split_at(together.min(rest.len()));
-            if !group.write(slots, messages, &fill)? {
-                break;
-            }
-            together = LINE;
-        }
-        Ok(())
+    pub(super) fn word(&self) -> usize {
+        self.place.word()
+    }
+
+    /// Goes on by `messages`, which are ready.
+    #[inline(always)]
+    pub(super) fn skip(&mut self, messages: usize) {
+        self.place.skip(messages);
+        self.next += messages as u64;
     }
 
     /// The slots of the next messages of a batch of so many that are worth fetching all at once:
@@ -190,40 +131,16 @@ impl Writer {
         self.place.next_slots(words, messages.min(self.fetched))
     }
 
-    /// Behind a message of so many bytes that is on its way, does what is due now and then:
-    /// [`Writer::refresh_early`], and [demoting](Demotion) it.
-    ///
-    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
-    #[inline(always)]
-    pub fn after_publish(
-        &mut self,
-        words: &[AtomicU64],
-        shape: Shape,
-        payload_bytes: usize,
-        look: impl FnOnce(u64) -> Option<u64>,
-    ) {
-        if !Demotion::pays(shape) {
-            self.refresh_early(look);
-        } else if self.next >= self.due {
-            self.do_what_is_due(words, payload_bytes, look);
-        }
-    }
-
     // One call, so that the compiler has as little as possible to keep for it from one message to
     // the next.
     #[cold]
     #[inline(never)]
-    fn do_what_is_due(
-        &mut self,
-        words: &[AtomicU64],
-        payload_bytes: usize,
-        look: impl FnOnce(u64) -> Option<u64>,
-    ) {
+    fn do_what_is_due(&mut self, words: &[AtomicU64], payload_bytes: usize) -> Upkeep {
         if self.next >= self.demotion.due() {
             self.demotion.behind(self.next, self.place.previous_slot(words), payload_bytes);
         }
-        self.refresh_early(look);
         self.due = self.refresh_due.min(self.demotion.due());
+        self.refresh_early()
     }
 
     /// Says whether messages are to be demoted, where that pays.
@@ -233,29 +150,17 @@ impl Writer {
         self.due = self.refresh_due.min(self.demotion.due());
     }
 
-    /// Behind messages that are on their way, looks at the reader table ahead of time, if that is
-    /// due: the next ones need not wait for it. `look` does [what it is called](look) with the
-    /// sequence of the next message, and does not wait; if it comes to nothing, the matter is left
-    /// to the limit.
+    /// After messages: whether it is a good time to refresh the limit, so that the next ones need
+    /// not wait for that. The result goes to [`Publish::set_early_limit`].
     #[inline(always)]
-    pub fn refresh_early(&mut self, look: impl FnOnce(u64) -> Option<u64>) {
-        if self.next >= self.refresh_due {
-            match look(self.next) {
-                Some(limit) => self.set_limit(limit),
-                None => self.refresh_due = u64::MAX,
-            }
-        }
+    pub fn refresh_early(&self) -> Upkeep {
+        if self.next >= self.refresh_due { Upkeep::RefreshLimit } else { Upkeep::Nothing }
     }
 
-    /// Notes a new limit.
+    /// Whether the limit must be refreshed before the next message.
     #[inline(always)]
-    fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
-        // Not while the slowest consumer is nearly a lap behind: from look to look there are more
-        // messages than that.
-        let pays = limit.saturating_sub(self.next) > 2 * self.ahead;
-        self.refresh_due = if pays { limit - self.ahead } else { u64::MAX };
-        self.due = self.due.min(self.refresh_due);
+    pub fn is_at_limit(&self) -> bool {
+        self.next >= self.limit
     }
 
     /// Moves the head behind all messages written.
@@ -276,47 +181,72 @@ impl Writer {
     }
 }
 
-/// A group of messages that is being written, from the writer's next to before `next`.
-struct Group<'a> {
-    writer: &'a mut Writer,
-    /// The slots from that of the writer's next on.
-    slots: &'a [AtomicU64],
-    shape: Shape,
-    /// Messages before it are ready.
-    ready: u64,
-    /// Messages before it are written.
-    next: u64,
-}
-
-impl Group<'_> {
-    /// Writes messages into the next `slots`, and makes those ready when the last is written.
-    /// Returns whether there were enough.
-    ///
-    /// # Errors
-    /// Those of `fill`.
+impl Publish for Writer {
+    // Calls and fences come after the loads of our own state and before its stores, so that the
+    // compiler keeps that state in registers from one message to the next.
     #[inline(always)]
-    fn write<T, E>(
-        &mut self,
-        slots: &[AtomicU64],
-        messages: &mut impl Iterator<Item = T>,
-        fill: &impl Fn(&[AtomicU64], T) -> Result<(), E>,
-    ) -> Result<bool, E> {
-        for slot in slots.chunks_exact(self.shape.stride) {
-            let Some(message) = messages.next() else { return Ok(false) };
-            slot::prepare(slot, self.shape.mark, self.next, |body| fill(body, message))?;
-            self.next += 1;
+    fn begin<'a>(&mut self, words: &'a [AtomicU64], shape: Shape) -> Result<Claim<'a>, Blocked> {
+        let sequence = self.next;
+        if sequence >= self.limit {
+            return Err(Blocked::NoSpace(sequence));
         }
-        self.complete(slots);
-        Ok(true)
+        let slot = self.place.slot(words);
+        Ok(Claim { slot, body: slot::begin(slot, shape.mark, sequence), sequence })
     }
 
-    /// Makes all that is in these slots ready, of which the first is that of `ready`.
     #[inline(always)]
-    fn complete(&mut self, slots: &[AtomicU64]) {
-        for slot in slots.chunks_exact(self.shape.stride) {
-            slot::complete(slot, self.ready);
-            self.ready += 1;
+    fn commit(&mut self, words: &[AtomicU64], claim: &Claim<'_>) {
+        hit(Step::PublishPayload);
+        slot::commit(claim.slot, claim.sequence);
+        publish_head(words, claim.sequence + 1);
+    }
+
+    /// The next message takes the same slot and sequence.
+    #[inline(always)]
+    fn abandon(&mut self, _: &[AtomicU64], _: Claim<'_>) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn advance(&mut self, claim: Claim<'_>) {
+        self.next = claim.sequence + 1;
+        self.place.advance();
+    }
+
+    /// Notes the result of an early refresh: a new limit, or that there is none without waiting.
+    /// Then the refresh is left to the message that stands at the limit.
+    #[inline(always)]
+    fn set_early_limit(&mut self, limit: Option<u64>) {
+        match limit {
+            Some(limit) => self.set_limit(limit),
+            None => self.refresh_due = u64::MAX,
         }
+        self.due = self.refresh_due.min(self.demotion.due());
+    }
+
+    #[inline(always)]
+    fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        // Not while the slowest consumer is nearly a lap behind: then more messages lie between two
+        // refreshes than an early one would allow.
+        let pays = limit.saturating_sub(self.next) > 2 * self.ahead;
+        self.refresh_due = if pays { limit - self.ahead } else { u64::MAX };
+        self.due = self.due.min(self.refresh_due);
+    }
+
+    #[inline(always)]
+    fn upkeep(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize) -> Upkeep {
+        if !Demotion::pays(shape) {
+            self.refresh_early()
+        } else if self.next >= self.due {
+            self.do_what_is_due(words, payload_bytes)
+        } else {
+            Upkeep::Nothing
+        }
+    }
+
+    fn next(&self, _: &[AtomicU64]) -> u64 {
+        self.next
     }
 }
 
@@ -331,21 +261,6 @@ impl Writer {
     /// When something is due, at the earliest; when the look is, and when the demotion.
     pub fn dues(&self) -> [u64; 3] {
         [self.due, self.refresh_due, self.demotion.due()]
-    }
-}
-
-impl Drop for Group<'_> {
-    /// Makes what was written ready, also if the next message could not be had.
-    #[inline(always)]
-    fn drop(&mut self) {
-        if is_dying() {
-            return;
-        }
-        let place = |sequence| (sequence - self.writer.next) as usize;
-        let (ready, written) = (place(self.ready), place(self.next));
-        self.complete(&self.slots[ready * self.shape.stride..written * self.shape.stride]);
-        self.writer.place.skip(written);
-        self.writer.next = self.next;
     }
 }
 

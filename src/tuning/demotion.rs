@@ -8,9 +8,9 @@
 
 use std::ops::Range;
 
-use crate::copy::{demote, demotes, ticks};
 use crate::layout::{Geometry, LINE, MARK_SHARED_UP_TO, Shape, WORD, payload_word};
 use crate::sync::AtomicU64;
+use crate::tuning::cpu::{demote, has_demote, ticks};
 
 /// When the producer demotes what it has published. Nothing follows from it but speed.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Demotion {
 
     /// What pays on this processor, for a producer whose next message is `next`.
     pub fn of(geometry: &Geometry, next: u64) -> Self {
-        let due = if demotes() && Self::pays(geometry.shape()) { next } else { u64::MAX };
+        let due = if has_demote() && Self::pays(geometry.shape()) { next } else { u64::MAX };
         let longest_interval =
             if LOOK_WITH_EACH.contains(&geometry.payload_bytes) { 1 } else { LONGEST_INTERVAL };
         let payload_word = payload_word(geometry.kind, geometry.payload_bytes);

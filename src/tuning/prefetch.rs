@@ -8,10 +8,9 @@
 //! ready, so are all before it (among several producers, but for the few that are being written at
 //! this moment).
 
-use crate::copy::{begins_line, fetch_for_reading};
-use crate::layout::{Geometry, LINE, Place, SLOT_STAMP, Shape, WORD};
-use crate::protocol::slot::is_ready;
-use crate::sync::AtomicU64;
+use crate::layout::{Geometry, LINE, Place, SLOT_STAMP, Shape, WORD, ready};
+use crate::sync::{AtomicU64, Ordering};
+use crate::tuning::cpu::{begins_line, prefetch_for_reading};
 
 /// How far ahead is fetched, in bytes of slots.
 const DISTANCE: usize = 1 << 10;
@@ -22,7 +21,7 @@ const PART: usize = 4;
 
 /// What a consumer fetches ahead. Nothing follows from it but speed.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct Prefetch {
     /// The next look comes with this sequence; [`NEVER`] if there are none.
     due: u64,
     /// From a slot that is read to one that is to be fetched, in words; 0 while that is not known
@@ -33,7 +32,7 @@ pub struct Ahead {
 /// No sequence is as large.
 const NEVER: u64 = u64::MAX;
 
-impl Ahead {
+impl Prefetch {
     /// Never anything.
     pub fn never() -> Self {
         Self { due: NEVER, distance: 0 }
@@ -55,7 +54,7 @@ impl Ahead {
 
     /// Before message `sequence` is read: looks ahead, if it is time.
     #[inline(always)]
-    pub fn look(&mut self, words: &[AtomicU64], geometry: &Geometry, sequence: u64) {
+    pub fn refresh(&mut self, words: &[AtomicU64], geometry: &Geometry, sequence: u64) {
         if sequence >= self.due {
             self.distance = distance(words, geometry, sequence);
             self.due = sequence + MESSAGES as u64;
@@ -64,15 +63,15 @@ impl Ahead {
 
     /// While the message in `slot` is received: fetches for a later one.
     #[inline(always)]
-    pub fn fetch(&self, slot: &[AtomicU64], shape: Shape) {
+    pub fn hint(&self, slot: &[AtomicU64], shape: Shape) {
         if shape.mark == SLOT_STAMP && self.distance > 0 {
-            fetch_for_reading(slot, self.distance, lines(shape, begins_line(slot)));
+            prefetch_for_reading(slot, self.distance, lines(shape, begins_line(slot)));
         }
     }
 }
 
 #[cfg(all(test, not(loom)))]
-impl Ahead {
+impl Prefetch {
     /// How far ahead is fetched at present, in words.
     pub fn distance(&self) -> usize {
         self.distance
@@ -110,9 +109,7 @@ fn reach(geometry: &Geometry) -> usize {
 #[inline(never)]
 fn distance(words: &[AtomicU64], geometry: &Geometry, sequence: u64) -> usize {
     let last = sequence + reach(geometry) as u64;
-    if is_ready(Place::of(geometry, last).slot(words), last) {
-        core::hint::black_box(DISTANCE / WORD)
-    } else {
-        0
-    }
+    // Relaxed: nothing but a hint follows from it.
+    let stamp = Place::of(geometry, last).slot(words)[SLOT_STAMP].load(Ordering::Relaxed);
+    if stamp == ready(last) { core::hint::black_box(DISTANCE / WORD) } else { 0 }
 }

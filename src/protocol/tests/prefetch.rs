@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::layout::WORD;
-use crate::tuning::prefetch::Ahead;
+use crate::protocol::publish::{Blocked, Publish, Upkeep};
+use crate::tuning::prefetch::Prefetch;
 
 /// A writer behind each of whose messages the table is looked at ahead of time, as producers do
 /// behind a batch.
@@ -22,17 +23,25 @@ impl Looker<'_> {
     /// The slowest gating consumer, if there is no room.
     fn publish(&mut self) -> Result<u64, Blocker> {
         let Self { ring, writer, looks: [before, behind], at } = self;
-        let room = |next| {
-            *before += 1;
-            ring.look(next)
+        let (words, shape) = (&ring.words, ring.geometry.shape());
+        let claim = loop {
+            match writer.begin(words, shape) {
+                Ok(claim) => break claim,
+                Err(Blocked::NoSpace(next)) => {
+                    *before += 1;
+                    writer.set_limit(ring.look(next)?);
+                }
+                Err(blocked) => unreachable!("{blocked:?}"),
+            }
         };
-        let sequence =
-            writer.publish(&ring.words, ring.geometry.shape().mark, room, |_| Ok(()), || ())?;
-        writer.refresh_early(|next| {
+        let sequence = claim.sequence;
+        writer.commit(words, &claim);
+        writer.advance(claim);
+        if writer.refresh_early() == Upkeep::RefreshLimit {
             *behind += 1;
-            at.push(next);
-            ring.look(next).ok()
-        });
+            at.push(writer.next_sequence());
+            writer.set_early_limit(ring.look(writer.next_sequence()).ok());
+        }
         Ok(sequence)
     }
 }
@@ -108,10 +117,10 @@ fn nothing_is_fetched_that_is_not_published() {
         let mut writer = ring.writer();
         for published in 1..=600 {
             ring.publish(&mut writer, 1);
-            let mut ahead = Ahead::of(&ring.geometry);
+            let mut ahead = Prefetch::of(&ring.geometry);
             let mut fetches = 0;
             for sequence in 0..published {
-                ahead.look(&ring.words, &ring.geometry, sequence);
+                ahead.refresh(&ring.words, &ring.geometry, sequence);
                 let fetched = ahead.fetched(Place::of(&ring.geometry, sequence).word(), shape);
                 fetches += usize::from(!fetched.is_empty());
                 assert!(
@@ -137,17 +146,17 @@ fn nothing_is_fetched_ahead_in_small_rings_nor_of_large_messages() {
         for (slots, fetches) in [(1, false), (4 * reach - 1, false), (4 * reach, true)] {
             let ring = Fixture::sized(payload_bytes, slots);
             ring.publish(&mut ring.writer(), slots as u64);
-            let mut ahead = Ahead::of(&ring.geometry);
-            ahead.look(&ring.words, &ring.geometry, 0);
+            let mut ahead = Prefetch::of(&ring.geometry);
+            ahead.refresh(&ring.words, &ring.geometry, 0);
             assert_eq!(ahead.distance() > 0, fetches, "{payload_bytes} bytes, {slots} slots");
         }
     }
     let ring = Fixture::sized(257, 1000);
     ring.publish(&mut ring.writer(), 1000);
-    let mut ahead = Ahead::of(&ring.geometry);
-    ahead.look(&ring.words, &ring.geometry, 0);
+    let mut ahead = Prefetch::of(&ring.geometry);
+    ahead.refresh(&ring.words, &ring.geometry, 0);
     ahead.go_to(0);
-    ahead.look(&ring.words, &ring.geometry, 0);
+    ahead.refresh(&ring.words, &ring.geometry, 0);
     assert_eq!(ahead.distance(), 0);
 }
 
@@ -155,14 +164,15 @@ fn nothing_is_fetched_ahead_in_small_rings_nor_of_large_messages() {
 fn readers_look_and_fetch_whatever_they_are_asked_for() {
     let ring = Fixture::new(1000);
     ring.publish(&mut ring.writer(), 500);
-    let reader =
-        |pace| Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, pace);
-    for pace in [Pace::Plain, Pace::InTurn] {
-        let mut reader = reader(pace);
+    let reader = |profile| {
+        Reader::with_profile(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, profile)
+    };
+    for profile in [CpuProfile::Plain, CpuProfile::InOrder] {
+        let mut reader = reader(profile);
         assert_eq!(ring.recv(&mut reader), Ok(0));
-        assert_eq!(reader.fetches(), 0, "{pace:?}");
+        assert_eq!(reader.fetches(), 0, "{profile:?}");
     }
-    let mut one_by_one = reader(Pace::Ahead);
+    let mut one_by_one = reader(CpuProfile::Prefetch);
     assert_eq!(ring.recv(&mut one_by_one), Ok(0));
     assert_eq!(one_by_one.fetches(), 1024 / WORD);
     // Near the end nothing is; and behind a jump back it is again, also if it goes less far than to
@@ -174,17 +184,15 @@ fn readers_look_and_fetch_whatever_they_are_asked_for() {
     one_by_one.seek(&ring.words, Start::Sequence(300));
     assert_eq!(ring.recv(&mut one_by_one), Ok(3000));
     assert_eq!(one_by_one.fetches(), 1024 / WORD);
-    let mut run = reader(Pace::Ahead);
-    let take = |_: &mut (), body: &[AtomicU64]| body[0].load(Ordering::Relaxed);
-    assert_eq!(
-        run.read_run(&ring.words, ring.geometry.shape(), 0..100, &mut (), take, |_, _: u64, _| ()),
-        100
-    );
+    let mut run = reader(CpuProfile::Prefetch);
+    let receive = |reader: &mut Reader, most: usize| {
+        let mut run = reader.begin_run(&ring.words, ring.geometry.shape());
+        while run.received() < most && run.begin().is_some() && run.validate() {}
+        run.finish()
+    };
+    assert_eq!(receive(&mut run, 100), 100);
     assert_eq!(run.fetches(), 1024 / WORD);
-    assert_eq!(
-        run.read_run(&ring.words, ring.geometry.shape(), 0..400, &mut (), take, |_, _: u64, _| ()),
-        400
-    );
+    assert_eq!(receive(&mut run, 400), 400);
     assert_eq!(run.fetches(), 0);
 }
 
@@ -194,8 +202,13 @@ fn readers_look_and_fetch_whatever_they_are_asked_for() {
 fn who_fetches_ahead_receives_what_others_do() {
     let ring = Fixture::new(700);
     let mut writer = ring.writer();
-    let mut reader =
-        Reader::with_pace(&ring.words, ring.geometry, Start::Oldest, OnLag::Oldest, Pace::Ahead);
+    let mut reader = Reader::with_profile(
+        &ring.words,
+        ring.geometry,
+        Start::Oldest,
+        OnLag::Oldest,
+        CpuProfile::Prefetch,
+    );
     let mut receive = |messages: Range<u64>| {
         for sequence in messages {
             assert_eq!(ring.recv(&mut reader), Ok(sequence * 10));
@@ -233,43 +246,47 @@ fn nothing_that_is_due_is_missed_by_who_publishes_now_single_messages_and_now_ba
             assert!(
                 due <= look && due <= demotion,
                 "{due}, {look}, {demotion} before {}",
-                writer.next()
+                writer.next_sequence()
             );
-            let look = |next| ring.look(next).ok();
-            if step % 3 == 0 {
-                let mut batch = 0..1 + step % 4;
-                _ = writer.write_group(
-                    &ring.words,
-                    shape,
-                    |next| ring.look(next),
-                    &mut batch,
-                    |_, _| Ok(()),
-                );
-                writer.refresh_early(look);
-            } else {
-                match writer.publish(
-                    &ring.words,
-                    shape.mark,
-                    |next| ring.look(next),
-                    |_| Ok(()),
-                    || (),
-                ) {
-                    Ok(_) => writer.after_publish(&ring.words, shape, 256, look),
+            if writer.is_at_limit() {
+                match ring.look(writer.next_sequence()) {
+                    Ok(limit) => writer.set_limit(limit),
                     Err(_) => refused += 1,
                 }
             }
+            let upkeep = if step % 3 == 0 {
+                if let Ok(mut group) = Group::begin(&mut writer, &ring.words, shape) {
+                    let run = group.next_run().unwrap();
+                    for slot in run.chunks_exact(shape.stride).take(1 + step % 4) {
+                        group.begin_message(slot);
+                        group.end_message();
+                    }
+                }
+                writer.refresh_early()
+            } else if let Ok(claim) = writer.begin(&ring.words, shape) {
+                writer.commit(&ring.words, &claim);
+                writer.advance(claim);
+                writer.upkeep(&ring.words, shape, 256)
+            } else {
+                Upkeep::Nothing
+            };
+            if upkeep == Upkeep::RefreshLimit {
+                writer.set_early_limit(ring.look(writer.next_sequence()).ok());
+            }
             if step % (slots + 13) == 0 {
                 // Not always all: then the next look is due sooner.
-                read = read
-                    .max(writer.next() - (step as u64 * 5 / 2 % slots as u64).min(writer.next()));
+                read = read.max(
+                    writer.next_sequence()
+                        - (step as u64 * 5 / 2 % slots as u64).min(writer.next_sequence()),
+                );
                 row.advance(ring.table(), read);
             }
         }
         assert!(
-            refused > 0 && writer.next() > 10 * slots as u64,
+            refused > 0 && writer.next_sequence() > 10 * slots as u64,
             "{slots} slots, {refused} refused"
         );
-        assert!(writer.dues()[2] > writer.next() / 2, "the clock is not looked at");
+        assert!(writer.dues()[2] > writer.next_sequence() / 2, "the clock is not looked at");
     }
 }
 
