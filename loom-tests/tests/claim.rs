@@ -87,6 +87,7 @@ fn died(outcomes: &Outcomes, slots: usize, step: Step, messages: usize, tombston
     assert!(tombstone || tombstones == 0, "a message that was ready has a tombstone");
 }
 
+/// A producer dies there, 1 slot, another goes on: nobody waits for it, nothing is lost.
 #[test]
 fn died_behind_the_announcement() {
     explore("crew::died_behind_the_announcement", Bound::Preemptions, &["none"], |outcomes| {
@@ -94,6 +95,7 @@ fn died_behind_the_announcement() {
     });
 }
 
+/// Death after the claim, 2 slots: the other goes on; the claim is a tombstone.
 #[test]
 fn died_behind_the_claim() {
     explore(
@@ -104,6 +106,7 @@ fn died_behind_the_claim() {
     );
 }
 
+/// Death after the mark: the other goes on; the claim is a tombstone.
 #[test]
 fn died_behind_the_mark() {
     explore("crew::died_behind_the_mark", Bound::Preemptions, &["tombstone", "none"], |outcomes| {
@@ -111,6 +114,7 @@ fn died_behind_the_mark() {
     });
 }
 
+/// Death before the ready stamp: the other goes on; the claim is a tombstone.
 #[test]
 fn died_behind_the_payload() {
     explore(
@@ -123,6 +127,7 @@ fn died_behind_the_payload() {
     );
 }
 
+/// Death before the announcement is withdrawn: the message is one.
 #[test]
 fn died_behind_the_stamp() {
     explore("crew::died_behind_the_stamp", Bound::Preemptions, &["none"], |outcomes| {

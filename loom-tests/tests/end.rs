@@ -58,6 +58,7 @@ fn publish_and_close(ring: &Ring, mut writer: Writer) -> thread::JoinHandle<()> 
     })
 }
 
+/// 2 messages and the close: the end is seen after the last message.
 #[test]
 fn closed_while_reading() {
     explore("end::closed_while_reading", Bound::Complete, &OUTCOMES[..2], |outcomes| {
@@ -70,6 +71,8 @@ fn closed_while_reading() {
     });
 }
 
+/// 2 slots, 3 messages and the close: the end is seen after the last message, received + lost =
+/// sent.
 #[test]
 fn closed_while_lapped() {
     explore("end::closed_while_lapped", Bound::Preemptions, &OUTCOMES, |outcomes| {

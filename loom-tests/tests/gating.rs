@@ -88,6 +88,8 @@ fn publish_beside(
 const JOINED: [&str; 5] =
     ["joined before", "joined between", "joined behind", "blocked", "not blocked"];
 
+/// A joiner, 1 slot, 3 messages meanwhile: from its first message on nothing is lost, and the
+/// producer stops.
 #[test]
 fn joined_one_slot() {
     explore("gate::joined_one_slot", Bound::Preemptions, &JOINED, |outcomes| {
@@ -95,6 +97,8 @@ fn joined_one_slot() {
     });
 }
 
+/// A joiner, 1 slot, 3 messages meanwhile; 2 slots, 4 messages after one: from its first message on
+/// nothing is lost, and the producer stops.
 #[test]
 fn joined_two_slots() {
     explore("gate::joined_two_slots", Bound::Preemptions, &JOINED, |outcomes| {
@@ -102,6 +106,8 @@ fn joined_two_slots() {
     });
 }
 
+/// A joiner, 1 slot, 3 messages meanwhile; 1 slot, the joiner reads: from its first message on
+/// nothing is lost, and the producer stops.
 #[test]
 fn joined_and_reading() {
     explore("gate::joined_and_reading", Bound::Preemptions, &JOINED, |outcomes| {
@@ -128,6 +134,8 @@ fn joined_looking_ahead(outcomes: &Outcomes, slots: usize, during: u64, reads: u
     publish_beside(outcomes, &ring, publishing, [0, during], reads);
 }
 
+/// A joiner, 1 slot, 3 messages meanwhile; 1 slot, the producer scans the table early after each
+/// message: from its first message on nothing is lost, and the producer stops.
 #[test]
 fn joined_looking_ahead_one_slot() {
     explore("gate::joined_looking_ahead_one_slot", Bound::Preemptions, &JOINED, |outcomes| {
@@ -135,6 +143,8 @@ fn joined_looking_ahead_one_slot() {
     });
 }
 
+/// A joiner, 1 slot, 3 messages meanwhile; 2 slots, 4 messages: from its first message on nothing
+/// is lost, and the producer stops.
 #[test]
 fn joined_looking_ahead_two_slots() {
     explore("gate::joined_looking_ahead_two_slots", Bound::Preemptions, &JOINED, |outcomes| {
@@ -190,6 +200,7 @@ fn wrapped(outcomes: &Outcomes, slots: usize, during: u64, reads: usize) {
     finish(&ring, member, writer, missing);
 }
 
+/// A full ring of 1 slot, 2 messages, 2 reads: copies happen before overwriting.
 #[test]
 fn wrapped_one_slot() {
     explore(
@@ -202,6 +213,7 @@ fn wrapped_one_slot() {
     );
 }
 
+/// A full ring of 2 slots, 3 messages, 3 reads: copies happen before overwriting.
 #[test]
 fn wrapped_two_slots() {
     explore(
@@ -281,6 +293,8 @@ fn succeeded(outcomes: &Outcomes, join: fn(&Ring) -> Member) {
     assert!(next.follower.reader.received() + first == writer.next_sequence());
 }
 
+/// A producer that waits, a consumer that receives and leaves; the row is taken again: the next
+/// owner's cursor stands for the copies of the last.
 #[test]
 fn left_and_joined() {
     explore("gate::left_and_joined", Bound::Preemptions, &["blocked", "not blocked"], |outcomes| {
@@ -288,6 +302,8 @@ fn left_and_joined() {
     });
 }
 
+/// A producer that waits, a consumer that receives and leaves; by one that does not gate: so does
+/// its state.
 #[test]
 fn left_and_joined_freely() {
     explore(
@@ -438,21 +454,29 @@ const DIED_UNSEEN: [&str; 3] = ["joined before", "joined behind", "blocked by th
 const DIED_IN_A_ROW: [&str; 5] =
     ["buried the dead", "spared the next", "joined before", "joined behind", "blocked by the next"];
 
+/// A joiner dies there, another takes the row beside a producer: the next is neither evicted nor
+/// lapped.
 #[test]
 fn died_behind_the_provisional_cursor() {
     died_joining("gate::died_behind_the_provisional_cursor", Step::JoinProvisional, &DIED_UNSEEN);
 }
 
+/// A joiner dies there, another takes the row beside a producer; after the state: the next is
+/// neither evicted nor lapped.
 #[test]
 fn died_behind_the_state() {
     died_joining("gate::died_behind_the_state", Step::JoinState, &DIED_UNSEEN);
 }
 
+/// A joiner dies there, another takes the row beside a producer; after the roster; the producer
+/// evicts the dead: the next is neither evicted nor lapped.
 #[test]
 fn died_behind_the_roster() {
     died_joining("gate::died_behind_the_roster", Step::JoinRoster, &DIED_IN_A_ROW);
 }
 
+/// A joiner dies there, another takes the row beside a producer; after the last cursor: the next is
+/// neither evicted nor lapped.
 #[test]
 fn died_behind_the_cursor() {
     died_joining("gate::died_behind_the_cursor", Step::JoinCursor, &DIED_IN_A_ROW);

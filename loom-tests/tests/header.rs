@@ -8,6 +8,7 @@ use loom_tests::{Bound, explore};
 use seqring::layout::{Geometry, Header, Kind, Refused, Sizes, WORD, text_words};
 use seqring::sync::{AtomicU64, zeroed};
 
+/// A creator, an opener: no magic word, or the complete header.
 #[test]
 fn published_while_opened() {
     explore(

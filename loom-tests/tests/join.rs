@@ -43,6 +43,7 @@ fn at_the_newest() {
     );
 }
 
+/// 2 messages during the join: received or lagged, never empty.
 #[test]
 fn at_the_oldest() {
     explore("join::at_the_oldest", Bound::Complete, &["received", "lagged"], |outcomes| {

@@ -125,6 +125,7 @@ fn succeeded_on(
     assert_eq!(follower.reader.cursor(), kept + 1);
 }
 
+/// Death after a ready stamp, before the head: the successor keeps the message.
 #[test]
 fn died_behind_the_stamp() {
     explore(
@@ -137,6 +138,7 @@ fn died_behind_the_stamp() {
     );
 }
 
+/// Death after the head: a message of the dead that was counted.
 #[test]
 fn died_behind_the_head() {
     explore(
@@ -157,16 +159,22 @@ fn died_while_writing(name: &'static str, step: Step) {
     });
 }
 
+/// Death after the mark, 1 slot: the sequence is used again, the dead producer's words are never
+/// accepted.
 #[test]
 fn died_behind_the_mark() {
     died_while_writing("restart::died_behind_the_mark", Step::PublishMark);
 }
 
+/// Death after one word of two: the sequence is used again, the dead producer's words are never
+/// accepted.
 #[test]
 fn died_in_the_payload() {
     died_while_writing("restart::died_in_the_payload", Step::PublishPiece);
 }
 
+/// Death before the ready stamp: the sequence is used again, the dead producer's words are never
+/// accepted.
 #[test]
 fn died_behind_the_payload() {
     died_while_writing("restart::died_behind_the_payload", Step::PublishPayload);
@@ -198,6 +206,8 @@ fn died_behind_the_second_mark_of_a_group() {
     died_in_a_group("restart::died_behind_the_second_mark_of_a_group", Step::PublishMark, 1, 1);
 }
 
+/// Death in a group of 2, 8 slots, a reader of the second's last lap before the first ready stamp,
+/// a reader of both: none of the group is kept, what is left of it is never accepted.
 #[test]
 fn died_behind_the_payloads_of_a_group() {
     died_in_a_group("restart::died_behind_the_payloads_of_a_group", Step::PublishPayload, 0, 1);
@@ -232,21 +242,28 @@ fn died_taking_over(name: &'static str, step: Step) {
     );
 }
 
+/// Death after a ready stamp, and of a successor after its epoch: the next successor keeps the
+/// message.
 #[test]
 fn died_behind_the_epoch() {
     died_taking_over("restart::died_behind_the_epoch", Step::ResumeEpoch);
 }
 
+/// Death after a ready stamp, and of a successor after its epoch; of the successor after the head:
+/// the next successor keeps the message.
 #[test]
 fn died_behind_its_predecessors_head() {
     died_taking_over("restart::died_behind_its_predecessors_head", Step::ResumeHead);
 }
 
+/// Death after a ready stamp, and of a successor after its epoch; of the successor after the state:
+/// the next successor keeps the message.
 #[test]
 fn died_behind_the_opening() {
     died_taking_over("restart::died_behind_the_opening", Step::ResumeState);
 }
 
+/// Death in the second message of a batch: both.
 #[test]
 fn died_in_a_batch() {
     const OUTCOMES: [&str; 5] =
@@ -266,6 +283,7 @@ fn died_in_a_batch_of_a_lap() {
     });
 }
 
+/// Death before the last head, 2 slots: no sequence is given twice.
 #[test]
 fn died_behind_a_batch_of_a_lap_and_a_half() {
     const OUTCOMES: [&str; 3] = ["uncounted message", "lagged", "empty"];

@@ -104,51 +104,65 @@ fn beside_another(name: &'static str, words: usize) {
     });
 }
 
+/// A slot's next lap, a reader of the old one: accepted means whole.
 #[test]
 fn overwritten_while_read() {
     overwritten("slot::overwritten_while_read", SMALL_SLOT);
 }
 
+/// A slot's next lap, a reader of the old one; a reader of the new one: accepted means whole.
 #[test]
 fn arrives_while_read() {
     arrives("slot::arrives_while_read", SMALL_SLOT);
 }
 
+/// Two laps, a reader of the first: not yet, accepted and lapped are told apart.
 #[test]
 fn two_laps_while_read() {
     two_laps("slot::two_laps_while_read", SMALL_SLOT);
 }
 
+/// Two laps, two reads: not yet, then ready, then lapped; never back.
 #[test]
 fn a_reader_never_goes_back() {
     never_back("slot::a_reader_never_goes_back", SMALL_SLOT);
 }
 
+/// Two laps, two readers.
 #[test]
 fn two_readers() {
     beside_another("slot::two_readers", SMALL_SLOT);
 }
 
+/// Large slot, its mark on another line: a slot's next lap, a reader of the old one: accepted means
+/// whole.
 #[test]
 fn apart_overwritten_while_read() {
     overwritten("slot::apart_overwritten_while_read", LARGE_SLOT);
 }
 
+/// Large slot, its mark on another line: a slot's next lap, a reader of the old one; a reader of
+/// the new one: accepted means whole.
 #[test]
 fn apart_arrives_while_read() {
     arrives("slot::apart_arrives_while_read", LARGE_SLOT);
 }
 
+/// Large slot, its mark on another line: two laps, a reader of the first: not yet, accepted and
+/// lapped are told apart.
 #[test]
 fn apart_two_laps_while_read() {
     two_laps("slot::apart_two_laps_while_read", LARGE_SLOT);
 }
 
+/// Large slot, its mark on another line: two laps, two reads: not yet, then ready, then lapped;
+/// never back.
 #[test]
 fn apart_a_reader_never_goes_back() {
     never_back("slot::apart_a_reader_never_goes_back", LARGE_SLOT);
 }
 
+/// Large slot, its mark on another line: two laps, two readers.
 #[test]
 fn apart_two_readers() {
     beside_another("slot::apart_two_readers", LARGE_SLOT);

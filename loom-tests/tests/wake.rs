@@ -105,6 +105,7 @@ fn publish(ring: &Ring, writer: &mut Writer, bell: &Bell) {
     bell.wake(Barrier::Light);
 }
 
+/// A consumer asleep on the wake word, a message: it wakes up: a lost wake-up is a deadlock.
 #[test]
 fn one_message() {
     explore("bell::one_message", Bound::Complete, &SLEEPER, |outcomes| {
@@ -116,6 +117,8 @@ fn one_message() {
     });
 }
 
+/// A consumer asleep on the wake word, a message; 2 messages: it wakes up: a lost wake-up is a
+/// deadlock.
 #[test]
 fn two_messages() {
     explore("bell::two_messages", Bound::Preemptions, &SLEEPER, |outcomes| {
@@ -150,6 +153,7 @@ fn closed() {
     });
 }
 
+/// Two consumers asleep, a message: both wake up.
 #[test]
 fn two_sleepers() {
     explore("bell::two_sleepers", Bound::Preemptions, &SLEEPER, |outcomes| {
@@ -295,6 +299,8 @@ fn room<const N: usize>(outcomes: &Arc<Outcomes>, during: u64) {
     reading.into_iter().for_each(|reading| reading.join().unwrap());
 }
 
+/// A producer asleep on a full ring, a consumer that receives and publishes its cursor: the
+/// producer wakes up.
 #[test]
 fn room_by_one() {
     explore("bell::room_by_one", Bound::Preemptions, &SLEEPER, |outcomes| room::<1>(outcomes, 1));

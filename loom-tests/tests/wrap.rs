@@ -65,6 +65,7 @@ fn lapped_on(
     }
 }
 
+/// 2 slots, 4 messages, 2 reads.
 #[test]
 fn two_slots() {
     explore("wrap::two_slots", Bound::Preemptions, &OUTCOMES, |outcomes| {
@@ -72,6 +73,7 @@ fn two_slots() {
     });
 }
 
+/// 2 slots, 6 messages, 1 read.
 #[test]
 fn two_slots_three_laps() {
     explore("wrap::two_slots_three_laps", Bound::Preemptions, &OUTCOMES[..2], |outcomes| {
@@ -79,6 +81,7 @@ fn two_slots_three_laps() {
     });
 }
 
+/// 3 slots, 5 messages, 4 reads.
 #[test]
 fn three_slots() {
     explore("wrap::three_slots", Bound::Preemptions, &OUTCOMES, |outcomes| {
@@ -86,6 +89,7 @@ fn three_slots() {
     });
 }
 
+/// 1 slot, 3 messages, 2 reads.
 #[test]
 fn one_slot() {
     explore("wrap::one_slot", Bound::Preemptions, &OUTCOMES, |outcomes| {
@@ -101,6 +105,7 @@ fn two_large_slots() {
     });
 }
 
+/// 2 slots, 4 messages, 2 reads: `OnLag::Newest`.
 #[test]
 fn to_the_newest() {
     explore("wrap::to_the_newest", Bound::Preemptions, &OUTCOMES, |outcomes| {

@@ -138,9 +138,9 @@ fn segment() -> Picture {
     let mut p = Picture::new(
         552.0,
         "A segment",
-        "The parts of a segment from its first byte to its last, and how each role maps them: free \
-         consumers read all and write only the wake words, registered consumers also the tables, \
-         producers everything.",
+        "The parts of a segment from its first byte to its last, and how each role maps them: a free \
+         consumer of a read-only handle reads all, a registered consumer also writes the wake words \
+         and the tables, a producer everything.",
     );
     let columns =
         [(515.0, "Free", "consumer"), (605.0, "Registered", "consumer"), (695.0, "Producer", "")];
@@ -156,7 +156,7 @@ fn segment() -> Picture {
         ("Header", "sizes, identity: written once, then only read", "plain", ["r", "r", "rw"]),
         ("Control", "state and epoch; the head on a line of its own", "plain", ["r", "r", "rw"]),
         ("Texts", "name, message type, metadata", "plain", ["r", "r", "rw"]),
-        ("Wake words", "who sleeps: a page of their own", "wake", ["rw*", "rw", "rw"]),
+        ("Wake words", "who sleeps: on the first page of the table", "wake", ["r", "rw", "rw"]),
         ("Reader table", "", "kept", ["r", "rw", "rw"]),
         ("Slots", "", "ready", ["r", "r", "rw"]),
     ];
@@ -211,7 +211,7 @@ fn segment() -> Picture {
         y + 40.0,
         13.0,
         Anchor::Start,
-        "* where the file's mode lets the consumer write. With read_only(true) everything is r.",
+        "Free: by open_wait and open_read_only. A handle of Ring::open maps everything rw.",
     );
     p
 }
