@@ -31,7 +31,13 @@ const LIVE_SHARE: f64 = 2.0 / 3.0;
 )]
 pub struct DemoArgs {
     /// How long it takes, about
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 15.0, value_parser = seconds)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 15.0,
+        value_parser = seconds
+    )]
     seconds: f64,
 
     /// Print lines instead of taking over the terminal

@@ -35,10 +35,17 @@ pub struct Args {
     #[arg(long, value_name = "BYTES")]
     pub payloads: Option<String>,
     /// Run one of the other benchmarks instead of the comparison
-    #[arg(long, value_enum, conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads"])]
+    #[arg(
+        long,
+        value_enum,
+        conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads"]
+    )]
     pub group: Option<Group>,
     /// Short for --group criterion
-    #[arg(long, conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads", "group"])]
+    #[arg(
+        long,
+        conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads", "group"]
+    )]
     pub criterion: bool,
     /// Arguments for the benchmark of --group
     #[arg(last = true)]

@@ -51,15 +51,33 @@ const LOCKED_TRIPS: usize = 100;
 #[command(after_help = EXAMPLES)]
 pub struct LatencyArgs {
     /// Bytes of a message; several with commas between
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_delimiter = ',', default_value = "8,48", value_parser = value_parser!(u64).range(8..=1 << 30))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_delimiter = ',',
+        default_value = "8,48",
+        value_parser = value_parser!(u64).range(8..=1 << 30)
+    )]
     payload_bytes: Vec<u64>,
 
     /// Rounds of each size
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1000,
+        value_parser = value_parser!(u32).range(1..=1_000_000)
+    )]
     rounds: u32,
 
     /// Slots of a queue [default: 1024 for messages of 8 and 48 bytes, 8 for others]
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u64).range(1..=1 << 24))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = value_parser!(u64).range(1..=1 << 24)
+    )]
     slots: Option<u64>,
 
     /// Which queue carries the messages; both with a comma between

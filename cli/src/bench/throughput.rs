@@ -47,7 +47,13 @@ const WARM_UP: u32 = 10;
 #[command(after_help = EXAMPLES)]
 pub struct ThroughputArgs {
     /// Rounds of each mode
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 200, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 200,
+        value_parser = value_parser!(u32).range(1..=1_000_000)
+    )]
     rounds: u32,
 
     /// Which queues to measure, with a comma between

@@ -41,11 +41,23 @@ comes: one that is registered, and so can be woken, and one that only reads, and
 #[command(after_help = EXAMPLES)]
 pub struct WakeArgs {
     /// Rounds of ten wake-ups of each kind
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 200, value_parser = value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 200,
+        value_parser = value_parser!(u32).range(1..=100_000)
+    )]
     rounds: u32,
 
     /// How long each idle consumer waits
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 10.0, value_parser = seconds)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 10.0,
+        value_parser = seconds
+    )]
     idle_seconds: f64,
 
     /// Print JSON, an array with one object per sleeper

@@ -53,19 +53,43 @@ pub struct ScenarioArgs {
     pub preset: Option<Preset>,
 
     /// Bytes of each message: 8 sequence, 8 send time, random bytes, 4 CRC-32
-    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = slot_bytes)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        required_unless_present = "preset",
+        value_parser = slot_bytes
+    )]
     slot_bytes: Option<usize>,
 
     /// Number of slots
-    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = value_parser!(u64).range(1..=1 << 40))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        required_unless_present = "preset",
+        value_parser = value_parser!(u64).range(1..=1 << 40)
+    )]
     slots: Option<u64>,
 
     /// Number of reader processes
-    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = value_parser!(u64).range(1..=MOST_READERS))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        required_unless_present = "preset",
+        value_parser = value_parser!(u64).range(1..=MOST_READERS)
+    )]
     readers: Option<u64>,
 
     /// Messages a second that the writer aims for
-    #[arg(long, value_name = "N", allow_negative_numbers = true, required_unless_present = "preset", value_parser = positive)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        required_unless_present = "preset",
+        value_parser = positive
+    )]
     writes_per_second: Option<f64>,
 
     /// How long the writer writes [default: 10]
@@ -93,7 +117,13 @@ pub struct ScenarioArgs {
     wait: Wait,
 
     /// Number of writer processes, which share the rate; more than one only with --engine ring
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 1, value_parser = value_parser!(u64).range(1..=MOST_WRITERS))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1,
+        value_parser = value_parser!(u64).range(1..=MOST_WRITERS)
+    )]
     writers: u64,
 
     /// Tell about each process on standard error
