@@ -41,12 +41,6 @@ pub struct Args {
         conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads"]
     )]
     pub group: Option<Group>,
-    /// Short for --group criterion
-    #[arg(
-        long,
-        conflicts_with_all = ["json", "html", "quick", "only", "systems", "payloads", "group"]
-    )]
-    pub criterion: bool,
     /// Arguments for the benchmark of --group
     #[arg(last = true)]
     pub pass: Vec<String>,
@@ -54,8 +48,6 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Group {
-    /// `cargo bench`: publish and receive inside one process
-    Criterion,
     /// `seqring bench latency --json`: one way between two processes
     Latency,
     /// `seqring bench throughput --json`
@@ -64,19 +56,11 @@ pub enum Group {
 
 /// Runs the comparison, or the chosen group.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
-    let group = if args.criterion { Some(Group::Criterion) } else { args.group };
-    match group {
+    match args.group {
         None if !args.pass.is_empty() => {
             bail!("{:?} can only be passed to the benchmark of --group", args.pass.join(" "))
         }
         None => peers(workspace, args),
-        Some(Group::Criterion) => {
-            let mut bench = command::cargo(workspace, ["bench", "--package", "seqring"]);
-            if !args.pass.is_empty() {
-                bench.arg("--").args(&args.pass);
-            }
-            command::run(&mut bench)
-        }
         Some(Group::Latency) => of_command(workspace, "latency", &args.pass),
         Some(Group::Throughput) => of_command(workspace, "throughput", &args.pass),
     }
