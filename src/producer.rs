@@ -482,9 +482,10 @@ impl<K: ProducerKind> Unfinished<'_, K> {
 
 impl<K: ProducerKind> Drop for Unfinished<'_, K> {
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take()
-            && !is_dying()
-        {
+        if is_dying() {
+            return;
+        }
+        if let Some(claim) = self.claim.take() {
             self.core.give_up(self.shared, claim);
         }
     }

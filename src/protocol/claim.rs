@@ -148,11 +148,12 @@ impl Publish for MultiWriter {
             None => self.claim(words)?,
         };
         let slot = Place::of(&self.geometry, sequence).slot(words);
-        if let Some(last) = sequence.checked_sub(self.geometry.slots as u64)
-            && !is_done(slot, last)
-        {
-            self.claimed = Some(sequence);
-            return Err(Blocked::SlotInUse(last));
+        // The message that was in the slot a lap before, if there was one.
+        if let Some(last) = sequence.checked_sub(self.geometry.slots as u64) {
+            if !is_done(slot, last) {
+                self.claimed = Some(sequence);
+                return Err(Blocked::SlotInUse(last));
+            }
         }
         self.claimed = None;
         Ok(Claim { slot, body: slot::begin(slot, shape.mark, sequence), sequence })
