@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
-// The models see rooms that nobody else does.
+// The loom models use internal modules, which are public under `loom` and not fully documented.
 #![cfg_attr(loom, allow(missing_docs))]
 
 #[cfg(all(not(loom), not(target_os = "linux")))]
@@ -11,15 +11,15 @@ compile_error!(
     "seqring needs a 64-bit target: consumers load 64-bit atomics from read-only memory, which smaller ones do not define"
 );
 
-// Every room dies at its own steps.
+// Steps at which tests end a process. Every module below may use them.
 #[cfg(any(loom, feature = "failpoints"))]
 #[doc(hidden)]
 pub mod failpoint;
 #[cfg(not(any(loom, feature = "failpoints")))]
 mod failpoint;
 
-// Modules, each importing only from the ones above it. The models of `loom-tests` use those without
-// `segment`, as public modules; for everybody else they are private.
+// Imports between modules form no circle. The models in `loom-tests` use this first group as public
+// modules; in every other build all modules are private.
 #[cfg(not(loom))]
 mod copy;
 #[cfg(loom)]

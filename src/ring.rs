@@ -1,4 +1,4 @@
-//! A ring that this process has opened: what producers and consumers are made from.
+//! A ring that this process has opened; producers and consumers are made from it.
 
 mod builder;
 mod open;
@@ -24,10 +24,10 @@ use crate::segment::Role;
 use crate::shared::Shared;
 use crate::wait::wake_regardless;
 
-/// A ring in named shared memory, opened by this process; makes producers and consumers.
+/// A ring in named shared memory, opened by this process. Producers and consumers are made from it.
 ///
-/// `M` is the type of its messages: any `T: `[`bytemuck::Pod`], or `[u8]` for messages of any
-/// length up to the slot's.
+/// `M` is the type of the messages: any `T: `[`bytemuck::Pod`], or `[u8]` for messages of any
+/// length up to [`Ring::slot_bytes`]. A `Ring` is a handle: clones of it share one mapping.
 pub struct Ring<M: Message + ?Sized> {
     pub(crate) shared: Arc<Shared>,
     _message: PhantomData<fn(&M)>,
@@ -42,12 +42,13 @@ impl<M: Message + ?Sized> Clone for Ring<M> {
 debug_of!(Ring: shared);
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// Becomes the producer of this ring. If the last one has died, its half-written message is
-    /// discarded and the sequence goes on; consumers that are attached carry on.
+    /// Becomes the producer of this ring. If the previous producer died, its half-written message
+    /// is discarded and the sequence continues. Attached consumers are not disturbed.
     ///
     /// # Errors
-    /// [`Error::ProducerExists`], [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`], or
-    /// [`Error::Io`].
+    /// [`Error::ProducerExists`] while another producer is alive; [`Error::ProducerKind`] if the
+    /// ring was created for several producers; [`Error::ReadOnly`], [`Error::Superseded`],
+    /// [`Error::Forked`], or [`Error::Io`].
     pub fn producer(&self) -> Result<Producer<M>, Error> {
         let shared = self.to_produce()?;
         if self.geometry().producers != 1 {
@@ -89,9 +90,10 @@ impl<M: Message + ?Sized> Ring<M> {
     /// [`RingBuilder::max_producers`].
     ///
     /// # Errors
-    /// [`Error::ProducerKind`], [`Error::TooManyProducers`], [`Error::ReadOnly`],
-    /// [`Error::Superseded`], [`Error::Forked`], [`Error::Permission`], [`Error::InUse`] while
-    /// another joins or closes and takes too long over it, or [`Error::Io`].
+    /// [`Error::ProducerKind`] if the ring was created for one producer;
+    /// [`Error::TooManyProducers`]; [`Error::InUse`] if another producer takes too long to join or
+    /// to close; [`Error::ReadOnly`], [`Error::Superseded`], [`Error::Forked`],
+    /// [`Error::Permission`], or [`Error::Io`].
     pub fn shared_producer(&self) -> Result<SharedProducer<M>, Error> {
         let shared = self.to_produce()?;
         if self.geometry().producers == 1 {
@@ -103,17 +105,19 @@ impl<M: Message + ?Sized> Ring<M> {
         Ok(producer)
     }
 
-    /// What producers are made from, if that may be.
+    /// The handle that producers are made from, if this process may produce.
     fn to_produce(&self) -> Result<&Arc<Shared>, Error> {
         let name = || self.shared.name.clone();
         if self.shared.segment.is_read_only() {
             return Err(Error::ReadOnly { name: name() });
         }
-        // An inherited descriptor does not tell whose locks are whose.
+        // A child process inherits the descriptor and shares its locks with the parent, so the
+        // locks do not say which of the two holds them.
         if self.shared.is_ours() { Ok(&self.shared) } else { Err(Error::Forked { name: name() }) }
     }
 
-    /// A consumer of this ring, to be configured and attached. There is no limit to their number.
+    /// Configures a consumer of this ring; [`ConsumerBuilder::attach`] makes it. The number of free
+    /// consumers is not limited.
     pub fn consumer(&self) -> ConsumerBuilder<M> {
         ConsumerBuilder::new(self.shared.clone())
     }
@@ -123,56 +127,55 @@ impl<M: Message + ?Sized> Ring<M> {
         &self.shared.name
     }
 
-    /// The file of the segment.
+    /// Path of the segment's file.
     pub fn path(&self) -> &std::path::Path {
         self.shared.segment.path()
     }
 
-    /// Number of slots: how many messages the ring holds.
+    /// Number of slots: the number of messages that the ring holds.
     pub fn slots(&self) -> usize {
         self.geometry().slots
     }
 
-    /// Bytes of the largest message; of every message, if `M` is not `[u8]`.
+    /// Size of the largest message in bytes. If `M` is not `[u8]`, every message has this size.
     pub fn slot_bytes(&self) -> usize {
         self.geometry().payload_bytes
     }
 
-    /// Bytes of shared memory that the ring takes.
+    /// Size of the segment in bytes of shared memory.
     pub fn segment_bytes(&self) -> u64 {
         self.geometry().segment_bytes().expect("validated when the ring was opened")
     }
 
-    /// Name of the message type, as the creator gave it. Bytes that are not UTF-8 are an empty
-    /// name.
+    /// Name of the message type, as the creator gave it; empty if its bytes are not UTF-8.
     pub fn type_name(&self) -> &str {
         std::str::from_utf8(&self.shared.header.type_name).unwrap_or_default()
     }
 
-    /// The metadata that the creator gave.
+    /// The metadata that the creator gave; see [`RingBuilder::metadata`].
     pub fn metadata(&self) -> &[u8] {
         &self.shared.header.metadata
     }
 
-    /// When the ring was created, by the creator's clock.
+    /// Time of the ring's creation, by the creator's clock.
     pub fn created(&self) -> SystemTime {
         UNIX_EPOCH
             .checked_add(Duration::from_nanos(self.shared.header.created))
             .unwrap_or(UNIX_EPOCH)
     }
 
-    /// Number of messages published so far. May have grown by the time this returns.
+    /// Number of messages published so far. It may have grown by the time this returns.
     pub fn head(&self) -> u64 {
         protocol::head(self.shared.words())
     }
 
-    /// How many producers the ring has had: 0 before the first, one more with each takeover.
+    /// Number of producers that the ring has had: 0 before the first, one more with each takeover.
     pub fn epoch(&self) -> u64 {
         self.shared.words()[EPOCH].load(Ordering::Relaxed)
     }
 
     /// Whether the ring has a live producer, or is so new that its creator has not made one yet.
-    /// Asks the kernel.
+    /// Makes system calls.
     pub fn is_producer_alive(&self) -> bool {
         self.shared.is_producer_alive()
     }

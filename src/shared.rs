@@ -1,4 +1,4 @@
-//! What all handles of one opened segment share.
+//! State that all handles of one opened segment share.
 
 use std::sync::atomic::AtomicBool;
 
@@ -13,18 +13,19 @@ use crate::segment::{Role, Segment};
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::wake_sleepers;
 
-/// What all users of one opened segment share.
+/// State that all producers, consumers and [`Ring`](crate::Ring) handles of one opened segment
+/// share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) segment: Segment,
     pub(crate) header: Header,
     pub(crate) name: String,
-    /// A producer made from this handle lives. The kernel's locks do not tell: they never conflict
-    /// with those of the same open file.
+    /// A producer made from this handle is alive. Kernel locks cannot say this, because locks of
+    /// the same open file never conflict with each other.
     pub(crate) has_producer: AtomicBool,
-    /// We hold [`Role::Owner`].
+    /// This process holds [`Role::Owner`].
     pub(crate) owner: bool,
-    /// Leave the name behind when the last handle goes.
+    /// Dropping the last handle does not unlink the name.
     pub(crate) persistent: bool,
 }
 
@@ -34,13 +35,15 @@ impl Shared {
         self.segment.words()
     }
 
-    /// Whether somebody holds the producer's lock, or the ring is so new that its owner has not
-    /// made one yet.
+    /// Whether some process holds a producer lock, or the ring is so new that its owner has not
+    /// made a producer yet.
     pub(crate) fn is_producer_alive(&self) -> bool {
-        // The state first: a producer that starts between the two looks has its lock by the second.
+        // The state is loaded before the locks are checked: a producer that starts in between holds
+        // its lock by the time of the check.
         let idle = self.words()[STATE].load(Ordering::Relaxed) == IDLE;
         let elsewhere = |role| self.segment.is_locked_elsewhere(role).unwrap_or(true);
-        // What a forked child has inherited is its parent's, which is asked for as any other.
+        // In a forked child, inherited locks and flags belong to the parent, so the kernel is asked
+        // about them as about any other process.
         let ours = self.is_ours();
         if (ours && self.has_producer.load(Ordering::Acquire)) || elsewhere(Role::Producer) {
             return true;
@@ -51,71 +54,73 @@ impl Shared {
         idle && ((ours && self.owner) || elsewhere(Role::Owner))
     }
 
-    /// The reader table, as the producer's mapping has it.
+    /// The reader table in the mapping of the whole segment.
     pub(crate) fn table(&self) -> &[AtomicU64] {
         protocol::table(self.words(), &self.header.geometry)
     }
 
-    /// Whether the one of several producers that has row `row` is alive.
+    /// Whether the shared producer with row `row` is alive.
     pub(crate) fn is_shared_producer_alive(&self, row: usize) -> bool {
         self.segment.is_locked_elsewhere(Role::SharedProducer(row)).unwrap_or(true)
     }
 
-    /// Whether the consumer that has row `row` of the reader table is alive.
+    /// Whether the registered consumer with row `row` of the reader table is alive.
     pub(crate) fn is_consumer_alive(&self, row: usize) -> bool {
         self.segment.is_locked_elsewhere(Role::Consumer(row)).unwrap_or(true)
     }
 
-    /// The word by which consumers sleep.
+    /// The wake word on which consumers sleep.
     #[inline(always)]
     pub(crate) fn bell(&self) -> &AtomicU64 {
         &self.words()[self.header.geometry.table_word + BELL]
     }
 
-    /// The page that the bell is on, mapped once more.
+    /// A second mapping of the page that contains the consumers' wake word.
     #[cfg(feature = "async")]
     pub(crate) fn bell_page(&self) -> Result<Segment, Error> {
         let first = self.header.geometry.table_word;
         self.segment.part(&self.name, first..first + PAGE, true)
     }
 
-    /// Wakes the consumers that sleep, behind what they sleep for.
+    /// Wakes the consumers that sleep. Call this after the store that they wait for.
     #[inline(always)]
     pub(crate) fn wake_consumers(&self) {
         wake_sleepers(self.bell(), Barrier::Full);
     }
 
-    /// Whether another ring has taken the name. Only for who holds [`Role::Producer`], as all do
-    /// who replace a ring: if the state says so and the name still means this segment, who was
-    /// replacing it died over that, and the ring is open to be continued.
+    /// Whether another ring has taken the name. The caller must hold [`Role::Producer`], as every
+    /// process does that replaces a ring. If the state says superseded and the name still means
+    /// this segment, the replacing process died before it removed the name, and the ring may be
+    /// continued.
     pub(crate) fn is_superseded(&self) -> bool {
         self.words()[STATE].load(Ordering::Relaxed) == SUPERSEDED && !self.segment.is_named()
     }
 
-    /// Whether all of the segment is mapped for writing.
+    /// Whether the whole segment is mapped for writing.
     pub(crate) fn is_writable(&self) -> bool {
         !self.segment.is_read_only()
     }
 
-    /// The word by which producers sleep.
+    /// The wake word on which producers sleep.
     pub(crate) fn room(&self) -> &AtomicU64 {
         &self.table()[ROOM]
     }
 
-    /// Whether a fork has brought it here, as private copies of what was writable. Costs a load.
+    /// Whether this process inherited the segment by a fork, with private copies of the writable
+    /// pages. Costs a load.
     pub(crate) fn is_inherited(&self) -> bool {
         self.segment.is_inherited()
     }
 
-    /// Whether this process opened the ring, and did not inherit it by a fork.
+    /// Whether this process opened the ring itself, and did not inherit it by a fork.
     pub(crate) fn is_ours(&self) -> bool {
         self.segment.is_ours()
     }
 
-    /// Refuses to go on with a producer that was inherited by a fork. Costs a load.
+    /// Checks that the producer was not inherited by a fork. Costs a load.
     ///
     /// # Panics
-    /// If it was.
+    /// If the producer was inherited.
     #[track_caller]
     pub(crate) fn expect_ours(&self) {
         assert!(
@@ -134,8 +139,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // With both locks, as everybody who removes a name: while somebody else owns the ring or
-        // produces into it, it is theirs to remove.
+        // Every process that removes a name holds both locks. While another process owns the ring
+        // or produces into it, that process is responsible for the name.
         let free = |role| self.segment.try_lock(role).unwrap_or(false);
         let members = || self.segment.is_locked_elsewhere(Role::AnySharedProducer).unwrap_or(true);
         if !self.persistent
@@ -144,7 +149,8 @@ impl Drop for Shared {
             && free(Role::Producer)
             && !members()
         {
-            // Nobody is left to be told; the next of this name finds it stale.
+            // No producer is left to notify consumers. The next creator of this name finds the
+            // segment stale.
             hit(Step::RemoveLock);
             let _ = self.segment.unlink();
             hit(Step::RemoveName);

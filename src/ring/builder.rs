@@ -14,20 +14,20 @@ use crate::ring::replace::Stale;
 use crate::segment::{Role, Segment};
 use crate::shared::Shared;
 
-/// Slots of a ring whose creator does not say.
+/// Default number of slots.
 const DEFAULT_SLOTS: usize = 1024;
-/// Rows of the reader table of a ring whose creator does not say.
+/// Default number of rows of the reader table.
 const DEFAULT_REGISTERED: usize = 64;
-/// How long an existing segment may take from its creation to its magic word before it is given up
-/// on.
+/// Longest time that an existing segment may take from its creation to its magic word.
 const CREATION_PATIENCE: Duration = Duration::from_secs(2);
-/// How often a waiting create looks again.
+/// Interval at which a waiting create checks again.
 const POLL: Duration = Duration::from_millis(1);
 
 debug_of!(RingBuilder: name, slots, slot_bytes, mode, if_exists, type_name, prefault, persistent);
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// Creates rings called `name`; any string is a name.
+    /// Configures a new ring called `name`; [`RingBuilder::create`] makes it. Any string of up to 1
+    /// MiB is a name.
     ///
     /// ```
     /// # let name = format!("doc-builder-{}", std::process::id());
@@ -56,23 +56,23 @@ impl<M: Message + ?Sized> Ring<M> {
     }
 }
 
-/// What to do when a ring of the same name exists.
+/// What to do when a ring of the same name exists. Default: [`IfExists::ReplaceStale`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum IfExists {
-    /// Fail, whatever its state.
+    /// Fail, whatever the state of the existing ring.
     Error,
-    /// Replace it if neither its owner nor its producer is alive, also if its creation was never
-    /// finished; consumers that are still attached learn that it was superseded. Fail if it is
-    /// in use.
+    /// Replace the existing ring if neither its owner nor a producer is alive, or if its creation
+    /// was never finished and its creator is dead. Consumers that are still attached to it learn
+    /// that it was superseded. Fail if it is in use.
     #[default]
     ReplaceStale,
-    /// Open it, if it has the same type and geometry, to continue its sequence. Replace it only if
-    /// its creation was never finished.
+    /// Open the existing ring, if it has the same type and geometry, and continue its sequence.
+    /// Replace it only if its creation was never finished.
     Attach,
 }
 
-/// Creates a ring; made by [`Ring::builder`].
+/// Configures a new ring; made by [`Ring::builder`].
 #[must_use = "call create() to get the ring"]
 pub struct RingBuilder<M: Message + ?Sized> {
     name: String,
@@ -91,7 +91,7 @@ pub struct RingBuilder<M: Message + ?Sized> {
 }
 
 impl RingBuilder<[u8]> {
-    /// Bytes of the largest message. Must be given.
+    /// Size of the largest message in bytes. Required.
     pub fn slot_bytes(mut self, bytes: usize) -> Self {
         self.slot_bytes = bytes;
         self
@@ -99,75 +99,79 @@ impl RingBuilder<[u8]> {
 }
 
 impl<M: Message + ?Sized> RingBuilder<M> {
-    /// Number of slots: how many messages a consumer may be behind before it loses some. 1024
-    /// unless told otherwise.
+    /// Number of slots: a consumer loses messages when it is more than this many behind. Default:
+    /// 1024.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = slots;
         self
     }
 
-    /// How many consumers can be registered at a time, 1 to 4096; 64 unless told otherwise. Free
-    /// consumers are unlimited.
+    /// Number of consumers that can be registered at a time, 1 to 4096. Default: 64. The number of
+    /// free consumers is not limited.
     pub fn max_registered(mut self, consumers: usize) -> Self {
         self.max_registered = consumers;
         self
     }
 
-    /// How many producers the ring may have at a time, 1 to 256; 1 unless told otherwise. A ring
-    /// for several is published to by [`Ring::shared_producer`], at about the price of two
-    /// atomic exchanges per message; a ring for one by [`Ring::producer`].
+    /// Number of producers that the ring may have at a time, 1 to 256. Default: 1.
+    ///
+    /// With 1, the producer is made by [`Ring::producer`]. With more, each is made by
+    /// [`Ring::shared_producer`], and each message costs about two atomic exchanges more.
     pub fn max_producers(mut self, producers: usize) -> Self {
         self.max_producers = producers;
         self
     }
 
-    /// Whether consumers may sleep until the producer wakes them; true unless told otherwise.
-    /// Without it, consumers of this ring that are
-    /// to park ([`WaitStrategy::Park`](crate::WaitStrategy::Park)) nap for up to a millisecond at a
-    /// time instead, and the producer is spared a look per message at whether one sleeps: less
-    /// than a nanosecond.
+    /// Whether the producer can wake consumers of this ring. Default: `true`.
+    ///
+    /// With `false`, consumers with [`WaitStrategy::Park`](crate::WaitStrategy::Park) sleep for up
+    /// to a millisecond at a time and poll in between. In exchange, publishing does not check
+    /// whether a consumer sleeps.
     pub fn parkable(mut self, parkable: bool) -> Self {
         self.parkable = parkable;
         self
     }
 
-    /// Mode bits of the segment's file, regardless of the umask; 0600 unless told otherwise.
-    /// Consumers need to read.
+    /// Mode bits of the segment's file, whatever the umask is. Default: `0o600`.
+    ///
+    /// Consumers need permission to read; producers and registered consumers also need permission
+    /// to write.
     pub fn mode(mut self, mode: u32) -> Self {
         self.mode = mode;
         self
     }
 
-    /// What to do when a ring of the same name exists; [`IfExists::ReplaceStale`] unless told
-    /// otherwise.
+    /// What to do when a ring of the same name exists. Default: [`IfExists::ReplaceStale`].
     pub fn if_exists(mut self, if_exists: IfExists) -> Self {
         self.if_exists = if_exists;
         self
     }
 
-    /// Name of the message type, which both sides must agree on. Without it, it is the name that
-    /// Rust gives the type, less the module paths.
+    /// Name of the message type, which must be the same in every process that opens the ring.
+    /// Default: the name that Rust gives the type, without module paths.
     pub fn type_name(mut self, type_name: &str) -> Self {
         self.type_name = Some(type_name.into());
         self
     }
 
-    /// Up to a megabyte of the caller's own, fixed for the ring's life: a schema, a dtype and shape
-    /// as JSON.
+    /// Up to 1 MiB of bytes for the caller's own use, such as a schema, or a dtype and shape as
+    /// JSON. They do not change during the life of the ring. Default: empty.
     pub fn metadata(mut self, metadata: impl Into<Vec<u8>>) -> Self {
         self.metadata = metadata.into();
         self
     }
 
-    /// Enter all pages into the page table now, so that no later access faults.
+    /// Whether to enter all pages into the page table now, so that no later access causes a page
+    /// fault. Default: `false`.
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self
     }
 
-    /// Leave the name behind when the last handle of this process goes; otherwise it is unlinked
-    /// then, unless another process owns the ring or produces into it, and consumers that are
-    /// attached keep what they have.
+    /// Whether the name outlives the last handle of this process. Default: `false`.
+    ///
+    /// With `false`, dropping the last handle unlinks the name, unless another process owns the
+    /// ring or produces into it. Attached consumers keep their mapping.
     pub fn persistent(mut self, persistent: bool) -> Self {
         self.persistent = persistent;
         self
@@ -176,11 +180,12 @@ impl<M: Message + ?Sized> RingBuilder<M> {
     /// Creates the ring.
     ///
     /// # Errors
-    /// [`Error`]: an argument is out of range, the ring exists and the policy forbids, or there is no space.
+    /// [`Error`]: an argument is out of range, the ring exists and [`RingBuilder::if_exists`] does
+    /// not allow it, the existing ring differs in type or geometry, or shared memory has no space.
     pub fn create(self) -> Result<Ring<M>, Error> {
         let header = self.plan()?;
-        // Each round ends in a ring or an error unless somebody else created or removed the name
-        // meanwhile.
+        // Each round ends in a ring or an error, unless another process created or removed the name
+        // during the round.
         let patience = Instant::now() + CREATION_PATIENCE;
         let bytes = header.geometry.segment_bytes().expect("a planned geometry has a size");
         loop {
@@ -246,8 +251,8 @@ impl<M: Message + ?Sized> RingBuilder<M> {
         })
     }
 
-    /// Deals with the segment that has the name: attaches to it (and tells whether we own it now),
-    /// or clears it away and returns `None`.
+    /// Handles the existing segment of this name: attaches to it, with whether this process owns it
+    /// now, or removes it and returns `None`.
     fn existing(&self) -> Result<Option<(Segment, Header, bool)>, Error> {
         match self.if_exists {
             IfExists::Error => Err(Error::AlreadyExists { name: self.name.clone() }),
@@ -258,11 +263,11 @@ impl<M: Message + ?Sized> RingBuilder<M> {
                     let owner = segment
                         .try_lock(Role::Owner)
                         .map_err(|e| Error::io(&self.name, "lock the segment", e))?;
-                    // Somebody may have replaced it between the open and the lock.
+                    // The segment may have been replaced between the open and the lock.
                     Ok(segment.is_named().then_some((segment, found, owner)))
                 }
                 Err(not_ready @ Error::NotReady { .. }) => match Stale::clear_away(&self.name) {
-                    // Its creator is alive and at it.
+                    // The creator is alive and has not finished.
                     Err(Error::InUse { .. }) => Err(not_ready),
                     cleared => cleared.map(|()| None),
                 },

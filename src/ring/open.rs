@@ -12,40 +12,41 @@ use crate::ring::Ring;
 use crate::segment::Segment;
 use crate::shared::Shared;
 
-/// How often a waiting open looks again.
+/// Interval at which a waiting open checks again.
 const POLL: Duration = Duration::from_millis(1);
 
 debug_of!(OpenOptions: read_only, wait, prefault, type_name);
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// Opens the ring called `name` for reading and writing: for a process that may become its
-    /// producer.
+    /// Opens the ring called `name` for reading and writing. A process that may become a producer
+    /// needs this.
     ///
     /// # Errors
-    /// [`Error`]: the ring does not exist, is not finished, is corrupt, or holds other messages.
+    /// [`Error`]: the ring does not exist, its creation is not finished, it is corrupt, it holds
+    /// messages of another type, or the file's mode does not allow writing.
     pub fn open(name: &str) -> Result<Self, Error> {
         Self::options(name).open()
     }
 
-    /// Opens the ring called `name` for reading: all that consumers need. The memory is mapped
-    /// read-only.
+    /// Opens the ring called `name` for reading, which is all that consumers need. The memory is
+    /// mapped read-only.
     ///
     /// # Errors
-    /// As [`Ring::open`].
+    /// As [`Ring::open`], except that permission to read is enough.
     pub fn open_read_only(name: &str) -> Result<Self, Error> {
         Self::options(name).read_only(true).open()
     }
 
-    /// Opens the ring called `name` for reading, waiting at most `timeout` for somebody to create
-    /// it.
+    /// Opens the ring called `name` for reading; waits for at most `timeout` until it has been
+    /// created.
     ///
     /// # Errors
-    /// As [`Ring::open`]; [`Error::NotFound`] or [`Error::NotReady`] when the time is over.
+    /// As [`Ring::open_read_only`]; [`Error::NotFound`] or [`Error::NotReady`] after the timeout.
     pub fn open_wait(name: &str, timeout: Duration) -> Result<Self, Error> {
         Self::options(name).read_only(true).wait(timeout).open()
     }
 
-    /// Opens with options.
+    /// Configures how to open the ring called `name`; [`OpenOptions::open`] opens it.
     pub fn options(name: &str) -> OpenOptions<M> {
         OpenOptions {
             name: name.into(),
@@ -58,7 +59,7 @@ impl<M: Message + ?Sized> Ring<M> {
     }
 }
 
-/// Opens a ring; made by [`Ring::options`].
+/// Configures how to open a ring; made by [`Ring::options`].
 #[must_use = "call open() to get the ring"]
 pub struct OpenOptions<M: Message + ?Sized> {
     name: String,
@@ -70,19 +71,21 @@ pub struct OpenOptions<M: Message + ?Sized> {
 }
 
 impl<M: Message + ?Sized> OpenOptions<M> {
-    /// Map the memory read-only: no producer can be made from it. `false` unless told otherwise.
+    /// Whether to map the memory read-only; no producer can be made from such a ring. Default:
+    /// `false`.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.read_only = read_only;
         self
     }
 
-    /// How long to wait for somebody to create the ring; not at all unless told otherwise.
+    /// How long to wait for the ring to be created. Default: zero.
     pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self
     }
 
-    /// Enter all pages into the page table now, so that no later access faults.
+    /// Whether to enter all pages into the page table now, so that no later access causes a page
+    /// fault. Default: `false`.
     pub fn prefault(mut self, prefault: bool) -> Self {
         self.prefault = prefault;
         self
@@ -113,7 +116,7 @@ impl<M: Message + ?Sized> OpenOptions<M> {
             }
         };
         check_type::<M>(name, self.type_name.as_deref(), &header)?;
-        // Who opens a ring has no part in its name.
+        // A process that only opens a ring does not unlink its name.
         let shared = Shared {
             segment,
             header,
@@ -140,8 +143,8 @@ pub(super) fn open_segment(name: &str, read_only: bool) -> Result<(Segment, Head
     Ok((segment, header))
 }
 
-/// Checks that the segment is of the ring called `name`, and not of one whose name has the same
-/// hash.
+/// Checks that the segment belongs to the ring called `name`, and not to a ring whose name has the
+/// same hash.
 pub(super) fn check_name(name: &str, header: &Header) -> Result<(), Error> {
     if header.name == name.as_bytes() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Removing what dead owners have left.
+//! Removes segments that dead owners have left.
 
 use crate::error::Error;
 use crate::failpoint::{Step, hit};
@@ -12,10 +12,12 @@ use crate::sync::Ordering;
 use crate::wait::wake_regardless;
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// Removes the name of a ring; who has it open keeps it. Returns whether there was one.
+    /// Removes the name of a ring. Processes that have the ring open keep it. Returns whether the
+    /// name existed.
     ///
     /// # Errors
-    /// [`Error::InUse`] if its owner or producer is alive, or [`Error::Io`].
+    /// [`Error::InUse`] if its owner or a producer is alive; [`Error::NameCollision`]; or
+    /// [`Error::Io`].
     pub fn unlink(name: &str) -> Result<bool, Error> {
         match Stale::claim(name) {
             Ok(Some(stale)) => stale.segment.unlink().map_err(|e| cannot_remove(name, e)),
@@ -26,20 +28,20 @@ impl<M: Message + ?Sized> Ring<M> {
     }
 }
 
-/// A segment that nobody alive owns or produces into, with both locks held by us.
+/// A segment without a live owner or producer. This process holds the locks of both roles.
 pub(super) struct Stale {
     segment: Segment,
 }
 
 impl Stale {
-    /// Takes the segment of `name`, whatever is in it. `Ok(None)` if the name changed its meaning
-    /// meanwhile.
+    /// Claims the segment of `name`, whatever it contains. Returns `Ok(None)` if the name means
+    /// another file by now.
     fn claim(name: &str) -> Result<Option<Self>, Error> {
         let segment = Segment::open(name, false)?;
         let io = |e| Error::io(name, "lock the segment", e);
         for role in [Role::Owner, Role::Producer, Role::AnySharedProducer] {
             let free = match role {
-                // Behind the lock of the producer, without which nobody joins them.
+                // The producer lock is held by now, and no shared producer can join without it.
                 Role::AnySharedProducer => !segment.is_locked_elsewhere(role).map_err(io)?,
                 _ => segment.try_lock(role).map_err(io)?,
             };
@@ -52,8 +54,8 @@ impl Stale {
                 return Err(Error::InUse { name: name.into(), producer_pid });
             }
         }
-        // A ring whose name has the same hash is not ours to remove; a damaged name, which leads
-        // elsewhere, is nobody's.
+        // Another ring whose name has the same hash must not be removed. A damaged name leads to
+        // another path and belongs to no ring, so it does not protect the segment.
         let header = segment.is_reserved().then(|| Header::read(segment.words()).ok()).flatten();
         if let Some(header) = header.filter(|header| {
             std::str::from_utf8(&header.name).is_ok_and(|found| path(found) == path(name))
@@ -63,12 +65,12 @@ impl Stale {
         Ok(segment.is_named().then_some(Self { segment }))
     }
 
-    /// Clears the segment of `name` away, unless the name has changed its meaning meanwhile.
+    /// Removes the segment of `name`, unless the name means another file by now.
     pub(super) fn clear_away(name: &str) -> Result<(), Error> {
         Self::claim(name)?.map_or(Ok(()), |stale| stale.replace(name))
     }
 
-    /// Tells attached consumers, and frees the name.
+    /// Marks the segment as superseded, wakes its attached consumers, and frees the name.
     fn replace(self, name: &str) -> Result<(), Error> {
         hit(Step::ReplaceLock);
         let words = self.segment.words();
@@ -80,7 +82,7 @@ impl Stale {
             wake_regardless(&protocol::table(words, &header.geometry)[BELL]);
         }
         self.segment.unlink().map(|_| hit(Step::ReplaceName)).map_err(|error| {
-            // It keeps its name, so it has not been superseded.
+            // The segment keeps its name, so it has not been superseded.
             if let (Some(before), Some(_)) = (before, &header) {
                 words[STATE].store(before, Ordering::Relaxed);
             }
@@ -89,7 +91,8 @@ impl Stale {
     }
 }
 
-/// The name stays: in `/dev/shm`, as in every sticky directory, only its owner may remove a file.
+/// The error of a name that could not be removed. `/dev/shm` is a sticky directory: only the owner
+/// of a file may remove it.
 fn cannot_remove(name: &str, error: std::io::Error) -> Error {
     Error::io(
         name,
