@@ -25,61 +25,65 @@ use crate::protocol::{CloseReason, Reader, Start, TryRecvError};
 use crate::shared::Shared;
 use crate::wait::{Access, Bell, Canceller, LOOKS, Timeout, Waiter, WakeReason, look};
 
-/// A jump to the newest message is given up after the producer has lapped it this many times, which
+/// Number of times that a jump to the newest message may be lapped before it is given up. This
 /// bounds the call.
 const LATEST_TRIES: usize = 64;
 
-/// Receives every message of a ring, in order, as fast as it can; what it is too slow for is
-/// counted exactly.
+/// Receives every message of a ring, in order. A consumer that is too slow learns exactly how many
+/// messages it lost.
 ///
-/// A free consumer (`Consumer<M>`) only loads from the segment, except that one of a ring that was
-/// opened for writing says so when it goes to sleep. It cannot slow the producer or other consumers
-/// down, there may be any number of them, and each may be killed at any time without anybody
-/// noticing. For one message to each of several workers, this is the wrong type.
+/// Every consumer receives every message: a ring does not divide messages among workers.
 ///
-/// A registered one (`Consumer<M, Registered>`, see [`ConsumerBuilder::name`]) also writes to the
-/// ring's reader table, and to nothing else: how far it is, and that it sleeps. One that gates
-/// makes the producer wait for it; when it is killed, the producer finds that out and goes on.
+/// # Free and registered consumers
+/// A free consumer (`Consumer<M>`) only loads from the segment, with one exception: if the ring was
+/// opened for writing, the consumer sets a bit before it sleeps, so that the producer wakes it. A
+/// free consumer cannot slow down the producer or other consumers, and it may be killed at any time
+/// without an effect on them. Their number is not limited.
+///
+/// A registered consumer (`Consumer<M, Registered>`, see [`ConsumerBuilder::name`]) also writes its
+/// progress, and that it sleeps, to the ring's reader table, and nowhere else. The producer waits
+/// for a registered consumer that gates. If such a consumer is killed, the producer detects that
+/// and continues.
 ///
 /// # Waiting
 /// The blocking receives wait as [`WaitStrategy`](crate::WaitStrategy) says. By default they spin
-/// for a moment and then sleep until the producer wakes them; see
-/// [`ConsumerBuilder::wait_strategy`] for who can be woken, and [`Consumer::canceller`] for how to
-/// end a wait.
+/// for a short time and then sleep until the producer wakes them.
+/// [`ConsumerBuilder::wait_strategy`] says which consumers can be woken. [`Consumer::canceller`]
+/// ends a wait.
 ///
 /// # Lagging
-/// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once,
-/// with the exact number of messages that this consumer will never see, and goes on as
-/// [`OnLag`](crate::OnLag) says ([`OnLag::Stay`](crate::OnLag::Stay) repeats it until a seek).
-/// [`Consumer::try_latest`] alone counts them as skipped instead, like all that it jumps over.
+/// When the producer has overwritten the next message, the next receive returns `Lagged(n)` once:
+/// `n` is the exact number of messages that this consumer will never receive. It then continues
+/// where [`OnLag`](crate::OnLag) says; with [`OnLag::Stay`](crate::OnLag::Stay) it returns `Lagged`
+/// again until [`Consumer::seek`]. Only [`Consumer::try_latest`] counts such messages as skipped
+/// instead, as all messages that it jumps over.
 ///
 /// # Closing
-/// All published messages are delivered before `Closed`. A producer that died is noticed by the
-/// blocking receives within a tenth of a second.
+/// All published messages are delivered before `Closed`. The blocking receives notice the death of
+/// a producer within a tenth of a second.
 pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
     reader: CachePadded<Reader>,
     registration: R,
     waiter: Box<Waiter>,
     shared: Arc<Shared>,
-    /// Memory for messages that are looked at where they land.
+    /// Buffer for messages that are passed on by reference.
     spare: Vec<u8>,
     _message: PhantomData<fn(&M)>,
 }
 
 impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
-    /// Receives the next message if it is there. Never waits and never enters the kernel; therefore
-    /// it cannot tell a dead producer from a silent one (see
+    /// Receives the next message if there is one. Never waits and makes no system call. Therefore
+    /// it cannot distinguish a dead producer from a silent one (see
     /// [`Ring::is_producer_alive`](crate::Ring::is_producer_alive)).
     ///
-    /// A thread that polls one consumer does best with [`std::hint::spin_loop`] behind each
-    /// `Empty`: who looks again at once takes the line from the producer's core just when that
-    /// is about to write it. [`Consumer::recv`] does so.
+    /// A thread that polls one consumer should call [`std::hint::spin_loop`] after each `Empty`. An
+    /// immediate second poll takes the cache line from the producer's core just before the producer
+    /// writes to it. [`Consumer::recv`] does this by itself.
     ///
     /// # Errors
     /// [`TryRecvError::Empty`], [`TryRecvError::Lagged`] or [`TryRecvError::Closed`].
-    // Inlined whatever the compiler thinks: a message that is returned through memory is stored by
-    // words and loaded by vectors, which costs four times the receive itself (48 bytes: 6.9 ns
-    // instead of 1.4).
+    // Always inlined: a message that is returned through memory is stored by words and loaded by
+    // vectors, which costs more than the receive itself.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<M::Owned, TryRecvError> {
         self.apply_command()?;
@@ -89,34 +93,34 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Receives the next message, waiting for it as [`WaitStrategy`](crate::WaitStrategy) says.
+    /// Receives the next message; waits for it as [`WaitStrategy`](crate::WaitStrategy) says.
     ///
     /// # Errors
-    /// [`RecvError`].
+    /// [`RecvError`]: a loss, the end of the ring, or a cancelled wait.
     #[inline(always)]
     pub fn recv(&mut self) -> Result<M::Owned, RecvError> {
         self.recv_within(Timeout::Never).map_err(without_timeout)
     }
 
-    /// Receives the next message, waiting for it as [`Consumer::recv`] does, for at most `timeout`.
+    /// As [`Consumer::recv`], but waits for at most `timeout`.
     ///
     /// # Errors
-    /// [`RecvTimeoutError`].
+    /// [`RecvTimeoutError`]: as [`RecvError`], or the timeout.
     #[inline(always)]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<M::Owned, RecvTimeoutError> {
         self.recv_within(Timeout::After(timeout))
     }
 
-    /// Receives the next message, waiting for it as [`Consumer::recv`] does, until `deadline`.
+    /// As [`Consumer::recv`], but waits until `deadline` at most.
     ///
     /// # Errors
-    /// [`RecvTimeoutError`].
+    /// [`RecvTimeoutError`]: as [`RecvError`], or the timeout.
     #[inline(always)]
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<M::Owned, RecvTimeoutError> {
         self.recv_within(Timeout::At(deadline))
     }
 
-    /// A handle that ends the blocking calls of this consumer from another thread. Make it before
+    /// Makes a handle that ends blocking calls of this consumer from another thread. Make it before
     /// the call that it is to end.
     ///
     /// ```
@@ -135,13 +139,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.waiter.canceller()
     }
 
-    /// Waits for the next message and appends it, and what else is there already, to `messages`: at
-    /// most `max`, and at most as many as the ring has slots. Returns how many. With `max` 0 it
-    /// returns 0 at once.
+    /// Waits for the next message, and appends it and all messages that are available by then to
+    /// `messages`: at most `max`, and at most as many as the ring has slots. Returns the number of
+    /// messages. With `max` 0 it returns 0 at once.
     ///
     /// # Errors
-    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is
-    /// reported by the next call.
+    /// As [`Consumer::recv`], and only if no message was received. The next call reports a loss
+    /// that follows received messages.
     #[inline]
     pub fn recv_batch(
         &mut self,
@@ -158,7 +162,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// As [`Consumer::recv_batch`], but does not wait.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`], and only if nothing was received.
+    /// As [`Consumer::try_recv`], and only if no message was received.
     #[inline]
     pub fn try_recv_batch(
         &mut self,
@@ -172,13 +176,12 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(self.append(messages, max))
     }
 
-    /// Waits for the next message and hands it, and what else is there already, to `each`, one
-    /// after the other: at most `max`, and at most as many as the ring has slots. Returns how
-    /// many. With `max` 0 it returns 0 at once.
+    /// Waits for the next message, and calls `each` with it and with every message that is
+    /// available by then: at most `max`, and at most as many as the ring has slots. Returns the
+    /// number of messages. With `max` 0 it returns 0 at once.
     ///
-    /// As [`Consumer::recv_batch`] without the vector: messages are looked at where they land, and
-    /// byte messages all land in the same memory, which the consumer keeps. If `each` panics,
-    /// its message counts as received.
+    /// Unlike [`Consumer::recv_batch`] this needs no vector, and byte messages are all copied into
+    /// the same buffer, which the consumer keeps. If `each` panics, its message counts as received.
     ///
     /// ```
     /// # let name = format!("doc-each-{}", std::process::id());
@@ -193,8 +196,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// ```
     ///
     /// # Errors
-    /// As [`Consumer::recv`], and only if nothing was received: a loss behind received messages is
-    /// reported by the next call.
+    /// As [`Consumer::recv`], and only if no message was received. The next call reports a loss
+    /// that follows received messages.
     #[inline(always)]
     pub fn recv_each(&mut self, max: usize, each: impl FnMut(&M)) -> Result<usize, RecvError> {
         if max == 0 {
@@ -208,7 +211,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
     /// As [`Consumer::recv_each`], but does not wait.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`], and only if nothing was received.
+    /// As [`Consumer::try_recv`], and only if no message was received.
     #[inline(always)]
     pub fn try_recv_each(
         &mut self,
@@ -223,8 +226,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.hand_out(first, landing, max, each)
     }
 
-    /// Iterates over messages, waiting for each; ends when the ring is closed, for whatever reason
-    /// ([`Consumer::try_recv`] or [`Consumer::recv`] tells it afterwards). Losses are items.
+    /// Iterates over messages; waits for each. A loss is an item `Err(Lagged)`. The iterator ends
+    /// when the ring is closed or the wait is cancelled; a call of [`Consumer::try_recv`] or
+    /// [`Consumer::recv`] after that returns the reason of the close.
     ///
     /// ```
     /// # let name = format!("doc-iter-{}", std::process::id());
@@ -241,9 +245,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Iter { consumer: self }
     }
 
-    /// Jumps to the newest message and receives it; those in between are counted as skipped. If
-    /// there is none that is newer than what has been received, it does what
-    /// [`Consumer::try_recv`] does.
+    /// Jumps to the newest message and receives it. The messages in between are counted as skipped.
+    /// If no message is newer than the last received one, this does what [`Consumer::try_recv`]
+    /// does.
     ///
     /// # Errors
     /// As [`Consumer::try_recv`]; `Lagged` only if the producer laps the ring many times during the
@@ -264,40 +268,43 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.try_recv()
     }
 
-    /// Goes to another position. What is jumped over is counted neither as lost nor as skipped.
+    /// Moves to another position. Messages that are jumped over are counted neither as lost nor as
+    /// skipped.
     pub fn seek(&mut self, start: Start) {
         self.reader.seek(self.shared.words(), start);
         self.tell(self.reader.cursor());
     }
 
-    /// Sequence of the next message; that of the message received last is one less.
+    /// Sequence of the next message. The sequence of the message received last is one less.
     pub fn cursor(&self) -> u64 {
         self.reader.cursor()
     }
 
-    /// Messages published but not received yet. May be more than there are slots: then some are
-    /// lost already.
+    /// Number of messages published but not received yet. If it exceeds the number of slots, some
+    /// of them are already lost.
     pub fn lag(&self) -> u64 {
         self.reader.lag(self.shared.words())
     }
 
-    /// Messages received since this consumer was attached.
+    /// Number of messages received since this consumer was attached.
     pub fn received(&self) -> u64 {
         self.reader.received()
     }
 
-    /// Messages lost since this consumer was attached, because it was too slow: the sum of all
-    /// reported losses, except under [`OnLag::Stay`](crate::OnLag::Stay), which reports without
-    /// moving and counts nothing.
+    /// Number of messages lost since this consumer was attached, because it was too slow: the sum
+    /// of all reported losses. Losses under [`OnLag::Stay`](crate::OnLag::Stay), which do not move
+    /// the consumer, are not counted.
     ///
-    /// Without [`Consumer::seek`], start + received + lost + skipped = cursor at all times.
+    /// Without [`Consumer::seek`], start + received + lost + skipped + tombstones = cursor at all
+    /// times.
     pub fn lost(&self) -> u64 {
         self.reader.lost()
     }
 
-    /// Sequences that never were messages, since this consumer was attached: claims of producers
-    /// that died over them, in a ring of several producers. Waiting receives go over those of
-    /// the dead by themselves; [`Consumer::try_recv`] once a living producer has come by.
+    /// Number of sequences since this consumer was attached that never became messages, because a
+    /// producer died between its claim and its message. Only rings of several producers have them.
+    /// Waiting receives pass such a sequence by themselves; [`Consumer::try_recv`] passes it after
+    /// a live producer has marked it.
     ///
     /// Without [`Consumer::seek`], start + received + lost + skipped + tombstones = cursor at all
     /// times.
@@ -305,13 +312,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         self.reader.tombstones()
     }
 
-    /// Messages jumped over by [`Consumer::try_latest`] since this consumer was attached.
+    /// Number of messages jumped over by [`Consumer::try_latest`] since this consumer was attached.
     pub fn skipped(&self) -> u64 {
         self.reader.skipped()
     }
 
-    /// Appends what is there behind the first message of a batch of at most `max`. Returns how many
-    /// the batch has.
+    /// Appends the messages that are available after the first message of a batch, up to `max` in
+    /// all. Returns the number of messages of the batch.
     #[inline(always)]
     fn append(&mut self, messages: &mut Vec<M::Owned>, max: usize) -> usize {
         let (first, pace) = (self.reader.cursor() - 1, self.registration.pace());
@@ -343,8 +350,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         received
     }
 
-    /// Hands the first message of a batch of at most `max`, which is in `landing` if it could be
-    /// had, and what is there behind it, to `each`. Returns how many the batch has.
+    /// Calls `each` with the first message of a batch, which is in `landing` if `first` is `Ok`,
+    /// and with those that are available after it, up to `max` in all. Returns the number of
+    /// messages of the batch.
     ///
     /// # Errors
     /// That of the first message.
@@ -388,8 +396,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(received)
     }
 
-    /// Tells about progress within a batch that began with `first`, if the producer may wait for
-    /// it.
+    /// Publishes progress within a batch that began with `first`, if the producer may wait for it.
     #[inline(always)]
     fn tell_within_batch(&mut self, first: u64) {
         if self.registration.pace() < usize::MAX {
@@ -397,8 +404,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Copies the next message out of its slot, and counts it as received if the slot still holds it
-    /// after the copy.
+    /// Copies the next message out of its slot, and counts it as received if the slot still holds
+    /// it after the copy.
     #[inline(always)]
     fn copy_next(&mut self) -> Result<M::Owned, Miss> {
         let (words, geometry) = (self.shared.words(), &self.shared.header.geometry);
@@ -410,7 +417,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(M::accept(landing))
     }
 
-    /// As [`Consumer::try_recv`], into memory that is used again and again.
+    /// As [`Consumer::try_recv`], into a buffer that is reused.
     #[inline(always)]
     fn try_recv_to(&mut self, landing: &mut M::Reused) -> Result<(), TryRecvError> {
         self.apply_command()?;
@@ -420,7 +427,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// As [`Consumer::copy_next`], into memory that is used again and again.
+    /// As [`Consumer::copy_next`], into a buffer that is reused.
     #[inline(always)]
     fn copy_next_to(&mut self, landing: &mut M::Reused) -> Result<(), Miss> {
         let (words, geometry) = (self.shared.words(), &self.shared.header.geometry);
@@ -432,13 +439,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         Ok(())
     }
 
-    /// Why there is no message; moves on after a loss.
+    /// Returns why there is no message; moves on after a loss.
     #[inline(always)]
     fn resolve(&mut self, miss: Miss) -> TryRecvError {
         let shape = M::shape(&self.shared.header.geometry);
         let error = self.reader.resolve(self.shared.words(), shape, miss);
         self.tell(self.reader.cursor());
-        // A producer that was killed between evicting and telling has not told.
+        // A producer that was killed during an eviction may not have published the command.
         if error == TryRecvError::Empty && self.registration.is_evicted() {
             TryRecvError::Closed(CloseReason::Evicted)
         } else {
@@ -446,7 +453,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Does what the producer wants of a registered consumer.
+    /// Applies a pending command of the producer to a registered consumer.
     #[inline(always)]
     fn apply_command(&mut self) -> Result<(), TryRecvError> {
         if self.registration.has_command() {
@@ -456,7 +463,7 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Tells the reader table about all progress; what comes before `done` has been dealt with.
+    /// Publishes all progress in the reader table. All messages before `done` have been processed.
     #[inline(always)]
     pub(crate) fn tell(&mut self, done: u64) {
         self.registration.tell(&self.reader, self.shared.words(), done);
@@ -488,27 +495,28 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Waits until there is something to receive, or to see to.
+    /// Waits until there is a message, a loss, the end, or a command.
     #[inline(always)]
     fn wait_for_next(&mut self, timeout: &mut Timeout) -> Result<(), RecvTimeoutError> {
         if self.reader.must_wait(self.shared.words()) {
-            // A producer that waits for this consumer must see how far it is before the two wait
-            // for each other.
+            // A producer that waits for this consumer must see the consumer's progress; otherwise
+            // the two wait for each other.
             self.tell(self.reader.cursor());
             *timeout = timeout.begun();
-            // The first polls come before the wait, not in it: what a wait does after its last poll
-            // would make the message older.
+            // The first polls come before the wait and not inside it: the work of a wait after its
+            // last poll would add to the latency.
             if look(LOOKS, || self.reader.must_wait(self.shared.words()))
                 && self.wait(*timeout)? == Wanted::GoOver
             {
-                // The message behind may be there, also if there is no time left.
+                // The message after the tombstone may be there, even if the timeout is over.
                 self.skip_tombstone();
             }
         }
         Ok(())
     }
 
-    /// Waits until there is something to receive, or to see to. The patience has begun.
+    /// Waits until there is a message, a loss, the end, or a command. The time of the timeout
+    /// already runs.
     #[cold]
     #[inline(never)]
     fn wait(&self, patience: Timeout) -> Result<Wanted, RecvTimeoutError> {
@@ -531,13 +539,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         woken
     }
 
-    /// What a wait that ended with `roused` has come to, if there is no more to wait for: what is
-    /// to be done, or why no message will come.
+    /// The result of a wait that ended with `roused`: what to do, or why no message will come.
+    /// `None` if the wait must continue.
     pub(crate) fn outcome(&self, roused: WakeReason) -> Option<Result<Wanted, CloseReason>> {
-        // Nobody rings for a death.
+        // No notification announces the death of a producer.
         let died = !matches!(roused, WakeReason::Ready) && !self.shared.is_producer_alive();
-        // Looked at behind the question for the producer: its last message may have come before its
-        // death.
+        // This check follows the check of the producer: the producer may have published a last
+        // message before its death.
         if self.has_next() {
             return Some(Ok(Wanted::Receive));
         }
@@ -545,10 +553,10 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             return Some(Ok(Wanted::GoOver));
         }
         let ended = self.reader.ended(self.shared.words());
-        // Behind the look at the end, which shows what was wanted before it: who was evicted, and
-        // then the ring closed, learns of the first.
+        // This check follows the load of the end, so that a command that was given before the end
+        // is seen: a consumer that was evicted before the ring closed reports the eviction.
         if self.registration.has_command() {
-            // What is wanted is the business of the receive that follows.
+            // The receive that follows applies the command.
             return Some(Ok(Wanted::Receive));
         }
         if self.registration.is_evicted() {
@@ -560,13 +568,13 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         died.then_some(Err(CloseReason::ProducerDied))
     }
 
-    /// Whether the next sequence is there, be it a message or not.
+    /// Whether the next sequence is available: a message, a tombstone or a loss.
     pub(crate) fn has_next(&self) -> bool {
         !self.reader.must_wait(self.shared.words())
     }
 
-    /// Goes over the next sequence, at which [`Consumer::outcome`] has found [`Wanted::GoOver`],
-    /// and over those like it that follow.
+    /// Moves past the next sequence, for which [`Consumer::outcome`] returned [`Wanted::GoOver`],
+    /// and past orphans that follow it.
     pub(crate) fn skip_tombstone(&mut self) {
         for _ in 0..self.shared.header.geometry.producers {
             self.reader.skip_tombstone();
@@ -576,18 +584,19 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         }
     }
 
-    /// Tells the reader table how often a wait that is not this consumer's own has slept.
+    /// Publishes in the reader table how often a wait outside of this consumer has slept.
     pub(crate) fn slept(&self, sleeps: u64) {
         self.registration.slept(sleeps);
     }
 
-    /// Whether the next sequence was claimed by a producer that died over it. Asks the kernel.
+    /// Whether the next sequence was claimed by a producer that died before it finished. Makes
+    /// system calls.
     fn is_at_orphan(&self) -> bool {
         self.reader
             .is_at_orphan(self.shared.words(), |row| self.shared.is_shared_producer_alive(row))
     }
 
-    /// Whether there is something that a waiting consumer must see to.
+    /// Whether there is anything for which a wait must end.
     pub(crate) fn has_news(&self) -> bool {
         let words = self.shared.words();
         !self.reader.must_wait(words)
@@ -595,8 +604,9 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
             || self.registration.has_command()
     }
 
-    /// Says that it is about to wait, and returns the bell's value to wait by, and whether somebody
-    /// rings, once that has [settled](crate::wait::Settled). It must look once more.
+    /// Prepares a wait: returns the value of the wake word to wait on, and whether a notification
+    /// is certain once the wait has [settled](crate::wait::Settled). The caller must check for news
+    /// once more before it sleeps.
     #[cfg(feature = "async")]
     pub(crate) fn prepare_to_sleep(&self) -> (u32, bool) {
         self.bell().map_or_else(|| (load_key(self.shared.bell()), false), |bell| bell.prepare())
@@ -607,9 +617,10 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
         &self.shared
     }
 
-    /// What it sleeps by. Nothing, and so it naps, if it was inherited by a fork: a bit that is
-    /// raised in a private page reaches nobody, and the kernel makes a page private that a
-    /// futex is on, so that we would see no more of the reader table.
+    /// The wake word on which this consumer sleeps. `None` if the consumer was inherited by a fork,
+    /// so that it polls between short sleeps. In a forked child, a bit set in a private page
+    /// reaches no other process. Also, the kernel makes the page of a futex private, and the
+    /// consumer would no longer see changes to the reader table.
     pub(crate) fn bell(&self) -> Option<Bell<'_>> {
         let shared = &*self.shared;
         if shared.is_inherited() {
@@ -625,9 +636,8 @@ impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
 }
 
 impl<M: Message + ?Sized> Consumer<M, Registered> {
-    /// Says that all messages received so far have been dealt with: a consumer of the same name
-    /// that is attached with [`RegisteredBuilder::resume`] after this one has ended, or was
-    /// killed, goes on behind them.
+    /// Records that all messages received so far have been processed. A consumer of the same name
+    /// that is later attached with [`RegisteredBuilder::resume`] starts after them.
     ///
     /// # Errors
     /// Those of the checkpoint file, if there is one.
@@ -642,31 +652,29 @@ impl<M: Message + ?Sized> Consumer<M, Registered> {
 }
 
 impl<R: Registration> Consumer<[u8], R> {
-    /// As [`Consumer::try_recv`], into a vector that is used again and again: its content is
-    /// replaced, its capacity kept.
+    /// As [`Consumer::try_recv`], into a vector: its content is replaced and its capacity reused.
     ///
     /// # Errors
-    /// As [`Consumer::try_recv`]; the content of the vector is unspecified then.
+    /// As [`Consumer::try_recv`]; then the content of the vector is unspecified.
     #[inline]
     pub fn try_recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
         self.try_recv_to(message)
     }
 
-    /// As [`Consumer::recv`], into a vector that is used again and again: its content is replaced,
-    /// its capacity kept.
+    /// As [`Consumer::recv`], into a vector: its content is replaced and its capacity reused.
     ///
     /// # Errors
-    /// As [`Consumer::recv`]; the content of the vector is unspecified then.
+    /// As [`Consumer::recv`]; then the content of the vector is unspecified.
     #[inline]
     pub fn recv_into(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
         self.recv_to(message, Timeout::Never).map_err(without_timeout)
     }
 
-    /// As [`Consumer::recv_timeout`], into a vector that is used again and again: its content is
-    /// replaced, its capacity kept.
+    /// As [`Consumer::recv_timeout`], into a vector: its content is replaced and its capacity
+    /// reused.
     ///
     /// # Errors
-    /// As [`Consumer::recv_timeout`]; the content of the vector is unspecified then.
+    /// As [`Consumer::recv_timeout`]; then the content of the vector is unspecified.
     #[inline]
     pub fn recv_timeout_into(
         &mut self,
@@ -676,11 +684,10 @@ impl<R: Registration> Consumer<[u8], R> {
         self.recv_to(message, Timeout::After(timeout))
     }
 
-    /// As [`Consumer::try_latest`], into a vector that is used again and again: its content is
-    /// replaced, its capacity kept.
+    /// As [`Consumer::try_latest`], into a vector: its content is replaced and its capacity reused.
     ///
     /// # Errors
-    /// As [`Consumer::try_latest`]; the content of the vector is unspecified then.
+    /// As [`Consumer::try_latest`]; then the content of the vector is unspecified.
     pub fn try_latest_into(&mut self, message: &mut Vec<u8>) -> Result<(), TryRecvError> {
         self.apply_command()?;
         for _ in 0..LATEST_TRIES {
@@ -698,18 +705,18 @@ impl<R: Registration> Consumer<[u8], R> {
     }
 }
 
-/// What a wait was good for.
+/// What a consumer must do after a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// There is something to receive, or to apply_command.
+    /// Receive: there is a message, a loss, or a command to apply.
     Receive,
-    /// The next sequence will never be a message.
+    /// Skip the next sequence, which will never be a message.
     GoOver,
 }
 
-/// What is left of the timeout of a consumer that has received nothing, if the wait goes on: there
-/// was a tombstone, or a command that came to nothing. (Or memory is corrupt, which must not keep
-/// anybody beyond a timeout.)
+/// The rest of the timeout after a receive that returned no message, if the wait goes on: there was
+/// a tombstone or a command without effect. Corrupt memory can also lead here, and the timeout
+/// still bounds the call.
 #[inline(always)]
 fn go_on(error: TryRecvError, timeout: Timeout) -> Result<Timeout, RecvTimeoutError> {
     match error {

@@ -18,8 +18,8 @@ pub mod failpoint;
 #[cfg(not(any(loom, feature = "failpoints")))]
 mod failpoint;
 
-// Imports between modules form no circle. The models in `loom-tests` use this first group as public
-// modules; in every other build all modules are private.
+// Imports must not form a circle of modules. The models in `loom-tests` use this first group as
+// public modules; in every other build all modules are private.
 #[cfg(not(loom))]
 mod copy;
 #[cfg(loom)]

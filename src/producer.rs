@@ -26,22 +26,27 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::tuning::cpu::prefetch_for_writing;
 use crate::wait::{HELD_UP_CHECK, Timeout, WaitStrategy, Waiter, wake_sleepers};
 
-/// Publishes messages. A ring has one producer at a time, whatever process it is in, unless it was
+/// Publishes messages. A ring has one producer at a time in all processes together, unless it was
 /// created for several.
 ///
-/// Free consumers are never waited for: when the ring is full, the oldest message is overwritten,
-/// and the consumers that had not read it are told how many they lost. Only a registered consumer
-/// that gates makes a full ring wait: `publish` until there is room, `publish_timeout` for some
-/// time, `try_publish` not at all. Dead consumers are evicted within some twenty milliseconds, by
-/// proof: their kernel lock is free. Slow ones are not, unless [`Producer::set_eviction_timeout`]
-/// says so.
+/// # A full ring
+/// A producer never waits for a free consumer: it overwrites the oldest message, and a consumer
+/// that had not read it learns how many messages it lost. Only a registered consumer that gates
+/// holds up the producer of a full ring. Then `publish` waits until there is space,
+/// `publish_timeout` waits for a limited time, and `try_publish` does not wait.
 ///
-/// Dropping the producer closes the ring; of several, the last.
+/// A producer that waits evicts dead consumers within about 20 milliseconds: the kernel has
+/// released the lock of a dead consumer. It evicts slow consumers only after
+/// [`Producer::set_eviction_timeout`].
+///
+/// # Closing
+/// Dropping the producer closes the ring. A ring of several producers is closed when the last one
+/// is dropped.
 ///
 /// # Forks
-/// A forked child inherits copies of its parent's producers, which reach nobody. What it publishes
-/// by them is lost, and within a lap of the ring it panics; dropping them changes nothing. It opens
-/// the ring again for a producer of its own.
+/// A forked child inherits copies of its parent's producers. Messages that the child publishes with
+/// such a copy reach no consumer, and within a lap of the ring the copy panics. Dropping the copy
+/// has no effect. The child opens the ring again to get a producer of its own.
 pub struct Producer<M: Message + ?Sized, K: ProducerKind = Single> {
     core: Core<K>,
     shared: Arc<Shared>,
@@ -49,14 +54,15 @@ pub struct Producer<M: Message + ?Sized, K: ProducerKind = Single> {
     _message: PhantomData<fn(&M)>,
 }
 
-/// All of a producer but the segment: a message's slot is borrowed from that, while this changes.
+/// The state of a producer without the segment. It is separate because a claim borrows the segment
+/// while this state changes.
 struct Core<K: ProducerKind> {
     writer: CachePadded<K::Writer>,
     kind: K,
-    /// The word that consumers sleep on, if they may.
+    /// Index of the word on which consumers sleep, if the ring is parkable.
     wake_word: Option<usize>,
     eviction_timeout: Option<Duration>,
-    /// Elsewhere, so that a wait leaves the rest alone.
+    /// On the heap, so that a wait does not touch the rest of the producer's state.
     waiter: Box<Waiter>,
 }
 
@@ -64,22 +70,22 @@ struct Core<K: ProducerKind> {
 /// [`RingBuilder::max_producers`](crate::RingBuilder::max_producers); made by
 /// [`Ring::shared_producer`](crate::Ring::shared_producer).
 ///
-/// All consumers receive the messages of all producers in one order, in which each producer's
-/// messages stand in the order of their publication. What a producer was about to publish when it
-/// died is missing, and is counted by consumers as a tombstone, apart from losses
+/// All consumers receive the messages of all producers in the same order, and the messages of each
+/// producer in the order in which it published them. If a producer dies while it publishes, the
+/// unfinished message becomes a tombstone. Consumers count tombstones separately from losses
 /// ([`Consumer::tombstones`](crate::Consumer::tombstones)).
 ///
-/// A producer that is stopped in the middle of a message, and lives, holds up the others when they
-/// have come round to its slot, in all of their calls: also in `try_publish` and beyond the timeout
-/// of `publish_timeout`.
+/// A producer that is alive but stopped in the middle of a message holds up the others once they
+/// reach its slot, one lap later. They wait in every call, also in `try_publish`, and longer than
+/// the timeout of `publish_timeout`.
 pub type SharedProducer<M> = Producer<M, Multi>;
 
 /// Why a message was not published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishError {
-    /// There is no room.
+    /// The ring has no space for it.
     Full(Full),
-    /// It does not fit into a slot.
+    /// The message does not fit into a slot.
     TooLarge(TooLarge),
 }
 
@@ -119,20 +125,26 @@ impl<M: Message + ?Sized, K: ProducerKind> Producer<M, K> {
         Self { core, payload_bytes: geometry.payload_bytes, shared, _message: PhantomData }
     }
 
-    /// How to wait for space; default: [`WaitStrategy::Park`].
+    /// Sets how to wait for space. Default: [`WaitStrategy::Park`].
     pub fn set_wait_strategy(&mut self, strategy: WaitStrategy) {
         *self.core.waiter = Waiter::new(strategy, HELD_UP_CHECK);
     }
 
-    /// Gives up on a gating consumer that has kept `publish` or `publish_timeout` waiting for this
-    /// long at a time: it is evicted, and told. `None`, the default, never does.
+    /// Sets how long one wait of `publish` or `publish_timeout` may last because of the same gating
+    /// consumer. After that time the producer evicts the consumer, whose receives then return
+    /// [`CloseReason::Evicted`](crate::CloseReason::Evicted). Default: `None`, which never evicts a
+    /// live consumer.
     pub fn set_eviction_timeout(&mut self, timeout: Option<Duration>) {
         self.core.eviction_timeout = timeout;
     }
 
-    /// Gives up on the registered consumer in row `row` (see
-    /// [`Ring::consumers`](crate::Ring::consumers)): it is told, and waited for no longer.
-    /// Returns whether there was one.
+    /// Evicts the registered consumer in row `row` (see
+    /// [`Ring::consumers`](crate::Ring::consumers)): the producer no longer waits for it, and its
+    /// receives return [`CloseReason::Evicted`](crate::CloseReason::Evicted). Returns whether the
+    /// row had a consumer.
+    ///
+    /// # Panics
+    /// If the producer was inherited by a fork.
     pub fn evict(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
         let evicted =
@@ -142,8 +154,11 @@ impl<M: Message + ?Sized, K: ProducerKind> Producer<M, K> {
     }
 
     /// Makes the registered consumer in row `row` (see [`Ring::consumers`](crate::Ring::consumers))
-    /// skip to the next message to be published. It is told how many it lost by that. Returns
-    /// whether there is such a consumer.
+    /// skip to the next message to be published. The consumer reports the skipped messages as lost.
+    /// Returns whether the row had a consumer.
+    ///
+    /// # Panics
+    /// If the producer was inherited by a fork.
     pub fn skip_to_newest(&mut self, row: usize) -> bool {
         self.shared.expect_ours();
         let synced = row < self.shared.header.geometry.readers
@@ -152,17 +167,19 @@ impl<M: Message + ?Sized, K: ProducerKind> Producer<M, K> {
         synced
     }
 
-    /// Makes all registered consumers skip to the next message to be published.
+    /// Makes all registered consumers skip to the next message to be published; see
+    /// [`Producer::skip_to_newest`].
+    ///
+    /// # Panics
+    /// If the producer was inherited by a fork.
     pub fn skip_all_to_newest(&mut self) {
         for row in 0..self.shared.header.geometry.readers {
             self.skip_to_newest(row);
         }
     }
 
-    /// Tells all consumers that no message will follow. They receive what has been published before
-    /// they see it.
-    ///
-    /// Dropping the producer does the same; this says it aloud.
+    /// Drops the producer, which tells consumers that no message will follow. Consumers receive
+    /// everything that was published before they see the end.
     pub fn close(self) {}
 }
 
@@ -172,21 +189,21 @@ impl<M: Message + ?Sized> Producer<M> {
         self.core.writer.next_sequence()
     }
 
-    /// Whether single messages that come a while after one another are handed down to the cache
-    /// that all cores share: `true`, the default, or not.
+    /// Sets whether the producer moves the cache lines of a single message to the cache that all
+    /// cores share, when the previous message was some time ago. Default: `true`.
     ///
-    /// Consumers on other cores receive them sooner by it, and publishing takes longer;
-    /// `docs/guide.md` says how much. Where producer and consumer are threads of one core,
-    /// which share its caches, say no. Only some processors can do it (Intel's, by `cldemote`); on
-    /// others this says nothing.
+    /// With `true`, consumers on other cores receive such messages sooner, and publishing takes
+    /// longer; `docs/guide.md` gives figures. Use `false` if producer and consumer are threads of
+    /// one core, which share its caches. The setting has an effect only on processors with the
+    /// instruction `cldemote` (some from Intel).
     pub fn set_cache_demotion(&mut self, demotes: bool) {
         self.core.writer.demote(&self.shared.header.geometry, demotes);
     }
 }
 
 impl<K: ProducerKind> Core<K> {
-    /// Begins the next message, after waiting until its slot may be overwritten. The payload goes
-    /// into the body of the claim, then follows [`Core::finish`].
+    /// Begins the next message, after waiting until its slot may be overwritten. The caller writes
+    /// the payload into the body of the claim and then calls [`Core::finish`].
     ///
     /// # Errors
     /// [`Full`], if a consumer that gates still needs the slot after `timeout`.
@@ -210,7 +227,7 @@ impl<K: ProducerKind> Core<K> {
         }
     }
 
-    /// As [`Core::begin`], for as long as it takes.
+    /// As [`Core::begin`], without a timeout.
     #[inline(always)]
     fn begin_at_last<'a>(&mut self, shared: &'a Shared, shape: Shape) -> Claim<'a> {
         match self.begin(shared, shape, Timeout::Never) {
@@ -219,8 +236,8 @@ impl<K: ProducerKind> Core<K> {
         }
     }
 
-    /// Publishes the message of the claim, whose payload has so many bytes, and wakes the consumers
-    /// that sleep. Returns its sequence.
+    /// Publishes the claimed message, whose payload has `payload_bytes` bytes, and wakes the
+    /// consumers that sleep. Returns its sequence.
     #[inline(always)]
     fn finish(
         &mut self,
@@ -237,7 +254,7 @@ impl<K: ProducerKind> Core<K> {
         sequence
     }
 
-    /// Wakes the consumers that sleep, after a message.
+    /// Wakes the consumers that sleep. Call this after a message.
     #[inline(always)]
     fn wake(&self, words: &[AtomicU64]) {
         if let Some(word) = self.wake_word {
@@ -245,7 +262,7 @@ impl<K: ProducerKind> Core<K> {
         }
     }
 
-    /// Does what is due now and then after a message.
+    /// Does the occasional work that is due after a message.
     #[inline(always)]
     fn after(&mut self, shared: &Shared, shape: Shape, payload_bytes: usize) {
         match self.writer.upkeep(shared.words(), shape, payload_bytes) {
@@ -262,14 +279,14 @@ impl<K: ProducerKind> Core<K> {
         }
     }
 
-    /// Gets what it needs without a reference to the writer, so that the compiler keeps the state
-    /// of that in registers from one message to the next.
+    /// Takes no reference to the writer, so that the compiler keeps the writer's state in registers
+    /// from one message to the next.
     #[inline(always)]
     fn wait_for_space(&self, shared: &Shared, next: u64, timeout: Timeout) -> Result<u64, Full> {
         wait_for_space(shared, &self.waiter, next, self.eviction_timeout, timeout)
     }
 
-    /// Gives up the message of a claim: the old message of its slot is gone.
+    /// Abandons a claimed message. The old message of its slot is gone.
     fn give_up(&mut self, shared: &Shared, claim: Claim<'_>) {
         if self.writer.abandon(shared.words(), claim) {
             // There may be messages after the tombstone.
@@ -295,7 +312,7 @@ impl Core<Single> {
         }
     }
 
-    /// Counts the messages of a batch, and wakes the consumers that sleep.
+    /// Publishes the head after a batch, and wakes the consumers that sleep.
     #[inline(always)]
     fn finish_batch(&mut self, shared: &Shared) {
         self.writer.publish_head(shared.words());
@@ -308,8 +325,11 @@ impl Core<Single> {
 }
 
 impl<T: Pod, K: ProducerKind> Producer<T, K> {
-    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one
-    /// more each. Waits for room if a gating consumer is a lap behind.
+    /// Publishes `message` and returns its sequence, which is 0 for the first message of a ring and
+    /// grows by one with each message. Waits for space while a gating consumer is a lap behind.
+    ///
+    /// # Panics
+    /// If the producer was inherited by a fork: at the latest within a lap of the ring.
     #[inline]
     pub fn publish(&mut self, message: &T) -> u64 {
         let Self { core, shared, .. } = self;
@@ -322,7 +342,7 @@ impl<T: Pod, K: ProducerKind> Producer<T, K> {
     /// As [`Producer::publish`], but waits for at most `timeout`.
     ///
     /// # Errors
-    /// [`Full`], with the slowest consumer.
+    /// [`Full`], with the slowest consumer. Then nothing is published.
     pub fn publish_timeout(&mut self, message: &T, timeout: Duration) -> Result<u64, Full> {
         self.publish_within(message, Timeout::After(timeout))
     }
@@ -330,7 +350,7 @@ impl<T: Pod, K: ProducerKind> Producer<T, K> {
     /// As [`Producer::publish`], but does not wait.
     ///
     /// # Errors
-    /// [`Full`], with the slowest consumer.
+    /// [`Full`], with the slowest consumer. Then nothing is published.
     #[inline]
     pub fn try_publish(&mut self, message: &T) -> Result<u64, Full> {
         self.publish_within(message, Timeout::Zero)
@@ -347,14 +367,15 @@ impl<T: Pod, K: ProducerKind> Producer<T, K> {
 }
 
 impl<T: Pod> Producer<T> {
-    /// Publishes `messages` in order and returns their sequences. Waits for room as
+    /// Publishes `messages` in order and returns their sequences. Waits for space as
     /// [`Producer::publish`] does.
     ///
-    /// They become ready to be received together with the others in their line of memory, or, where
-    /// a slot is more than a line, in groups of up to 64 KiB, a quarter of the ring, or 16
-    /// messages of more than 256 bytes, so that consumers do not take each line from under the
-    /// producer's hands. The ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
+    /// Consumers can receive the messages of one cache line only together. If a slot is larger than
+    /// a cache line, they can receive a group of messages only together: at most 64 KiB, at most a
+    /// quarter of the ring, and at most 16 messages of more than 256 bytes. So consumers do not
+    /// fetch a cache line while the producer still writes to it. The ring's head, which
+    /// [`Start::Next`](crate::Start::Next) and [`Consumer::lag`](crate::Consumer::lag) use, moves
+    /// once for all messages for which there is space.
     pub fn publish_batch(&mut self, messages: &[T]) -> Range<u64> {
         let Self { core, shared, .. } = self;
         let shape = T::shape(&shared.header.geometry);
@@ -377,18 +398,21 @@ impl<T: Pod> Producer<T> {
     }
 }
 
-/// Copies `message` into a slot, after whose stamp `body` begins.
+/// Copies `message` into the body of a slot: the words after its stamp.
 #[inline(always)]
 fn fill<T: Pod>(body: &[AtomicU64], message: &T) {
     store(Granularity::of(size_of::<T>()), fixed_payload::<T>(body), bytemuck::bytes_of(message));
 }
 
 impl<K: ProducerKind> Producer<[u8], K> {
-    /// Publishes `message` and returns its sequence: 0 for the first message of a ring, then one
-    /// more each. Waits for room if a gating consumer is a lap behind.
+    /// Publishes `message` and returns its sequence, which is 0 for the first message of a ring and
+    /// grows by one with each message. Waits for space while a gating consumer is a lap behind.
     ///
     /// # Errors
-    /// [`TooLarge`] if the message is larger than the slots; the ring is unchanged.
+    /// [`TooLarge`] if the message is larger than a slot. Then nothing is published.
+    ///
+    /// # Panics
+    /// If the producer was inherited by a fork: at the latest within a lap of the ring.
     #[inline]
     pub fn publish(&mut self, message: &[u8]) -> Result<u64, TooLarge> {
         check(message, self.payload_bytes)?;
@@ -402,7 +426,7 @@ impl<K: ProducerKind> Producer<[u8], K> {
     /// As [`Producer::publish`], but waits for at most `timeout`.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing is published then.
+    /// [`PublishError`]. Then nothing is published.
     pub fn publish_timeout(
         &mut self,
         message: &[u8],
@@ -414,14 +438,14 @@ impl<K: ProducerKind> Producer<[u8], K> {
     /// As [`Producer::publish`], but does not wait.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing is published then.
+    /// [`PublishError`]. Then nothing is published.
     #[inline]
     pub fn try_publish(&mut self, message: &[u8]) -> Result<u64, PublishError> {
         self.publish_within(message, Timeout::Zero)
     }
 
-    /// Publishes a message that `build` writes piece by piece, straight into the slot, and returns
-    /// its sequence.
+    /// Publishes a message that `build` writes in pieces, directly into the slot, and returns its
+    /// sequence. Waits for space as [`Producer::publish`] does.
     ///
     /// ```
     /// # let name = format!("doc-publish-with-{}", std::process::id());
@@ -437,8 +461,8 @@ impl<K: ProducerKind> Producer<[u8], K> {
     /// ```
     ///
     /// # Errors
-    /// Those of `build`. Nothing is published then, but the slot has been used: the oldest message
-    /// of a full ring is gone. The same holds if `build` panics.
+    /// Those of `build`. Then no message is published, but the slot has been used: in a full ring,
+    /// the oldest message is gone. The same holds if `build` panics.
     pub fn publish_with<E>(
         &mut self,
         build: impl FnOnce(&mut SlotWriter<'_>) -> Result<(), E>,
@@ -465,8 +489,8 @@ impl<K: ProducerKind> Producer<[u8], K> {
     }
 }
 
-/// A message that the caller's code writes. Unless it is finished, it is given up when this is
-/// dropped: that code may fail or panic.
+/// A message that the caller's code writes. That code may fail or panic: dropping this value
+/// abandons the message, unless it was finished.
 struct Unfinished<'a, K: ProducerKind> {
     core: &'a mut Core<K>,
     shared: &'a Shared,
@@ -492,20 +516,21 @@ impl<K: ProducerKind> Drop for Unfinished<'_, K> {
 }
 
 impl Producer<[u8]> {
-    /// Publishes `messages` in order and returns their sequences. Waits for room as
+    /// Publishes `messages` in order and returns their sequences. Waits for space as
     /// [`Producer::publish`] does.
     ///
-    /// They become ready to be received together with the others in their line of memory, or, where
-    /// a slot is more than a line, in groups of up to 64 KiB, a quarter of the ring, or 16
-    /// messages of more than 256 bytes, so that consumers do not take each line from under the
-    /// producer's hands. The ring's head, which late joiners and
-    /// [`Consumer::lag`](crate::Consumer::lag) go by, moves once for as many as there is room for.
+    /// Consumers can receive the messages of one cache line only together. If a slot is larger than
+    /// a cache line, they can receive a group of messages only together: at most 64 KiB, at most a
+    /// quarter of the ring, and at most 16 messages of more than 256 bytes. So consumers do not
+    /// fetch a cache line while the producer still writes to it. The ring's head, which
+    /// [`Start::Next`](crate::Start::Next) and [`Consumer::lag`](crate::Consumer::lag) use, moves
+    /// once for all messages for which there is space.
     ///
-    /// The iterator is asked for the next message before those of the group are ready: it must not
-    /// wait for an answer to one of them.
+    /// The iterator must not wait for an answer to a message of the same batch: it is asked for the
+    /// next message before consumers can receive the previous ones of the group.
     ///
     /// # Errors
-    /// [`TooLarge`] for the first message that is larger than the slots; those before it are
+    /// [`TooLarge`] for the first message that is larger than a slot. The messages before it are
     /// published.
     pub fn publish_batch<B: AsRef<[u8]>>(
         &mut self,
@@ -564,9 +589,10 @@ impl<M: Message + ?Sized, K: ProducerKind + fmt::Debug> fmt::Debug for Producer<
 
 impl<M: Message + ?Sized, K: ProducerKind> Drop for Producer<M, K> {
     fn drop(&mut self) {
-        // A forked child has a copy of the producer, and must not close its parent's ring.
+        // A forked child has a copy of the producer and must not close the parent's ring.
         if self.shared.is_ours() {
-            // Close first: between the two, a consumer must not take the free lock for a death.
+            // Close before the lock is released: otherwise a consumer could take the free lock for
+            // the death of the producer.
             self.core.kind.close(&mut self.core.writer, self.shared.words());
             self.shared.wake_consumers();
             self.core.kind.release();

@@ -1,5 +1,5 @@
-//! How a producer waits for room: for the gating consumers that have not read what it would
-//! overwrite.
+//! Backpressure: how a producer waits for space while gating consumers have not read the messages
+//! that it would overwrite.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use crate::protocol::{self, Blocker, claim};
 use crate::shared::Shared;
 use crate::wait::{Access, Bell, Timeout, Waiter, WakeReason};
 
-/// There is no room: a consumer that gates has not received the oldest message in the ring.
+/// The ring has no space: a consumer that gates has not received the oldest message in the ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Full {
     /// Name of the slowest consumer.
     pub consumer: String,
-    /// How many messages it has not received.
+    /// Number of published messages that this consumer has not received.
     pub lag: u64,
 }
 
@@ -30,12 +30,13 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-// These get what they need by value, and no reference into the producer: so the compiler can keep
-// the producer's state in registers from one message to the next, though they may be called in
-// between.
+// The functions below take their arguments by value, without a reference into the producer. So the
+// compiler can keep the producer's state in registers from one message to the next, although a call
+// may stand in between.
 
-/// Up to where messages from `next` on may be written, if that can be said without waiting. It
-/// comes behind a message, so it does not panic in a forked child: [`wait_for_space`] does, at the limit.
+/// The limit up to which messages from `next` on may be written, if it is known without waiting.
+/// This runs after a message, so it does not panic in a forked child: [`wait_for_space`] does, at
+/// the limit.
 #[cold]
 #[inline(never)]
 pub(crate) fn limit_early(shared: &Shared, next: u64) -> Option<u64> {
@@ -46,9 +47,9 @@ pub(crate) fn limit_early(shared: &Shared, next: u64) -> Option<u64> {
     }
 }
 
-/// Waits until message `next` may be written, and returns up to where it and its successors may.
+/// Waits until message `next` may be written, and returns the new limit.
 ///
-/// Gating consumers that have died are evicted, and those that have kept the producer waiting for
+/// Evicts gating consumers that have died, and those that have kept the producer waiting for
 /// `eviction_timeout`.
 #[cold]
 #[inline(never)]
@@ -65,13 +66,13 @@ pub(crate) fn wait_for_space(
     shared.expect_ours();
     let mut seen = look();
     if seen.is_err() {
-        // In the middle of a batch: who is waited for may sleep until it is told of the messages
-        // before.
+        // In the middle of a batch, the slowest consumer may be asleep and not know of the messages
+        // published before.
         shared.wake_consumers();
     }
     let end = timeout.end();
     let bell = Bell { word: shared.room(), access: Access::Raise };
-    // One consumer after the other, each for as long as it is the slowest.
+    // Each round waits for one consumer, for as long as it is the slowest.
     loop {
         let blocker = match seen {
             Ok(limit) => return Ok(limit),
@@ -98,7 +99,7 @@ pub(crate) fn wait_for_space(
             if timeout != Timeout::Zero && due.is_some_and(|due| Instant::now() >= due) {
                 break Outcome::Gone(EVICTED);
             }
-            // It may stand before the claim of a producer that died.
+            // The consumer may be unable to pass the claim of a producer that died.
             if geometry.producers > 1
                 && claim::resolve(shared.words(), geometry, slowest.cursor, |row| {
                     shared.is_shared_producer_alive(row)
@@ -128,20 +129,20 @@ pub(crate) fn wait_for_space(
                         lag: next.saturating_sub(slowest.cursor),
                     });
                 }
-                // It has gone this very moment.
+                // The consumer has left at this moment.
             }
         }
         seen = look();
     }
 }
 
-/// What waiting for one consumer has come to.
+/// Result of waiting for one consumer.
 #[derive(Debug, Clone, Copy)]
 enum Outcome {
-    /// It is not, or no longer, the one to be waited for.
+    /// The producer no longer waits for this consumer.
     Free,
-    /// It has died, or is given up on, which its row's state is to say.
+    /// The consumer has died or is to be evicted; the value is the new state of its row.
     Gone(u64),
-    /// It still stands there, and the patience is at its end.
+    /// The consumer is still the slowest, and the timeout is over.
     Timeout(Blocker),
 }

@@ -1,4 +1,4 @@
-//! Whether a producer is the only one of its ring, or one of several.
+//! Whether a producer is the only one of its ring or one of several.
 
 use std::io;
 use std::sync::Arc;
@@ -19,25 +19,27 @@ use crate::segment::{Role, Segment};
 use crate::shared::Shared;
 use crate::sync::{AtomicU64, Ordering};
 
-/// How long joining or closing may take another producer of the ring before it is given up on.
+/// Longest time that joining or closing waits for another producer that joins or closes.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is looked whether it is done, or whether a living producer a lap behind has
-/// finished its message.
+/// Interval at which a producer checks whether another one has finished: joining, closing, or a
+/// message one lap earlier.
 const POLL: Duration = Duration::from_micros(50);
 
-/// Whether a producer is alone: [`Single`] or [`Multi`]. Nobody else implements it.
+/// Whether a producer is the only one of its ring: [`Single`] or [`Multi`]. Sealed: these are all
+/// implementations.
 pub trait ProducerKind: Kind {}
 
 impl ProducerKind for Single {}
 impl ProducerKind for Multi {}
 
-/// The only producer of its ring.
+/// The kind of the only producer of a ring.
 #[derive(Debug)]
 pub struct Single {
     shared: Arc<Shared>,
 }
 
-/// One of several producers of a ring, whose messages have one order for all consumers.
+/// The kind of one of several producers of a ring, whose messages have the same order for all
+/// consumers.
 #[derive(Debug)]
 pub struct Multi {
     geometry: Geometry,
@@ -47,7 +49,7 @@ pub struct Multi {
 /// The kernel lock of one of several producers.
 #[derive(Debug)]
 struct ProducerLock {
-    /// An open file of its own, which holds the lock of its row.
+    /// A separate open file, which holds the lock of the producer's row.
     file: Segment,
     row: usize,
 }
@@ -55,18 +57,18 @@ struct ProducerLock {
 pub(crate) mod private {
     use super::*;
 
-    /// What a producer does outside of the protocol that depends on its kind.
+    /// The part of a producer that depends on its kind and is not part of the protocol.
     pub trait Kind {
-        /// Its protocol state.
+        /// The protocol state.
         type Writer: Publish;
-        /// Waits until the producer of message `sequence`, which is a lap before ours, has finished
-        /// it, or has died: then the message gets a tombstone.
+        /// Waits until message `sequence`, one lap earlier, is finished. If the producer of that
+        /// message has died, the message gets a tombstone.
         fn wait_for_slot(&mut self, words: &[AtomicU64], sequence: u64);
         /// Gives message `sequence` a tombstone if its producer has died; returns whether it has.
         fn resolve(&mut self, words: &[AtomicU64], sequence: u64) -> bool;
-        /// Says that no message will follow, if that is so.
+        /// Tells consumers that no message will follow, if this is the last producer.
         fn close(&mut self, writer: &mut Self::Writer, words: &[AtomicU64]);
-        /// Releases the lock that says that the producer lives.
+        /// Releases the lock that says that the producer is alive.
         fn release(&mut self);
     }
 }
@@ -113,7 +115,7 @@ impl Multi {
             });
         }
         hit(Step::ResumeLock);
-        // From here on the lock goes with the file, if we fail.
+        // From here on, an error drops the file, which releases the lock.
         if shared.is_superseded() {
             return Err(Error::Superseded { name: shared.name.clone() });
         }
@@ -141,8 +143,8 @@ impl Multi {
 }
 
 impl ProducerLock {
-    /// Takes the lock that a producer holds while it joins or closes; returns whether it could be
-    /// had. Its holder is quick, or dead and without the lock.
+    /// Takes the lock that a producer holds while it joins or closes. Returns whether it was free
+    /// in time: its holder needs a short time only, and a dead holder has lost it.
     fn take_joint(&self) -> io::Result<bool> {
         let patience = Instant::now() + PATIENCE;
         loop {
@@ -153,7 +155,7 @@ impl ProducerLock {
         }
     }
 
-    /// Whether the producer that has row `row` lives.
+    /// Whether the producer with row `row` is alive.
     fn is_alive(&self, row: usize) -> bool {
         row == self.row || self.file.is_locked_elsewhere(Role::SharedProducer(row)).unwrap_or(true)
     }
@@ -167,7 +169,8 @@ impl Kind for Multi {
         let slot = Place::of(&self.geometry, sequence).slot(words);
         let backoff = Backoff::new();
         while !is_done(slot, sequence) && !self.resolve(words, sequence) {
-            // In a forked child the other producers stand still, as they were at the fork.
+            // In a forked child, the other producers do not move: the mapping shows their state at
+            // the fork.
             assert!(
                 !self.lock.file.is_inherited(),
                 "the ring was opened before a fork and belongs to the parent process: open it again in this one"
@@ -192,8 +195,8 @@ impl Kind for Multi {
     }
 
     fn release(&mut self) {
-        // In this order: a producer that waits for the second lock, to be the last, must find the
-        // first one free.
+        // The order matters: a producer that takes the second lock to close must find the first one
+        // free, to know whether it is the last.
         self.lock.file.unlock(Role::SharedProducer(self.lock.row));
         hit(Step::CloseLock);
         self.lock.file.unlock(Role::Producer);

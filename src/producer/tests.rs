@@ -1,4 +1,4 @@
-//! What producers do behind their messages.
+//! When producers refresh their limit.
 
 use std::process;
 
@@ -6,8 +6,8 @@ use crate::layout::ROSTER;
 use crate::sync::Ordering;
 use crate::{Message, Producer, Ring};
 
-/// Calls `publish` for one message of a ring of 64 slots after the other, and says behind which of
-/// them the producer looked at the reader table.
+/// Publishes 200 messages to a ring of 64 slots with `publish`, and returns the sequences after
+/// which the producer read the reader table.
 fn looks<M: Message + ?Sized>(
     name: &str,
     ring: crate::RingBuilder<M>,
@@ -17,7 +17,7 @@ fn looks<M: Message + ?Sized>(
     let mut producer = ring.producer().unwrap();
     let mut looks = Vec::new();
     for _ in 0..200 {
-        // Whoever leaves is missed at the next look, and by nobody before.
+        // A consumer that has left is noticed only when the producer next reads the reader table.
         let consumer = ring.consumer().name("gone").attach().unwrap();
         drop(consumer);
         publish(&mut producer);
@@ -39,8 +39,8 @@ fn producers_look_ahead_of_time_however_they_publish() {
     let bytes = |how: &str, publish: fn(&mut Producer<[u8]>)| {
         looks(how, Ring::builder(&name(how)).slot_bytes(8), publish)
     };
-    // The first message waits for a look; the others come a sixteenth of the ring before the limit
-    // of the last.
+    // The first message needs a refresh of the limit. Each later refresh comes a sixteenth of the
+    // ring before the previous limit.
     let expected = [1, 60, 120, 180];
     assert_eq!(values("value", |producer| _ = producer.publish(&7)), expected);
     assert_eq!(values("try-value", |producer| _ = producer.try_publish(&7)), expected);
