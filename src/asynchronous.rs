@@ -22,14 +22,14 @@ use crate::wait::{Settled, WakeReason};
 /// A consumer whose tasks wait without blocking their thread, in any runtime; made by
 /// [`Consumer::into_async`].
 ///
-/// One thread of the process sleeps for all of them, by the rings' futex words. A task that begins
-/// to wait looks on for 20 microseconds before it gives its thread back. From then on nothing
-/// polls: it is looked after about a dozen times a second, to see whether its producer lives. (A
-/// free consumer of a ring that was opened read-only cannot be woken, and is looked after every
-/// millisecond: register it, or open the ring for writing.)
+/// One thread of the process waits on the futex words of all rings for all tasks. A task that
+/// begins to wait polls for 20 microseconds before it yields its thread. After that, it sleeps
+/// until the producer wakes it, and is polled about a dozen times a second only to check whether
+/// the producer is alive. (The producer cannot wake a free consumer of a ring that was opened read-
+/// only, so such a task is polled every millisecond. To avoid that, register the consumer or open
+/// the ring for writing.)
 ///
-/// It is a [`Stream`] of messages and losses, which ends when the ring is closed, for whatever
-/// reason.
+/// It is a [`Stream`] of messages and losses, which ends when the ring is closed, for any reason.
 ///
 /// ```
 /// # let name = format!("doc-async-{}", std::process::id());
@@ -57,7 +57,7 @@ pub struct AsyncConsumer<M: Message + ?Sized, R: Registration = Free> {
     known: Known,
 }
 
-/// By what the reactor knows a consumer that has waited.
+/// The key by which the reactor knows a consumer that has waited.
 #[derive(Debug, Default)]
 struct Known(Option<usize>);
 
@@ -70,10 +70,10 @@ impl Drop for Known {
 }
 
 impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
-    /// Makes it a consumer for asynchronous code.
+    /// Converts this consumer into one for asynchronous code.
     ///
     /// # Errors
-    /// [`Error::Io`] if the page of the ring that tasks wait by cannot be mapped once more.
+    /// [`Error::Io`] if the page with the ring's wake word cannot be mapped a second time.
     pub fn into_async(self) -> Result<AsyncConsumer<M, R>, Error> {
         AsyncConsumer::new(self)
     }
@@ -85,8 +85,8 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
         Ok(Self { consumer, bell, settled: Settled::default(), known: Known(None) })
     }
 
-    /// Receives the next message, waiting for it. Dropping the future loses nothing: a message that
-    /// it has not returned is there for the next.
+    /// Receives the next message; waits for it. It is safe to drop the future: a message that it
+    /// has not returned is received by the next call.
     ///
     /// # Errors
     /// As [`Consumer::recv`].
@@ -94,7 +94,7 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
         poll_fn(|context| self.poll_recv(context)).await
     }
 
-    /// [`AsyncConsumer::recv`] for futures written by hand.
+    /// As [`AsyncConsumer::recv`], for futures that are written by hand.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<M::Owned, RecvError>> {
         loop {
             match self.consumer.try_recv() {
@@ -109,7 +109,8 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
             if relies && !self.settled.look(&expected, || !self.consumer.has_news()) {
                 continue;
             }
-            // Behind that: none may come unseen from here on.
+            // This check follows the preparation of the wait, so that no message from here on is
+            // missed.
             match self.consumer.outcome(WakeReason::Check) {
                 Some(Ok(Wanted::Receive)) => continue,
                 Some(Ok(Wanted::GoOver)) => {
@@ -119,8 +120,8 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
                 Some(Err(reason)) => return Poll::Ready(Err(RecvError::Closed(reason))),
                 None => {}
             }
-            // The page is this consumer's alone, and stays where it is as long as the reactor knows
-            // of it.
+            // The page belongs to this consumer alone, and its address does not change while the
+            // reactor uses it.
             let key = Arc::as_ptr(&self.bell).addr();
             self.known.0 = Some(key);
             Reactor::get().register(Interest {
@@ -134,13 +135,13 @@ impl<M: Message + ?Sized, R: Registration> AsyncConsumer<M, R> {
         }
     }
 
-    /// The consumer, for everything that does not wait. It must stay the same one: another in its
-    /// place would be woken by the bell of the first.
+    /// The consumer, for all calls that do not wait. Do not replace it with another consumer: the
+    /// wake word of the first one would still be used.
     pub fn get_mut(&mut self) -> &mut Consumer<M, R> {
         &mut self.consumer
     }
 
-    /// Gives the consumer back.
+    /// Converts this consumer back into a blocking one.
     pub fn into_inner(self) -> Consumer<M, R> {
         self.consumer
     }
@@ -171,8 +172,8 @@ mod tests {
     use super::*;
     use crate::Ring;
 
-    /// Nothing else shows that it does: a task whose bell does not ring is looked after all the
-    /// same, a little later.
+    /// Only this test shows it: a task whose notification fails is polled all the same, a little
+    /// later.
     #[test]
     fn a_task_that_begins_to_wait_lets_its_bit_settle() {
         let name = format!("async-settles-{}", std::process::id());

@@ -1,4 +1,4 @@
-//! The error of creating and opening rings. Hot paths have small enums of their own.
+//! The error of creating and opening rings. Sending and receiving have small enums of their own.
 
 use std::fmt;
 use std::io;
@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::layout::{ABI_VERSION, OutOfRange, Refused};
 use crate::message::Format;
 
-/// Why a ring could not be created, opened or taken by a producer.
+/// Why a ring could not be created or opened, or why a producer or a registered consumer could not
+/// be made.
 ///
-/// The text of each says what was wrong, with the name and the value, and what to do about it.
+/// The text of each error says what was wrong, with the name and the value, and what to do about
+/// it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -17,7 +19,7 @@ pub enum Error {
     NotFound {
         /// The ring's name.
         name: String,
-        /// The file it would be.
+        /// Path of the file that does not exist.
         path: PathBuf,
     },
     /// A ring of this name exists, and the policy was [`IfExists::Error`](crate::IfExists::Error).
@@ -25,120 +27,121 @@ pub enum Error {
         /// The ring's name.
         name: String,
     },
-    /// A ring of this name exists and its owner or producer is alive, so it cannot be replaced.
+    /// A ring of this name exists and its owner or producer is alive, so it cannot be replaced or
+    /// removed; or another of several producers takes too long to join or to close.
     InUse {
         /// The ring's name.
         name: String,
-        /// Process id of the producer, as the header says; 0 if it has none.
+        /// Process id of the producer, from the header; 0 if there is none.
         producer_pid: u64,
     },
-    /// The ring has a live producer already.
+    /// The ring already has a live producer.
     ProducerExists {
         /// The ring's name.
         name: String,
-        /// Process id of the producer, as the header says.
+        /// Process id of the producer, from the header.
         producer_pid: u64,
     },
-    /// The ring was replaced by another of the same name after it had been opened.
+    /// The ring was replaced by another ring of the same name after it was opened.
     Superseded {
         /// The ring's name.
         name: String,
     },
-    /// The segment exists but is not finished: it is being created, or its creator died over it.
+    /// The segment exists but is not finished: its creator is at work or died before the end.
     NotReady {
         /// The ring's name.
         name: String,
     },
-    /// The segment is truncated, corrupt, or not a ring.
+    /// The segment is truncated, is corrupt, or is not a ring.
     Invalid {
         /// The ring's name.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the segment.
         detail: String,
     },
     /// The segment was made by an incompatible version of this library.
     Version {
         /// The ring's name.
         name: String,
-        /// The segment's layout version.
+        /// Layout version of the segment.
         found: u64,
     },
     /// The ring holds messages of another type, size or alignment.
     TypeMismatch {
         /// The ring's name.
         name: String,
-        /// What was asked for.
+        /// The type that was asked for.
         expected: String,
-        /// What the ring holds.
+        /// The type that the ring holds.
         found: String,
     },
-    /// The ring to attach to has another number or size of slots.
+    /// The ring to attach to has another number of slots, size of slots or number of producers.
     GeometryMismatch {
         /// The ring's name.
         name: String,
-        /// What was asked for.
+        /// The geometry that was asked for.
         expected: String,
-        /// What the ring has.
+        /// The geometry of the ring.
         found: String,
     },
-    /// The hashes of two names are the same, and the other one has the file.
+    /// Another ring has the file, because the hashes of the two names are the same.
     NameCollision {
-        /// The name asked for.
+        /// The name that was asked for.
         name: String,
-        /// The name of the ring that is there.
+        /// The name of the existing ring.
         found: String,
     },
     /// An argument is out of range.
     InvalidArgument {
         /// The ring's name.
         name: String,
-        /// The argument.
+        /// What the argument is.
         what: &'static str,
-        /// Its value.
+        /// Value of the argument.
         value: u64,
-        /// What it should have been.
+        /// The values that are allowed.
         why: &'static str,
     },
-    /// `/dev/shm` is too full.
+    /// `/dev/shm` has too little free space.
     NoSpace {
         /// The ring's name.
         name: String,
-        /// Bytes that the segment takes.
+        /// Size of the segment in bytes.
         needed: u64,
-        /// Bytes that were free, if the system told.
+        /// Free bytes in `/dev/shm`, if the system reports them.
         free: Option<u64>,
     },
-    /// The file's mode does not allow it.
+    /// The mode of the file does not allow the access.
     Permission {
         /// The ring's name.
         name: String,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Whether only reading was asked for.
+        /// Whether the access was for reading only.
         read_only: bool,
     },
     /// All rows of the reader table are taken.
     TableFull {
         /// The ring's name.
         name: String,
-        /// How many consumers can be registered.
+        /// Number of rows: how many consumers can be registered at a time.
         readers: usize,
     },
-    /// The ring is for several producers, and a sole one was asked for, or the other way round.
+    /// A single producer was asked for, but the ring is for several; or the other way round.
     ProducerKind {
         /// The ring's name.
         name: String,
-        /// How many producers it may have at a time.
+        /// Number of producers that the ring may have at a time.
         producers: usize,
     },
     /// The ring has as many live producers as it was created for.
     TooManyProducers {
         /// The ring's name.
         name: String,
-        /// How many producers it may have at a time.
+        /// Number of producers that the ring may have at a time.
         producers: usize,
     },
-    /// A producer needs a ring that was not opened read-only.
+    /// The ring was opened read-only, which does not allow a producer.
     ReadOnly {
         /// The ring's name.
         name: String,
@@ -154,7 +157,7 @@ pub enum Error {
         name: String,
         /// What was being done.
         doing: &'static str,
-        /// The system's error.
+        /// The error of the system.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What tools see of a ring: its registered consumers.
+//! Inspection of a ring: its registered consumers.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use crate::protocol;
 use crate::ring::Ring;
 
 impl<M: Message + ?Sized> Ring<M> {
-    /// The registered consumers, in the order of their rows. What a row says changes while it is
-    /// read; each field is from some moment of its own.
+    /// The registered consumers, in the order of their rows. Rows may change while they are read,
+    /// so each field may be from a different moment.
     pub fn consumers(&self) -> Vec<ConsumerInfo> {
         let head = self.head();
         let table = self.shared.table();
@@ -32,40 +32,40 @@ impl<M: Message + ?Sized> Ring<M> {
             waits: found.waits,
             waited: Duration::from_nanos(found.waited),
         };
-        // The row of one that was evicted and has died says nothing any more.
+        // A consumer that was evicted and has died is of no interest.
         taken.map(info).filter(|reader| reader.is_alive || !reader.is_evicted).collect()
     }
 }
 
-/// What the reader table says about a registered consumer; from [`Ring::consumers`].
+/// State of a registered consumer, from the reader table; made by [`Ring::consumers`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerInfo {
-    /// Its row in the table.
+    /// Its row in the reader table, from 0; see [`Producer::evict`](crate::Producer::evict).
     pub row: usize,
-    /// Its name.
+    /// Its name: at most the first 80 bytes.
     pub name: String,
     /// Its process id, in its own PID namespace.
     pub pid: u64,
     /// Whether the producer waits for it.
     pub is_gating: bool,
-    /// Whether the producer has given up on it.
+    /// Whether the producer has evicted it.
     pub is_evicted: bool,
-    /// Whether its kernel lock is held.
+    /// Whether it holds the kernel lock of its row.
     pub is_alive: bool,
-    /// Sequence of its next message, up to 32 messages ago.
+    /// Sequence of its next message. It may be up to 32 messages old.
     pub cursor: u64,
-    /// Messages published but not received by it.
+    /// Number of published messages that it has not received.
     pub lag: u64,
-    /// The longest lag it has seen itself have; it looks once a lap.
+    /// Largest lag that it has measured, in messages. It measures once a lap.
     pub longest_lag: u64,
-    /// How often it has slept, waiting for a message.
+    /// Number of times that it slept while it waited for a message.
     pub sleeps: u64,
-    /// Messages it has received.
+    /// Number of messages that it has received.
     pub received: u64,
-    /// Messages it has lost.
+    /// Number of messages that it has lost.
     pub lost: u64,
-    /// How often the producer has waited for it.
+    /// Number of times that the producer has waited for it.
     pub waits: u64,
-    /// How long the producer has waited for it, all in all.
+    /// Total time that the producer has waited for it.
     pub waited: Duration,
 }

@@ -1,4 +1,4 @@
-//! What can travel through a ring: values of a plain type, or bytes.
+//! Types of messages: plain values or bytes.
 
 use std::{fmt, mem};
 
@@ -8,8 +8,8 @@ use crate::copy::{Landing, Reach, load_value, load_vec};
 use crate::layout::{Geometry, Granularity, Kind, Shape, length_word, payload_word};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Implements `Debug` for a type that is generic over messages, without asking that of the
-/// messages.
+/// Implements `Debug` for a type that is generic over messages, without a bound on the message
+/// type.
 macro_rules! debug_of {
     ($type:ident: $($field:ident),*) => {
         impl<M: $crate::message::Message + ?Sized> std::fmt::Debug for $type<M> {
@@ -20,24 +20,24 @@ macro_rules! debug_of {
     };
 }
 
-/// A type of message: any `T: `[`bytemuck::Pod`] (plain data without padding, every bit pattern
-/// valid), or `[u8]` for messages of any length up to the slot's.
+/// A type of message: any `T: `[`bytemuck::Pod`] (plain data without padding, for which every bit
+/// pattern is valid), or `[u8]` for messages of any length up to the slot's.
 ///
-/// Sealed: the two implementations are all there are.
+/// Sealed: these are all implementations.
 pub trait Message: sealed::Sealed {
     /// What a consumer receives: `T`, or `Vec<u8>`.
     type Owned;
 
-    /// The shape of the slots; constant where the type says the size.
+    /// The shape of the slots; constant if the type determines the size.
     #[doc(hidden)]
     fn shape(geometry: &Geometry) -> Shape;
 
-    /// What a slot holds; `slot_bytes` counts for byte messages only.
+    /// What a slot contains; `slot_bytes` matters for byte messages only.
     #[doc(hidden)]
     fn format(slot_bytes: usize) -> Format;
 
-    /// Receives a message from the words after the stamp. Its result may be torn until it is
-    /// accepted.
+    /// Copies a message from the words after the stamp. The result may be torn until the slot is
+    /// validated.
     #[doc(hidden)]
     type Landing;
 
@@ -47,23 +47,23 @@ pub trait Message: sealed::Sealed {
     #[doc(hidden)]
     fn accept(landing: Self::Landing) -> Self::Owned;
 
-    /// Where one message lands after the other.
+    /// A buffer that receives one message after the other.
     #[doc(hidden)]
     type Reused;
 
-    /// One that may be made of the `spare` memory.
+    /// Makes a buffer, from the `spare` memory if it needs any.
     #[doc(hidden)]
     fn landing(spare: &mut Vec<u8>) -> Self::Reused;
 
-    /// Keeps its memory, if it has any of its own, for the next.
+    /// Returns the buffer's memory, if it has any, to `spare`.
     #[doc(hidden)]
     fn done(landing: Self::Reused, spare: &mut Vec<u8>);
 
-    /// As `take`.
+    /// As `take`, into a buffer.
     #[doc(hidden)]
     fn take_to(landing: &mut Self::Reused, body: &[AtomicU64], geometry: &Geometry);
 
-    /// The message that was taken, once it is accepted.
+    /// The message in the buffer, once the slot is validated.
     #[doc(hidden)]
     fn view(landing: &Self::Reused) -> &Self;
 }
@@ -74,7 +74,7 @@ mod sealed {
     impl Sealed for [u8] {}
 }
 
-/// What the slots of a ring hold, as far as the two sides must agree on it.
+/// What the slots of a ring contain, as far as all processes must agree on it.
 #[doc(hidden)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
@@ -199,13 +199,13 @@ impl Message for [u8] {
     }
 }
 
-/// The payload of a fixed message, in the words after the stamp.
+/// The payload of a fixed-size message, from the words after the stamp.
 #[inline(always)]
 pub(crate) fn fixed_payload<T: Pod>(body: &[AtomicU64]) -> &[AtomicU64] {
     &body[const { payload_word(Kind::Fixed, size_of::<T>()) - 1 }..]
 }
 
-/// The word of the length and the payload of a variable message, in the words after the stamp.
+/// The length word and the payload of a variable-size message, from the words after the stamp.
 #[inline(always)]
 pub(crate) fn variable_payload(
     body: &[AtomicU64],
@@ -222,7 +222,8 @@ pub(crate) fn variable_payload(
 fn take_bytes(body: &[AtomicU64], geometry: &Geometry, bytes: &mut Vec<u8>) {
     let payload_bytes = geometry.payload_bytes;
     let (length, payload) = variable_payload(body, payload_bytes);
-    // Not validated yet, and never to be trusted: bounded by the local geometry before it is used.
+    // The slot is not validated yet, and shared memory is never trusted: the local geometry bounds
+    // the length before it is used.
     let length = length.load(Ordering::Relaxed).min(payload_bytes as u64) as usize;
     let reach = if geometry.fits_core() { Reach::Core } else { Reach::Beyond };
     load_vec(Granularity::of(payload_bytes), reach, payload, length, bytes);

@@ -1,4 +1,5 @@
-//! One thread of this process that sleeps for all tasks which wait for messages, and wakes them.
+//! One thread of this process, which waits on behalf of all tasks that wait for messages, and wakes
+//! them.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,29 +15,29 @@ use crate::segment::Segment;
 use crate::sync::AtomicU64;
 use crate::wait::{IDLE_CHECK, futex, wake_sleepers};
 
-/// What the thread sleeps at most where nobody rings for one of the tasks.
+/// Longest sleep of the thread while a task waits for which no notification is certain.
 const NAP: Duration = Duration::from_millis(1);
-/// What it sleeps where nobody waits.
+/// Longest sleep of the thread while no task waits.
 const IDLE: Duration = Duration::from_secs(3600);
 
-/// A task that waits for the bell of a ring.
+/// A task that waits on the wake word of a ring.
 pub(crate) struct Interest {
-    /// Tells it from others; a new interest takes the place of the last of the same key.
+    /// Identifies the task's consumer: a new interest replaces the previous one of the same key.
     pub(crate) key: usize,
-    /// The page of the ring that the bell is on, mapped apart from the rest: it keeps nothing else
-    /// of the ring alive.
+    /// A separate mapping of the page that contains the wake word. It keeps no other part of the
+    /// ring alive.
     pub(crate) page: Arc<Segment>,
-    /// What the bell's word was when the task looked last.
+    /// Value of the wake word when the task last checked for news.
     pub(crate) expected: u32,
-    /// Whether the bell rings for certain.
+    /// Whether a notification is certain.
     pub(crate) relies: bool,
     pub(crate) waker: Waker,
 }
 
 struct Entry {
     interest: Interest,
-    /// When to wake it, bell or not: to see whether the producer lives, or because nobody may
-    /// ring.
+    /// When to wake the task in any case: to check whether the producer is alive, or because a
+    /// notification is not certain.
     until: Instant,
 }
 
@@ -46,23 +47,23 @@ impl Entry {
     }
 }
 
-/// The thread's side that others see.
+/// The handle of the thread, for tasks.
 pub(crate) struct Reactor {
     process: u32,
-    /// That of the child, if this process has been forked: threads are not inherited.
+    /// The reactor of a forked child of this process: threads are not inherited.
     child: OnceLock<&'static Reactor>,
     entries: Mutex<Vec<Entry>>,
-    /// By which the thread itself sleeps.
+    /// The wake word on which the thread itself sleeps.
     bell: AtomicU64,
 }
 
 static FIRST: OnceLock<&'static Reactor> = OnceLock::new();
 
 impl Reactor {
-    /// The one of this process, started when it is first asked for.
+    /// The reactor of this process; the first call starts its thread.
     ///
     /// # Panics
-    /// If the system has no thread for it.
+    /// If the system cannot start a thread.
     pub(crate) fn get() -> &'static Self {
         let process = process::id();
         let mut reactor = FIRST.get_or_init(Self::start);
@@ -84,7 +85,8 @@ impl Reactor {
         reactor
     }
 
-    /// Wakes the task once: when its bell rings, or when it is time to look at more than the bell.
+    /// Wakes the task once: when its wake word changes, or when it is time to check more than that
+    /// word.
     pub(crate) fn register(&self, interest: Interest) {
         let until = Instant::now() + if interest.relies { IDLE_CHECK } else { NAP };
         let mut entries = self.entries();
@@ -94,7 +96,7 @@ impl Reactor {
         wake_sleepers(&self.bell, Barrier::Full);
     }
 
-    /// Forgets a task, if this process has any.
+    /// Forgets a task, if this process has a reactor.
     pub(crate) fn deregister(key: usize) {
         let process = process::id();
         let mut reactor = FIRST.get();
@@ -114,7 +116,8 @@ impl Reactor {
     fn run(&self) {
         loop {
             let own = wake::prepare_wait(&self.bell);
-            // Behind that: who registers from here on rings.
+            // The list is read after the wait is prepared: a task that registers from here on
+            // notifies the thread.
             let waiting: Vec<_> = self
                 .entries()
                 .iter()
@@ -129,7 +132,7 @@ impl Reactor {
         }
     }
 
-    /// Wakes whose bell has rung, and whose time has come.
+    /// Wakes the tasks whose wake word has changed or whose time has come.
     fn wake_up(&self) {
         let now = Instant::now();
         let mut entries = self.entries();
@@ -137,10 +140,10 @@ impl Reactor {
             now >= entry.until || wake::load_key(entry.bell()) != entry.interest.expected
         });
         *entries = rest;
-        // Wakers are the runtime's code, and may come back here.
+        // Wakers are code of the runtime and may call this module again.
         drop(entries);
         for entry in due {
-            // A waker is the runtime's code. If it panics, the others are woken all the same.
+            // A waker is code of the runtime. If it panics, the other tasks are woken all the same.
             let _ = catch_unwind(AssertUnwindSafe(|| entry.interest.waker.wake()));
         }
     }

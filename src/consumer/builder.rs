@@ -17,7 +17,7 @@ use crate::wait::{IDLE_CHECK, WaitStrategy, Waiter};
 debug_of!(ConsumerBuilder: start, on_lag);
 debug_of!(RegisteredBuilder: wishes);
 
-/// How to attach a consumer; made by [`Ring::consumer`](crate::Ring::consumer).
+/// Configures a consumer; made by [`Ring::consumer`](crate::Ring::consumer).
 #[must_use = "call attach() to get the consumer"]
 pub struct ConsumerBuilder<M: Message + ?Sized> {
     shared: Arc<Shared>,
@@ -38,31 +38,33 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
         }
     }
 
-    /// Where to start; [`Start::Next`] unless told otherwise.
+    /// Where to start. Default: [`Start::Next`].
     pub fn start(mut self, start: Start) -> Self {
         self.start = start;
         self
     }
 
-    /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
+    /// Where to continue after a loss. Default: [`OnLag::Oldest`].
     pub fn on_lag(mut self, on_lag: OnLag) -> Self {
         self.on_lag = on_lag;
         self
     }
 
-    /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
+    /// How to wait for a message. Default: [`WaitStrategy::Park`].
     ///
-    /// To be woken, a consumer must be able to say that it sleeps: a registered one can, and so can
-    /// one of a ring that was opened for writing. A free consumer of a ring that was opened
-    /// read-only naps instead, for up to a millisecond at a time; so do all of a ring that is not
-    /// [`parkable`](crate::RingBuilder::parkable), and those that a forked child has inherited.
+    /// The producer can wake a consumer only if the consumer can write to the ring. A registered
+    /// consumer can, and so can a free consumer of a ring that was opened for writing. Other
+    /// consumers sleep for up to a millisecond at a time and poll in between: free consumers of a
+    /// ring that was opened read-only, all consumers of a ring that is not
+    /// [`parkable`](crate::RingBuilder::parkable), and consumers that a forked child has inherited.
     pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
         self.wait = strategy;
         self
     }
 
     /// Registers the consumer under `name`: it gets a row in the ring's reader table, is visible to
-    /// tools, and may gate. Names need not differ; the table keeps their first 80 bytes.
+    /// tools, and may gate. Several consumers may have the same name. The table keeps the first 80
+    /// bytes of a name.
     pub fn name(self, name: &str) -> RegisteredBuilder<M> {
         RegisteredBuilder {
             free: self,
@@ -70,7 +72,7 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
         }
     }
 
-    /// The consumer. It registers nowhere, so this cannot fail and the producer does not notice.
+    /// Makes the consumer. A free consumer leaves no trace in the ring, so this cannot fail.
     pub fn attach(self) -> Consumer<M> {
         let reader =
             Reader::new(self.shared.words(), self.shared.header.geometry, self.start, self.on_lag);
@@ -86,7 +88,7 @@ impl<M: Message + ?Sized> ConsumerBuilder<M> {
     }
 }
 
-/// How to attach a registered consumer; made by [`ConsumerBuilder::name`].
+/// Configures a registered consumer; made by [`ConsumerBuilder::name`].
 #[must_use = "call attach() to get the consumer"]
 pub struct RegisteredBuilder<M: Message + ?Sized> {
     free: ConsumerBuilder<M>,
@@ -94,57 +96,59 @@ pub struct RegisteredBuilder<M: Message + ?Sized> {
 }
 
 impl<M: Message + ?Sized> RegisteredBuilder<M> {
-    /// Where to start; [`Start::Next`] unless told otherwise.
+    /// Where to start. Default: [`Start::Next`].
     pub fn start(mut self, start: Start) -> Self {
         self.free = self.free.start(start);
         self
     }
 
-    /// Where to go on after a loss; [`OnLag::Oldest`] unless told otherwise.
+    /// Where to continue after a loss. Default: [`OnLag::Oldest`].
     pub fn on_lag(mut self, on_lag: OnLag) -> Self {
         self.free = self.free.on_lag(on_lag);
         self
     }
 
-    /// How to wait for a message; [`WaitStrategy::Park`] unless told otherwise.
+    /// How to wait for a message. Default: [`WaitStrategy::Park`].
     pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
         self.free = self.free.wait_strategy(strategy);
         self
     }
 
-    /// Gate: the producer waits rather than overwrite what this consumer has not received. It loses
-    /// nothing that is published after it has attached, unless the producer tells it to skip
-    /// ahead or evicts it, which it is told.
+    /// Makes the consumer gate: the producer waits instead of overwriting a message that this
+    /// consumer has not received. The consumer loses no message that is published after it
+    /// attached, unless the producer makes it skip messages or evicts it. It learns of both.
     pub fn gating(mut self) -> Self {
         self.wishes.gating = true;
         self
     }
 
-    /// Go on where the last consumer of this name left off, if the reader table still knows: the
-    /// one that ended or was killed must have been attached with this too. Otherwise the start
-    /// is what [`RegisteredBuilder::start`] says.
+    /// Starts where the last consumer of this name ended, if the reader table still has its
+    /// checkpoint. That consumer must have been attached with `resume` too. Otherwise, the start is
+    /// that of [`RegisteredBuilder::start`].
     ///
-    /// What was received but perhaps not dealt with comes again: at least the message that was
-    /// received last, at most 32 of them (or all of the last [`Consumer::recv_batch`] or
-    /// [`Consumer::recv_each`]), or none behind a [`Consumer::checkpoint`]. What was overwritten
-    /// meanwhile is reported as lost.
+    /// Messages that were received but perhaps not processed are delivered again: at least the
+    /// message received last, and at most 32. After [`Consumer::recv_batch`] or
+    /// [`Consumer::recv_each`] it may be the whole last batch; after [`Consumer::checkpoint`] it is
+    /// none. Messages that were overwritten in the meantime are reported as lost.
     pub fn resume(mut self) -> Self {
         self.wishes.resume = true;
         self
     }
 
-    /// As [`RegisteredBuilder::resume`], and keeps checkpoints in this file too, for when a full
-    /// table has given the row to another consumer. Written by [`Consumer::checkpoint`] only.
+    /// As [`RegisteredBuilder::resume`], and also keeps checkpoints in the file at `path`. The file
+    /// is needed when a full table has given the row to another consumer. Only
+    /// [`Consumer::checkpoint`] writes it.
     pub fn checkpoint_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.wishes.checkpoint_file = Some(path.into());
         self.resume()
     }
 
-    /// Enters the reader table. Opens the segment once more, for writing, and maps the table's
-    /// pages; the rest stays as it is.
+    /// Registers the consumer in the reader table. Opens the segment once more, for writing, and
+    /// maps the pages of the table. The mapping of the slots does not change.
     ///
     /// # Errors
-    /// [`Error::TableFull`], [`Error::Permission`], [`Error::Forked`], or [`Error::Io`].
+    /// [`Error::TableFull`] if all rows are taken; [`Error::Permission`], [`Error::Forked`], or
+    /// [`Error::Io`].
     pub fn attach(self) -> Result<Consumer<M, Registered>, Error> {
         let start = self.free.start;
         let Consumer { mut reader, waiter, shared, spare, .. } = self.free.attach();

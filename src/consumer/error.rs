@@ -1,40 +1,42 @@
-//! Why a receive has no message.
+//! Errors of receives.
 
 use std::fmt;
 
 use crate::protocol::{CloseReason, TryRecvError};
 
-/// Why [`Consumer::recv`](crate::Consumer::recv) has no message.
+/// Why [`Consumer::recv`](crate::Consumer::recv) returned no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvError {
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
-    /// behind them.
+    /// The consumer was too slow and has lost exactly this many messages. The next call continues
+    /// after them.
     Lagged(u64),
-    /// No message will come, for this reason; everything published before has been received.
+    /// No message will come, for this reason. Everything that was published before has been
+    /// received.
     Closed(CloseReason),
-    /// Somebody has called [`Canceller::cancel`](crate::Canceller::cancel).
+    /// [`Canceller::cancel`](crate::Canceller::cancel) was called.
     Cancelled,
 }
 
-/// Why [`Consumer::recv_timeout`](crate::Consumer::recv_timeout) has no message.
+/// Why [`Consumer::recv_timeout`](crate::Consumer::recv_timeout) returned no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvTimeoutError {
-    /// Nothing was published in time.
+    /// No message was published in time.
     Timeout,
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
-    /// behind them.
+    /// The consumer was too slow and has lost exactly this many messages. The next call continues
+    /// after them.
     Lagged(u64),
-    /// No message will come, for this reason; everything published before has been received.
+    /// No message will come, for this reason. Everything that was published before has been
+    /// received.
     Closed(CloseReason),
-    /// Somebody has called [`Canceller::cancel`](crate::Canceller::cancel).
+    /// [`Canceller::cancel`](crate::Canceller::cancel) was called.
     Cancelled,
 }
 
-/// Exactly this many messages were lost to a consumer that was too slow.
+/// The consumer was too slow and has lost exactly this many messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lagged(pub u64);
 
-/// The error of a wait that had no deadline.
+/// Converts the error of a wait without a deadline.
 pub(crate) fn without_timeout(error: RecvTimeoutError) -> RecvError {
     match error {
         RecvTimeoutError::Lagged(n) => RecvError::Lagged(n),

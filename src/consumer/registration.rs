@@ -1,4 +1,4 @@
-//! Whether a consumer is registered, and a registered one's row in the reader table of a segment.
+//! Whether a consumer is registered, and the row of a registered consumer in the reader table.
 
 mod checkpoint;
 
@@ -18,51 +18,54 @@ use crate::shared::Shared;
 use crate::sync::AtomicU64;
 use crate::wait::wake_sleepers;
 
-/// Cursors are published at least every this many messages; more often would only make the line
-/// travel.
+/// Longest distance in messages between two published cursors. A shorter distance would move the
+/// cache line of the row more often without use.
 const LONGEST_STRIDE: u64 = 32;
 
-/// Whether a consumer is registered: [`Free`] or [`Registered`]. Nobody else implements it.
+/// Whether a consumer is registered: [`Free`] or [`Registered`]. Sealed: these are all
+/// implementations.
 ///
-/// It is a type, not a field of the consumer, so that a free one's receive has nothing to ask.
+/// This is a type and not a field of the consumer, so that the receive of a free consumer has no
+/// branch for it.
 pub trait Registration: Hooks {}
 
 impl Registration for Free {}
 impl Registration for Registered {}
 
-/// A consumer that registers nowhere and only loads.
+/// The kind of a consumer that has no row in the reader table.
 #[derive(Debug)]
 pub struct Free {
     pub(crate) _private: (),
 }
 
-/// A consumer with a row in the ring's reader table, which it leaves when it is dropped.
+/// The kind of a consumer that has a row in the ring's reader table. Dropping the consumer frees
+/// the row.
 #[derive(Debug)]
 pub struct Registered {
-    /// On the heap, so that the compiler sees that what is done to it leaves the consumer's own
-    /// state alone, and keeps that in registers.
+    /// On the heap, so that the compiler sees that writes to the table do not change the consumer's
+    /// own state, and keeps that state in registers.
     seat: Box<TableHandle>,
     row: Row,
-    /// Cursor that the row has.
+    /// The cursor that the row has.
     told: u64,
-    /// How far the cursor may be ahead of what the row has: a small part of the ring, so that a
-    /// producer that waits sees room in time.
+    /// How many messages the cursor may be ahead of the one in the row: a small part of the ring,
+    /// so that a waiting producer sees space in time.
     stride: u64,
 }
 
-/// What a registered consumer has beside its row.
+/// The state of a registered consumer besides its row.
 #[derive(Debug)]
 struct TableHandle {
-    /// The table, mapped for writing, on an open file of its own that holds the row's lock.
+    /// The table, mapped for writing. Its separate open file holds the lock of the row.
     table: Segment,
     slots: u64,
     gating: bool,
     resumable: bool,
-    /// Where its checkpoints are kept too.
+    /// The file that also keeps the checkpoints.
     file: Option<checkpoint::File>,
 }
 
-/// How a consumer wants to be registered.
+/// How to register a consumer.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RegisterOptions {
     pub(crate) name: String,
@@ -74,26 +77,29 @@ pub(crate) struct RegisterOptions {
 pub(crate) mod private {
     use super::*;
 
-    /// What a consumer has to do beside receiving.
+    /// The work of a consumer that depends on its kind.
     pub trait Hooks {
-        /// Whether the producer wants something; [`Hooks::apply_command`] does it.
+        /// Whether the producer has given a command; [`Hooks::apply_command`] applies it.
         fn has_command(&self) -> bool;
-        /// Does what the producer wants, and says what that meant, if anything.
+        /// Applies a command of the producer.
+        ///
+        /// # Errors
+        /// The loss or the eviction that the command causes.
         fn apply_command(&mut self, reader: &mut Reader) -> Result<(), TryRecvError>;
-        /// Tells the table about progress, now and then: a message has been received, and all
-        /// before it have been dealt with.
+        /// Publishes progress from time to time. A message has been received, and all messages
+        /// before it have been processed.
         fn received(&mut self, reader: &Reader, words: &[AtomicU64]);
-        /// Messages of a batch after which the table is to be told, so that a producer that waits
-        /// sees room in time; no bound where that has no use.
+        /// Number of messages of a batch after which progress must be published, so that a waiting
+        /// producer sees space in time. `usize::MAX` if no producer waits for it.
         fn pace(&self) -> usize;
-        /// Tells the table about all progress: before a pause, after a loss, after a seek. What
-        /// comes before `done` has been dealt with.
+        /// Publishes all progress: before a wait, after a loss, after a seek. All messages before
+        /// `done` have been processed.
         fn tell(&mut self, reader: &Reader, words: &[AtomicU64], done: u64);
-        /// Whether the producer has given up on the consumer.
+        /// Whether the producer has evicted the consumer.
         fn is_evicted(&self) -> bool;
-        /// The reader table, if the consumer has it mapped for writing on its own account.
+        /// The reader table, if the consumer has a writable mapping of its own.
         fn table(&self) -> Option<&[AtomicU64]>;
-        /// Tells the table how often the consumer has slept.
+        /// Publishes how often the consumer has slept.
         fn slept(&self, sleeps: u64);
     }
 }
@@ -132,8 +138,8 @@ impl Hooks for Free {
 }
 
 impl Registered {
-    /// Registers the consumer whose reader this is, and puts that where it starts: at `start`, if
-    /// there is nothing to resume.
+    /// Registers the consumer with this `reader`, and moves the reader to the start: the checkpoint
+    /// to resume from, if there is one, else `start`.
     pub(crate) fn join(
         shared: &Shared,
         wishes: RegisterOptions,
@@ -156,7 +162,7 @@ impl Registered {
             (_, resumed) => resumed,
         };
         let start = resumed.map_or(start, Start::Sequence);
-        // Bounds what the memory or the file says.
+        // The seek bounds a position from shared memory or from the file.
         reader.seek(shared.words(), start);
         let start = (start != Start::Next).then(|| reader.cursor());
         let joiner = JoinRequest {
@@ -185,8 +191,8 @@ impl Registered {
         Ok(Self { seat: Box::new(seat), row, told: first, stride })
     }
 
-    /// Keeps where a successor is to go on: at `done`, before which all that has been received has
-    /// been dealt with.
+    /// Records `done` as the position where a successor starts: all messages before it have been
+    /// processed.
     pub(crate) fn checkpoint(
         &mut self,
         reader: &Reader,
@@ -199,10 +205,10 @@ impl Registered {
     }
 }
 
-/// Takes a row's lock, and says where the row's last owner wanted a successor of its name to go on.
+/// Locks a row, and returns its number and the checkpoint to resume from, if any.
 ///
-/// That of a consumer of the same name that wants to be resumed, if there is one; else one that
-/// nobody wants to be resumed from; else any.
+/// The first choice is a row with a checkpoint of the same name, if the consumer wants to resume;
+/// the second is a row that keeps no checkpoint; the last is any row.
 fn take_row(
     shared: &Shared,
     table: &Segment,
@@ -221,12 +227,13 @@ fn take_row(
     let (mut ours, kept): (Vec<_>, Vec<_>) = kept
         .into_iter()
         .partition(|row| resume && protocol::checkpoint(words, *row, name).is_some());
-    // The one that has come furthest, if several of the name have been.
+    // If there are several of the same name, the furthest checkpoint comes first.
     ours.sort_by_key(|row| std::cmp::Reverse(protocol::checkpoint(words, *row, name)));
     for row in ours.into_iter().chain(rest).chain(kept) {
         if lock(&row)? {
             hit(Step::JoinLock);
-            // Behind the lock, as its owner may have lived a moment ago.
+            // The checkpoint is read again after the lock, because the row's owner may have been
+            // alive until then.
             return Ok((row, protocol::checkpoint(words, row, name).filter(|_| resume)));
         }
     }
@@ -255,7 +262,7 @@ impl Hooks for Registered {
     #[inline(always)]
     fn received(&mut self, reader: &Reader, words: &[AtomicU64]) {
         let cursor = reader.cursor();
-        // Wrapping: a seek may have gone back.
+        // The subtraction wraps if a seek went back.
         if cursor.wrapping_sub(self.told) >= self.stride {
             tell(
                 &self.seat,
@@ -269,8 +276,9 @@ impl Hooks for Registered {
 
     #[inline(always)]
     fn pace(&self) -> usize {
-        // What a batch begins with is what a successor begins with: of one that can be resumed, it
-        // must not be overwritten before all of the batch is dealt with.
+        // A batch is processed when the call for it ends, and a successor restarts at the first
+        // message of its last batch. So a resumable consumer keeps the whole batch from being
+        // overwritten until then.
         if self.seat.gating && !self.seat.resumable { self.stride as usize } else { usize::MAX }
     }
 
@@ -302,7 +310,8 @@ impl Hooks for Registered {
     }
 }
 
-/// Gets its numbers by value, and no reference into the consumer: see [`Registered::seat`].
+/// Takes numbers by value and no reference into the consumer, for the same reason as
+/// [`Registered::seat`].
 #[cold]
 #[inline(never)]
 fn tell(
@@ -320,13 +329,13 @@ fn tell(
     if seat.gating {
         ring_for_room(table);
     }
-    // Once a lap: the head's line is the producer's, who writes it with every message.
+    // Once a lap only: the producer writes the cache line of the head with every message.
     if cursor / seat.slots != told / seat.slots {
         row.report_lag(table, protocol::head(words).saturating_sub(cursor));
     }
 }
 
-/// Wakes a producer that sleeps until there is room, behind what has made some.
+/// Wakes a producer that sleeps until there is space. Call this after the store that frees space.
 fn ring_for_room(table: &[AtomicU64]) {
     wake_sleepers(&table[ROOM], Barrier::Light);
 }
@@ -334,7 +343,7 @@ fn ring_for_room(table: &[AtomicU64]) {
 impl Drop for Registered {
     fn drop(&mut self) {
         let table = &self.seat.table;
-        // A forked child has a copy, and must not leave for its parent.
+        // A forked child has a copy and must not free the parent's row.
         if table.is_ours() {
             self.row.leave(table.words());
             ring_for_room(table.words());

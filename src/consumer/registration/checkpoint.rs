@@ -1,13 +1,13 @@
-//! A file that keeps the checkpoint of one consumer, for when the reader table cannot: another
-//! consumer has been given the row.
+//! A file that keeps the checkpoint of one consumer, for the case that its row in the reader table
+//! was given to another consumer.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The checkpoint of a consumer of one segment. A checkpoint of another segment, as of an earlier
-/// ring of the name, counts for nothing.
+/// The checkpoint file of a consumer of one segment. A checkpoint of another segment, such as an
+/// earlier ring of the same name, is ignored.
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
@@ -19,7 +19,7 @@ impl File {
         Self { path, instance }
     }
 
-    /// The sequence kept, if there is one of this segment.
+    /// The checkpoint in the file, if there is one of this segment.
     pub(super) fn read(&self) -> io::Result<Option<u64>> {
         let text = match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -38,9 +38,10 @@ impl File {
         Ok((instance == self.instance).then_some(sequence))
     }
 
-    /// Keeps `sequence`. Whoever is killed meanwhile leaves the one before.
+    /// Writes `sequence`. If the process is killed during the call, the file keeps the previous
+    /// checkpoint.
     pub(super) fn write(&self, sequence: u64) -> io::Result<()> {
-        // A name that no other thread or process has at this moment.
+        // The file name is unique among all threads and processes at this moment.
         static WRITTEN: AtomicU64 = AtomicU64::new(0);
         let mut written = self.path.clone().into_os_string();
         written.push(format!(
