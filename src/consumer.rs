@@ -72,8 +72,9 @@ pub struct Consumer<M: Message + ?Sized, R: Registration = Free> {
 }
 
 impl<M: Message + ?Sized, R: Registration> Consumer<M, R> {
-    /// Receives the next message if there is one. Never waits and makes no system call. Therefore
-    /// it cannot distinguish a dead producer from a silent one (see
+    /// Receives the next message if there is one. Never waits and makes no system call, except that
+    /// a gating consumer wakes a producer that sleeps until there is space. Therefore it cannot
+    /// distinguish a dead producer from a silent one (see
     /// [`Ring::is_producer_alive`](crate::Ring::is_producer_alive)).
     ///
     /// A thread that polls one consumer should call [`std::hint::spin_loop`] after each `Empty`. An

@@ -1,7 +1,7 @@
-//! Receiving from several rings at once.
+//! Receives from several rings at once.
 //!
-//! One ring per producer has no contention between producers at all; what it lacks is one order.
-//! This is for where that does not matter, or where the messages say it themselves by a timestamp.
+//! With one ring per producer, producers do not contend at all, but the rings together have no
+//! single order. A merge is for messages that need no such order, or that carry it as a timestamp.
 
 mod source;
 #[cfg(test)]
@@ -17,72 +17,74 @@ use crate::message::Message;
 use crate::protocol::CloseReason;
 use crate::wait::{Bell, Canceller, IDLE_CHECK, Timeout, WaitStrategy, Waiter, WakeReason};
 
-/// Whose turn it is, when several sources have messages.
+/// Which source is next when several have messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum MergeOrder {
-    /// Each source in turn: one that always has messages gets at most every second turn while
-    /// another has some.
+    /// Each source in turn. A source that always has messages delivers at most every second message
+    /// while another source has some.
     #[default]
     RoundRobin,
-    /// The source with the lowest index; the others only while it has nothing.
+    /// The source with the lowest index; the others only while it has no message.
     Priority,
 }
 
-/// Why [`Merge`] have no message.
+/// Why a [`Merge`] returned no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MergeError {
-    /// Nothing is to be delivered yet. Only from [`Merge::try_recv`].
+    /// There is nothing to deliver yet. Only from [`Merge::try_recv`].
     Empty,
-    /// Nothing was to be delivered in time. Only from [`Merge::recv_timeout`] and
+    /// There was nothing to deliver in time. Only from [`Merge::recv_timeout`] and
     /// [`Merge::recv_deadline`].
     Timeout,
-    /// The consumer was too slow for this ring: exactly `lost` messages of it are lost. The next
-    /// call goes on behind them.
+    /// The consumer was too slow for this ring and has lost exactly `lost` of its messages. The
+    /// next call continues after them.
     Lagged {
         /// Index of the source.
         ring: usize,
-        /// How many messages.
+        /// Number of lost messages.
         lost: u64,
     },
-    /// No message will come in this source, for this reason; everything published in it before has
-    /// been delivered. Said once: calls go on with the other sources. If a producer takes the
-    /// ring over, this source goes on too, and its next end is said again.
+    /// No message will come from this source, for this reason. Everything that was published in it
+    /// before has been delivered. Each end is reported once, and later calls continue with the
+    /// other sources. If a producer takes the ring over, the source continues too, and its next end
+    /// is reported again.
     Closed {
         /// Index of the source.
         ring: usize,
-        /// Why.
+        /// Reason of the end.
         reason: CloseReason,
     },
-    /// All sources have closed, or there is none.
+    /// All sources have closed, or there are none.
     Ended,
-    /// Somebody has called [`Canceller::cancel`].
+    /// [`Canceller::cancel`] was called.
     Cancelled,
 }
 
-/// A source that was taken out of a merge; from [`Merge::remove`].
+/// A source that was removed from a merge; made by [`Merge::remove`].
 pub struct RemovedRing<M: Message + ?Sized, R: Registration = Free> {
     /// The consumer.
     pub consumer: Consumer<M, R>,
-    /// The message that the consumer has received and the merge by timestamp has not delivered.
+    /// The message that the consumer has received and the merge has not delivered. Only a merge by
+    /// timestamp holds one.
     pub held: Option<M::Owned>,
 }
 
-/// Receives from several rings as if they were one: one ring per producer, which share nothing, and
-/// one consumer of them all.
+/// Receives from several rings as if they were one: one ring per producer, and one consumer of each
+/// ring.
 ///
-/// Each ring is a *source*, known by its index, which comes with each message. The order within a
-/// source is that of its ring; between sources it is what [`Merge`] says, or that of the messages'
-/// timestamps ([`Merge::by_timestamp`]). Losses and ends are reported for the source that they are
-/// in.
+/// Each ring is a *source*. It is known by its index, which comes with each message. The order
+/// within a source is that of its ring. The order between sources is that of [`MergeOrder`], or
+/// that of the messages' timestamps ([`Merge::by_timestamp`]). Losses and ends are reported for
+/// each source.
 ///
-/// A thread that waits sleeps for all sources at once, and is woken by any of them (`futex_waitv`;
-/// on kernels before 5.16 it looks at them every millisecond, and so it does if one of the
-/// consumers cannot be woken, as a free one of a ring that was opened read-only, or if there are
-/// more than 128 sources).
+/// A waiting thread sleeps on all sources at once, and each of them can wake it (`futex_waitv`). In
+/// three cases it polls every millisecond instead: on kernels before 5.16, with more than 128
+/// sources, and if one of the consumers cannot be woken, such as a free consumer of a ring that was
+/// opened read-only.
 ///
-/// Under [`OnLag::Stay`](crate::OnLag::Stay) a source repeats its loss; take it out of the merge
-/// ([`Merge::remove`]) to seek.
+/// With [`OnLag::Stay`](crate::OnLag::Stay), a source repeats its loss. To seek, remove it from the
+/// merge ([`Merge::remove`]).
 ///
 /// ```
 /// # let names = ["a", "b"].map(|source| format!("doc-sources-{source}-{}", std::process::id()));
@@ -105,42 +107,43 @@ pub struct RemovedRing<M: Message + ?Sized, R: Registration = Free> {
 /// # Ok::<(), seqring::Error>(())
 /// ```
 pub struct Merge<M: Message + ?Sized, R: Registration = Free> {
-    /// By ascending index.
+    /// Sorted by index.
     sources: Vec<Source<M, R>>,
     next_index: usize,
     order: Order<M>,
     waiter: Waiter,
 }
 
-/// What is between the sources.
+/// How to choose between the sources.
 enum Order<M: Message + ?Sized> {
-    /// The position at which the next look begins.
+    /// The position at which the next poll begins.
     RoundRobin(usize),
     Priority,
     Timestamp(ByTimestamp<M>),
 }
 
-/// Finds the timestamp of a message.
+/// Returns the timestamp of a message.
 type Key<M> = Box<dyn FnMut(&<M as Message>::Owned) -> u64 + Send>;
 
 struct ByTimestamp<M: Message + ?Sized> {
     key: Key<M>,
     patience: Duration,
-    /// The greatest timestamp that was delivered.
+    /// The greatest timestamp delivered so far.
     latest: u64,
 }
 
-/// What a look at all sources has found.
+/// Result of polling all sources.
 enum Look<T> {
     Found(Result<(usize, T), MergeError>),
-    /// Nothing to deliver; at the latest then there will be, whatever the sources do.
+    /// There is nothing to deliver before this time; `None` if only a source can change that.
     Nothing {
         until: Option<Instant>,
     },
 }
 
 impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
-    /// Merges the rings of `consumers`; the first one's source has index 0.
+    /// Merges the rings of `consumers`. The source of the first consumer has index 0, the next 1,
+    /// and so on.
     pub fn new(consumers: impl IntoIterator<Item = Consumer<M, R>>, order: MergeOrder) -> Self {
         Self::with(
             consumers,
@@ -151,25 +154,26 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         )
     }
 
-    /// Merges the rings of `consumers` by the timestamps that `key` finds in their messages, which
-    /// must not descend within a ring: the smallest is delivered first, and of equal ones that
-    /// of the lower source. The unit is up to the messages.
+    /// Merges the rings of `consumers` by the timestamps that `key` returns for their messages. The
+    /// unit of the timestamps is the caller's choice. They must not descend within a ring. The
+    /// smallest timestamp is delivered first; of equal ones, that of the source with the lower
+    /// index.
     ///
-    /// To know which one that is takes a message of each source. A source that has none is waited
-    /// for, for at most `patience` from when the merge has first seen the message that would be
-    /// next without it; then that one is delivered. What comes too late for its place is delivered
-    /// as soon as it comes, and counted ([`Merge::late`]). Merge that have closed are not
-    /// waited for.
+    /// To find the smallest timestamp, the merge needs a message of each source. It waits for a
+    /// source that has none, for at most `patience` after it first saw the message that would
+    /// otherwise be next; then it delivers that message. A message that comes too late for its
+    /// place is delivered at once and counted ([`Merge::late`]). The merge does not wait for
+    /// sources that have closed.
     ///
-    /// Hence all messages come sorted if the timestamps are of one clock and each message is
-    /// published within `patience` of its own, however long a source is silent.
+    /// Therefore all messages are delivered in the order of their timestamps if these come from one
+    /// clock and each message is published within `patience` after its timestamp, however long a
+    /// source is silent.
     ///
-    /// The messages that are in the ring behind one that waits do not wait again: a merge that has
-    /// fallen behind catches up. A message that is published during the wait may be delayed
-    /// twice as long.
+    /// A wait covers all messages that are in the ring by then, so a merge that has fallen behind
+    /// catches up. A message that is published during the wait may be delayed by twice `patience`.
     ///
-    /// The merge holds one message of each source, which the consumer's own counters count as
-    /// received.
+    /// The merge holds one message of each source. The counters of the consumer count that message
+    /// as received.
     ///
     /// ```
     /// # let names = ["a", "b"].map(|source| format!("doc-sources-time-{source}-{}", std::process::id()));
@@ -188,7 +192,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
     /// second.publish(&[25, 3]);
     /// assert_eq!(sources.recv(), Ok((0, [20, 1])));
     /// assert_eq!(sources.recv(), Ok((1, [25, 3])));
-    /// // The second source is silent: for all we know it is about to publish a message of time 27, but after 5 ms that is its problem.
+    /// // The second source is silent. It may still publish an earlier message, so the merge waits
+    /// // for 5 ms before it delivers the next message of the first source.
     /// assert_eq!(sources.recv(), Ok((0, [30, 2])));
     /// second.publish(&[27, 4]);
     /// assert_eq!(sources.recv(), Ok((1, [27, 4])));
@@ -215,15 +220,15 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         sources
     }
 
-    /// How to wait; [`WaitStrategy::Park`] unless told otherwise. What the consumers were told
-    /// before is of no account here. Cancellers made before this end nothing.
+    /// Sets how to wait. Default: [`WaitStrategy::Park`]. The wait strategies of the consumers have
+    /// no effect in a merge. Cancellers that were made before this call have no effect after it.
     #[must_use = "these are the sources that wait so"]
     pub fn wait_strategy(mut self, strategy: WaitStrategy) -> Self {
         self.waiter = Waiter::new(strategy, IDLE_CHECK);
         self
     }
 
-    /// Adds a source; returns its index, which is higher than that of any source before it.
+    /// Adds a source. Returns its index, which is higher than the index of any source before.
     pub fn add(&mut self, consumer: Consumer<M, R>) -> usize {
         let index = self.next_index;
         self.next_index += 1;
@@ -231,8 +236,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         index
     }
 
-    /// Takes a source out, with the message that is held of it, if any; `None` if there is no such
-    /// source. The other sources keep their indices.
+    /// Removes a source, with the message that the merge holds of it, if any. Returns `None` if
+    /// there is no such source. The other sources keep their indices.
     pub fn remove(&mut self, ring: usize) -> Option<RemovedRing<M, R>> {
         let position = self.position(ring)?;
         let Source { consumer, held, .. } = self.sources.remove(position);
@@ -242,11 +247,12 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         Some(RemovedRing { consumer, held: held.map(|(_, message)| message) })
     }
 
-    /// The next message, with the index of its source, if it is there. Never waits and never enters
-    /// the kernel; therefore it cannot tell a dead producer from a silent one.
+    /// Receives the next message, with the index of its source, if there is one. Never waits, and
+    /// does not ask the kernel whether a producer is alive. Therefore it cannot distinguish a dead
+    /// producer from a silent one.
     ///
     /// # Errors
-    /// [`MergeError`], but for `Timeout` and `Cancelled`.
+    /// [`MergeError`], except `Timeout` and `Cancelled`.
     pub fn try_recv(&mut self) -> Result<(usize, M::Owned), MergeError> {
         match self.look() {
             Look::Found(found) => found,
@@ -257,54 +263,55 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         }
     }
 
-    /// The next message, with the index of its source; waits for it.
+    /// Receives the next message, with the index of its source; waits for it.
     ///
     /// # Errors
-    /// [`MergeError`], but for `Empty` and `Timeout`.
+    /// [`MergeError`], except `Empty` and `Timeout`.
     pub fn recv(&mut self) -> Result<(usize, M::Owned), MergeError> {
         self.blocking(Timeout::Never)
     }
 
-    /// The next message, with the index of its source; waits for it for at most `timeout`.
+    /// As [`Merge::recv`], but waits for at most `timeout`.
     ///
     /// # Errors
-    /// [`MergeError`], but for `Empty`.
+    /// [`MergeError`], except `Empty`.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<(usize, M::Owned), MergeError> {
         self.blocking(Timeout::After(timeout))
     }
 
-    /// The next message, with the index of its source; waits for it until `deadline`.
+    /// As [`Merge::recv`], but waits until `deadline` at most.
     ///
     /// # Errors
-    /// [`MergeError`], but for `Empty`.
+    /// [`MergeError`], except `Empty`.
     pub fn recv_deadline(&mut self, deadline: Instant) -> Result<(usize, M::Owned), MergeError> {
         self.blocking(Timeout::At(deadline))
     }
 
-    /// A handle that ends the blocking calls from another thread. Make it before the call that it
-    /// is to end.
+    /// Makes a handle that ends blocking calls of this merge from another thread. Make it before
+    /// the call that it is to end.
     pub fn canceller(&self) -> Canceller {
         self.waiter.canceller()
     }
 
-    /// Indices of the sources, ascending; those that have closed are among them until they are
-    /// removed.
+    /// Indices of the sources in ascending order. They include sources that have closed and were
+    /// not removed.
     pub fn indices(&self) -> impl Iterator<Item = usize> + '_ {
         self.sources.iter().map(|source| source.index)
     }
 
-    /// The consumer of a source, for its counters.
+    /// The consumer of a source, for its counters. `None` if there is no such source.
     pub fn consumer(&self, ring: usize) -> Option<&Consumer<M, R>> {
         Some(&self.sources[self.position(ring)?].consumer)
     }
 
-    /// Messages of all sources that are there that were delivered behind one with a greater
-    /// timestamp. Without timestamps there are none.
+    /// Number of messages that were delivered after one with a greater timestamp, over all current
+    /// sources. It is 0 in a merge without timestamps.
     pub fn late(&self) -> u64 {
         self.sources.iter().map(|source| source.late).sum()
     }
 
-    /// Messages of one source that were delivered behind one with a greater timestamp.
+    /// Number of messages of one source that were delivered after one with a greater timestamp.
+    /// `None` if there is no such source.
     pub fn late_of(&self, ring: usize) -> Option<u64> {
         Some(self.sources[self.position(ring)?].late)
     }
@@ -333,7 +340,7 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         }
     }
 
-    /// Looks for something to deliver or to report. Never enters the kernel to wait.
+    /// Polls for something to deliver or to report. Makes no system call to wait.
     #[inline]
     fn look(&mut self) -> Look<M::Owned> {
         match &mut self.order {
@@ -346,7 +353,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         }
     }
 
-    /// Receives from the first source that has something, beginning at the one at position `first`.
+    /// Receives from the first source that has something, starting with the source at position
+    /// `first`.
     #[inline]
     fn look_from(&mut self, first: usize) -> Look<M::Owned> {
         let all = 0..self.sources.len();
@@ -376,7 +384,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
             && sources.iter().any(Source::is_silent)
         {
             let now = Instant::now();
-            // Once more, behind the look at the clock: what is not there now has not come in time.
+            // Polls again after the clock was read: a message that is not there now has not come in
+            // time.
             if let Err(error) = order.hold(sources) {
                 return Look::Found(Err(error));
             }
@@ -385,12 +394,12 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
             }
             let is_silent = sources.iter().any(Source::is_silent);
             if let Some(first) = order.first(sources).filter(|_| is_silent) {
-                // Beyond the clock's range: for ever.
+                // A time beyond the clock's range means to wait without limit.
                 let until = sources[first].there_since(now).checked_add(order.patience);
                 if until.is_none_or(|until| now < until) {
-                    // A producer that waits for one of the consumers must see how far it is before
-                    // the two wait for each other. (The silent sources have
-                    // told theirs when they were looked at.)
+                    // A producer that waits for one of the consumers must see the consumer's
+                    // progress; otherwise the two wait for each other. (The consumers of silent
+                    // sources have published theirs when they were polled.)
                     for source in sources.iter_mut().filter(|source| source.held.is_some()) {
                         source.consumer.tell(source.delivered());
                     }
@@ -404,8 +413,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         }
     }
 
-    /// Whether all sources have ended. Asks the kernel for the producers: there may be new ones by
-    /// now, which are silent.
+    /// Whether all sources have ended. Makes system calls to find new producers, which may be alive
+    /// and silent.
     fn have_ended(&mut self) -> bool {
         if !self.sources.iter().all(Source::has_ended) {
             return false;
@@ -418,7 +427,7 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         self.sources.iter().all(Source::has_ended)
     }
 
-    /// Sleeps until there is news of a source, or until `deadline`.
+    /// Sleeps until a source has news, or until `deadline`.
     #[cold]
     #[inline(never)]
     fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), MergeError> {
@@ -426,7 +435,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
         let mut waiting = self.waiter.start(deadline);
         let roused = loop {
             let sources = &self.sources;
-            // If one has none, because it was inherited by a fork, all are looked after by naps.
+            // If one consumer has no wake word, because it was inherited by a fork, all sources are
+            // polled between short sleeps.
             let bells: Option<Vec<Bell<'_>>> = sources
                 .iter()
                 .filter(|source| source.is_waited_for())
@@ -452,8 +462,8 @@ impl<M: Message + ?Sized, R: Registration> Merge<M, R> {
     }
 }
 
-/// Asks each source that has nothing whether there is anything to wait for: whether its producer
-/// lives, or died over the next sequence.
+/// Checks each source that has nothing: whether its producer is alive, or died before it finished
+/// the next sequence.
 fn news<M: Message + ?Sized, R: Registration>(
     sources: &mut [Source<M, R>],
     roused: WakeReason,
@@ -466,7 +476,8 @@ fn news<M: Message + ?Sized, R: Registration>(
                 source.consumer.skip_tombstone();
                 news = Some(Ok(()));
             }
-            // One at a time: as the others have not been noted, the next call finds them again.
+            // One source at a time: the ends of the others have not been recorded yet, so the next
+            // call finds them again.
             Some(Err(reason)) => {
                 if let Some(closed) = source.close(reason) {
                     return Some(Err(closed));
@@ -479,7 +490,7 @@ fn news<M: Message + ?Sized, R: Registration>(
 }
 
 impl<M: Message + ?Sized> ByTimestamp<M> {
-    /// Receives a message of each source that has none, as far as there are any.
+    /// Receives a message of each source that has none, as far as messages are available.
     fn hold<R: Registration>(&mut self, sources: &mut [Source<M, R>]) -> Result<(), MergeError> {
         for source in sources.iter_mut().filter(|source| source.held.is_none()) {
             if let Some(found) = source.receive() {
@@ -508,8 +519,8 @@ impl<M: Message + ?Sized> ByTimestamp<M> {
 }
 
 impl<M: Message + ?Sized> Merge<M, Registered> {
-    /// As [`Consumer::checkpoint`] for a ring: all its messages that were delivered have been dealt
-    /// with. `None` if there is no such source.
+    /// As [`Consumer::checkpoint`], for one source: all its delivered messages have been processed.
+    /// `None` if there is no such source.
     ///
     /// # Errors
     /// Those of the checkpoint file, if there is one.

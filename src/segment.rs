@@ -1,9 +1,9 @@
-//! Named shared memory: files of `/dev/shm`, created, opened, mapped, locked and unlinked.
+//! Named shared memory: files in `/dev/shm` that are created, opened, mapped, locked and unlinked.
 //!
-//! The `shared_memory` crate creates a segment and gives it its name. What it does not do is done
-//! here, on a file handle of our own: space is reserved before it is touched, mode bits are set,
-//! consumers map read-only, kernel locks tell who is alive, and a name is unlinked only while it
-//! still means our inode.
+//! The `shared_memory` crate creates a segment and gives it its name. This module does the rest
+//! with a file handle of its own: it reserves space before the first access, sets mode bits, maps
+//! consumers read-only, uses kernel locks to determine which process is alive, and unlinks a name
+//! only while it still means the same inode.
 
 mod fork;
 mod lock;
@@ -39,22 +39,22 @@ pub(crate) struct Segment {
     inode: (u64, u64),
     path: PathBuf,
     read_only: bool,
-    /// The process that opened it, and its generation of forks. A child that was forked must not
-    /// give up for us what we hold.
+    /// The process that opened the segment, and the fork generation of that process. A forked child
+    /// must not release what its parent holds.
     pid: u32,
     generation: u64,
 }
 
 impl Segment {
-    /// Creates the file of `name` with `bytes` bytes of zeros, reserved, and takes [`Role::Owner`].
-    /// `Ok(None)` if the file exists.
+    /// Creates the file of `name` with `bytes` bytes of zeros, reserves its space, and takes
+    /// [`Role::Owner`]. Returns `Ok(None)` if the file exists.
     ///
-    /// Between the creation and the lock somebody who cleans up may take the new file for an
-    /// abandoned one and remove it; this too is `Ok(None)`: look again.
+    /// Between the creation and the lock, another process may consider the new file abandoned and
+    /// remove it. This also returns `Ok(None)`, and the caller checks again.
     pub(crate) fn create(name: &str, bytes: u64, mode: u32) -> Result<Option<Self>, Error> {
         let path = path(name);
-        // Before the look at the space: a stale ring of this name is in the way, and its space
-        // comes back with its removal.
+        // This check comes before the check of free space: a stale ring of this name may occupy the
+        // space, which its removal frees.
         if fs::symlink_metadata(&path).is_ok() {
             return Ok(None);
         }
@@ -80,9 +80,9 @@ impl Segment {
                 ));
             }
         };
-        // The crate would unlink by name, whosever file that is by then. Its mapping is not used
-        // either: only one of our own descriptor is surely of the file that we lock and
-        // reserve.
+        // The crate would unlink by name, even if the name means another file by then. Its mapping
+        // is not used either: only a mapping of our own descriptor is certain to be of the file
+        // that is locked and reserved.
         shared.set_owner(false);
         drop(shared);
         let file = match open_file(&path, false) {
@@ -102,11 +102,12 @@ impl Segment {
             return Ok(None);
         }
         hit(Step::CreateLock);
-        // From here on the file is ours, so failures clean it up. Reserve before the first access:
-        // touching a page that tmpfs cannot provide is a SIGBUS.
+        // From here on the file belongs to this process, so an error removes it. The space is
+        // reserved before the first access: access to a page that tmpfs cannot provide raises
+        // SIGBUS.
         if let Err(error) = segment.set_mode(name, mode).and_then(|()| segment.reserve(name, bytes))
         {
-            // The first error says more than that of a clean-up.
+            // The first error is more useful than that of the removal.
             let _ = segment.unlink();
             return Err(error);
         }
@@ -114,7 +115,7 @@ impl Segment {
         Ok(Some(segment))
     }
 
-    /// Whether this is a file of `bytes` bytes that nobody has written to.
+    /// Whether the file has `bytes` bytes and was never written to.
     fn is_untouched(&self, bytes: u64) -> bool {
         self.open
             .file
@@ -122,17 +123,18 @@ impl Segment {
             .is_ok_and(|metadata| metadata.len() == bytes && metadata.blocks() == 0)
     }
 
-    /// Opens the file of `name` and maps all of it, whatever it holds.
+    /// Opens the file of `name` and maps all of it, whatever it contains.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Permission`], [`Error::Invalid`] for what cannot be mapped, or
-    /// [`Error::Io`].
+    /// [`Error::NotFound`], [`Error::Permission`], [`Error::Invalid`] for a file that cannot be
+    /// mapped, or [`Error::Io`].
     pub(crate) fn open(name: &str, read_only: bool) -> Result<Self, Error> {
         let path = path(name);
         let held = fork::hold();
         let file = open_file(&path, read_only).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::NotFound { name: name.into(), path: path.clone() },
-            // Its mode is set before its space is reserved; until then nobody else may open it.
+            // The creator sets the mode before it reserves the space; until then no other user may
+            // open the file.
             io::ErrorKind::PermissionDenied
                 if fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && !is_reserved(&m)) =>
             {
@@ -149,7 +151,7 @@ impl Segment {
                 format!("{} is not a regular file; remove it by hand", path.display()),
             ));
         }
-        // What cannot be a ring is not mapped, but can still be locked and removed.
+        // A file that cannot be a ring is not mapped, but it can still be locked and removed.
         let size = usize::try_from(metadata.len())
             .ok()
             .filter(|size| *size as u64 <= MAX_SEGMENT_BYTES)
@@ -164,34 +166,35 @@ impl Segment {
         Self { open, inode, path, read_only, pid: process::id(), generation: fork::generation() }
     }
 
-    /// Whether the file is larger than any segment; nothing of it is mapped then.
+    /// Whether the file is larger than any segment. Then nothing of it is mapped.
     pub(crate) fn is_too_large(&self) -> bool {
         self.open.file.metadata().is_ok_and(|metadata| metadata.len() > MAX_SEGMENT_BYTES)
     }
 
-    /// Whether all of the segment's space is there. Before it is, the memory must not be touched:
-    /// `/dev/shm` may be too full to provide a page, which would be a SIGBUS.
+    /// Whether all of the segment's space is reserved. The memory must not be touched before that:
+    /// `/dev/shm` may be too full to provide a page, and the access would raise SIGBUS.
     pub(crate) fn is_reserved(&self) -> bool {
-        // The system counts blocks of 512 bytes, whatever the file system's own are.
+        // The system counts blocks of 512 bytes, whatever the block size of the file system is.
         self.open
             .file
             .metadata()
             .is_ok_and(|metadata| metadata.len() <= MAX_SEGMENT_BYTES && is_reserved(&metadata))
     }
 
-    /// The memory as words; a last part of a word is left out.
+    /// The memory as words, without an incomplete last word.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.open.mapping.words()
     }
 
-    /// Whether this process opened it, and did not inherit it by a fork.
+    /// Whether this process opened the segment, and did not inherit it by a fork.
     pub(crate) fn is_ours(&self) -> bool {
-        // The process id tells children that were made without the C library's handlers; not
-        // always, as it may be the same in another namespace.
+        // The process id identifies children that were made without the C library's fork handlers.
+        // It does not identify all of them, because ids may be equal in different namespaces.
         !self.is_inherited() && self.pid == process::id()
     }
 
-    /// Whether it was inherited by a fork that ran the C library's handlers. Asks nobody.
+    /// Whether the segment was inherited by a fork that ran the C library's handlers. Makes no
+    /// system call.
     pub(crate) fn is_inherited(&self) -> bool {
         self.generation != fork::generation()
     }
@@ -209,8 +212,8 @@ impl Segment {
         self.open.mapping.prefault(self.read_only);
     }
 
-    /// The same segment, opened once more for writing, with nothing mapped but `words`, the reader
-    /// table: a handle whose locks are its own.
+    /// Opens the same segment once more and maps only `words`: the reader table, or a page of it.
+    /// The new handle has locks of its own.
     ///
     /// # Errors
     /// [`Error::Permission`] or [`Error::Io`].
@@ -220,7 +223,7 @@ impl Segment {
         words: Range<usize>,
         read_only: bool,
     ) -> Result<Self, Error> {
-        // By way of our descriptor, so that it is this inode whatever the name means by now.
+        // The path of our descriptor leads to this inode, whatever the name means by now.
         let ours = PathBuf::from(format!("/proc/self/fd/{}", self.open.file.as_raw_fd()));
         let held = fork::hold();
         let file = OpenOptions::new()
@@ -234,8 +237,8 @@ impl Segment {
             })?;
         let mapping = Mapping::part(&file, words.start * WORD, words.len() * WORD, read_only)
             .map_err(|e| Error::io(name, "map the reader table", e))?;
-        // Frozen: in a child the row is what it was at the fork, so nothing that its owner does is
-        // taken for an order to the child.
+        // The mapping is frozen in a forked child: it shows the row as it was at the fork, so the
+        // child does not take the parent's changes for commands.
         Ok(Self::of(
             held.keep(file, mapping, read_only, true),
             self.inode,
@@ -244,7 +247,7 @@ impl Segment {
         ))
     }
 
-    /// Takes the lock of `role`, unless somebody else holds it.
+    /// Takes the lock of `role`, unless another open file holds it.
     pub(crate) fn try_lock(&self, role: Role) -> io::Result<bool> {
         lock::try_lock(&self.open.file, role)
     }
@@ -254,11 +257,11 @@ impl Segment {
         lock::unlock(&self.open.file, role);
     }
 
-    /// Whether another open file holds the lock of `role`: whether its process is alive. Our own
-    /// locks do not count; in a forked child, those of the parent do.
+    /// Whether another open file holds the lock of `role`, so that its process is alive. Locks of
+    /// this handle do not count. In a forked child, those of the parent count.
     ///
     /// # Errors
-    /// If the system does not tell, or if a forked child has not got a file of its own to ask by.
+    /// If the system call fails, or if a forked child could not get an open file of its own.
     pub(crate) fn is_locked_elsewhere(&self, role: Role) -> io::Result<bool> {
         let can_ask =
             self.is_ours() || (self.is_inherited() && inode_of(&self.open.file)? == self.inode);
@@ -278,8 +281,8 @@ impl Segment {
     /// Removes the name, if it still means this segment. Returns whether it did; fails if the name
     /// stays.
     ///
-    /// Call it with [`Role::Owner`] locked: all who replace a segment hold that lock while they do,
-    /// so the name cannot change its meaning between the look and the removal.
+    /// The caller must hold [`Role::Owner`]: every process that replaces a segment holds that lock,
+    /// so the name cannot change its meaning between the check and the removal.
     pub(crate) fn unlink(&self) -> io::Result<bool> {
         if !self.is_named() {
             return Ok(false);
@@ -324,8 +327,8 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // Closing releases them only with the last copy of the descriptor, and a child that another
-        // thread is just starting has one until it executes.
+        // Closing releases the locks only with the last copy of the descriptor. A child that
+        // another thread is starting has a copy until it executes its program.
         if self.is_ours() {
             self.unlock(Role::Producer);
             self.unlock(Role::Owner);
@@ -334,7 +337,7 @@ impl Drop for Segment {
 }
 
 fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
-    // O_NONBLOCK: a FIFO planted under the name must not hang us.
+    // O_NONBLOCK: a FIFO under this name must not block the open.
     OpenOptions::new()
         .read(true)
         .write(!read_only)
@@ -350,7 +353,7 @@ fn is_reserved(metadata: &fs::Metadata) -> bool {
     metadata.len() > 0 && metadata.blocks().saturating_mul(512) >= metadata.len()
 }
 
-/// Refuses at once what cannot fit, instead of letting the reservation fill the memory first.
+/// Refuses a segment at once that does not fit, before the reservation fills the memory.
 fn check_space(name: &str, bytes: u64) -> Result<(), Error> {
     match free_bytes() {
         Some(free) if bytes > free => Err(Error::no_space(name, bytes, Some(free))),
@@ -358,7 +361,7 @@ fn check_space(name: &str, bytes: u64) -> Result<(), Error> {
     }
 }
 
-/// Bytes free in `/dev/shm`, if the system tells.
+/// Free bytes in `/dev/shm`, if the system reports them.
 fn free_bytes() -> Option<u64> {
     let directory = std::ffi::CString::new(name::DIRECTORY).ok()?;
     let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
@@ -370,7 +373,7 @@ fn free_bytes() -> Option<u64> {
     // SAFETY: the call succeeded, so it has filled the structure.
     let stat = unsafe { stat.assume_init() };
     if stat.f_blocks == 0 {
-        // A tmpfs without a limit says nothing but zeros.
+        // A tmpfs without a limit reports zeros.
         return None;
     }
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))

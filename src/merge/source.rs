@@ -1,4 +1,4 @@
-//! One source of a merge: a consumer, and what the merge knows about it.
+//! One source of a merge: a consumer, and what the merge records about it.
 
 use std::time::Instant;
 
@@ -12,16 +12,17 @@ use crate::protocol::{CloseReason, TryRecvError};
 pub(super) struct Source<M: Message + ?Sized, R: Registration> {
     pub(super) index: usize,
     pub(super) consumer: Consumer<M, R>,
-    /// Received and not delivered yet, with its timestamp: only in a merge by timestamp.
+    /// A message that was received and not delivered yet, with its timestamp. Only in a merge by
+    /// timestamp.
     pub(super) held: Option<(u64, M::Owned)>,
-    /// Messages delivered behind ones with a greater timestamp.
+    /// Number of messages delivered after one with a greater timestamp.
     pub(super) late: u64,
-    /// The end that was reported, until something comes behind it after all.
+    /// The end that was reported, until something follows it after all.
     end: Option<CloseReason>,
     mark: Option<Mark>,
 }
 
-/// All messages below `sequence` had been published at `time`.
+/// All messages before `sequence` had been published at `time`.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     sequence: u64,
@@ -33,8 +34,8 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         Self { index, consumer, held: None, late: 0, end: None, mark: None }
     }
 
-    /// Receives the next message, or finds a loss or an end that has not been reported yet. Never
-    /// enters the kernel.
+    /// Receives the next message, or finds a loss or an end that has not been reported yet. Makes
+    /// no system call.
     #[inline]
     pub(super) fn receive(&mut self) -> Option<Result<M::Owned, MergeError>> {
         match self.consumer.try_recv() {
@@ -51,25 +52,24 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         }
     }
 
-    /// Notes an end, and says so if that is news.
+    /// Records an end. Returns it if it was not recorded before.
     pub(super) fn close(&mut self, reason: CloseReason) -> Option<MergeError> {
         let news = self.end != Some(reason);
         self.end = Some(reason);
         news.then_some(MergeError::Closed { ring: self.index, reason })
     }
 
-    /// Notes that there is a producer, though it is silent, or that there is something behind the
-    /// end.
+    /// Records that there is a producer, although it is silent, or that something follows the end.
     pub(super) fn reopen(&mut self) {
         self.end = None;
     }
 
-    /// Whether no message is expected: the end has been reported.
+    /// Whether no message is expected, because the end has been reported.
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some()
     }
 
-    /// Whether a message is expected, and none is there.
+    /// Whether a message is expected and none is available.
     pub(super) fn is_silent(&self) -> bool {
         self.held.is_none() && self.end.is_none()
     }
@@ -84,7 +84,7 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         match self.end {
             _ if !self.is_waited_for() => false,
             None | Some(CloseReason::ProducerDied) => self.consumer.has_news(),
-            // An end that has been reported is no news; a message behind it is: the ring has
+            // An end that has been reported is no news. A message after it is news: the ring has
             // another producer.
             Some(_) => self.consumer.has_next(),
         }
@@ -95,11 +95,10 @@ impl<M: Message + ?Sized, R: Registration> Source<M, R> {
         self.consumer.cursor() - u64::from(self.held.is_some())
     }
 
-    /// Since when the held message is known to have been there; if that is not known yet, since
-    /// `now`, and so is all that is behind it by now.
+    /// The time since which the held message is known to be available. If it is not known yet, this
+    /// is `now`, and `now` is recorded for all messages that are in the ring by then.
     ///
-    /// The mark covers what is behind the message too, so that a merge which falls behind waits
-    /// once for all of them, and not for each.
+    /// So a merge that has fallen behind waits once for all of them, and not for each.
     pub(super) fn there_since(&mut self, now: Instant) -> Instant {
         let sequence = self.delivered();
         match self.mark {

@@ -2,7 +2,7 @@ use super::*;
 use crate::protocol::{OnLag, Start};
 use crate::{Producer, Ring};
 
-/// Longer than any test lasts: what waits for it hangs.
+/// Longer than any test lasts: a test that waits for it hangs.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 /// A timestamp, and a value.
@@ -46,7 +46,7 @@ impl Rings {
     }
 }
 
-/// Merge and timestamps of what can be had now.
+/// The sources and timestamps of all messages that are available now.
 fn drain(merge: &mut Merge<Event>) -> Vec<(usize, u64)> {
     std::iter::from_fn(|| match merge.try_recv() {
         Ok((ring, [timestamp, value])) => {
@@ -66,7 +66,7 @@ fn in_turn_a_busy_ring_starves_no_other() {
     rings.publish(0, &[0, 1, 2, 3, 4]);
     rings.publish(2, &[0, 1]);
     assert_eq!(drain(&mut merge), [(0, 0), (2, 0), (0, 1), (2, 1), (0, 2), (0, 3), (0, 4)]);
-    // The turn is behind the ring that had the last one.
+    // The next turn is that of the source after the last one delivered.
     rings.publish(0, &[5]);
     rings.publish(1, &[6]);
     assert_eq!(drain(&mut merge), [(1, 6), (0, 5)]);
@@ -92,10 +92,11 @@ fn by_timestamp_the_smallest_goes_first_and_silence_is_waited_for() {
     rings.publish(1, &[20, 30, 50]);
     assert_eq!(merge.try_recv(), Err(MergeError::Empty), "the third ring may have a smaller one");
     rings.publish(2, &[5, 40]);
-    // Equal ones by ring; the end of the first ring holds up what comes behind.
+    // Equal timestamps are delivered by source; the end of the first source holds up the messages
+    // after it.
     assert_eq!(drain(&mut merge), [(2, 5), (0, 10), (1, 20), (0, 30), (0, 30)]);
     assert_eq!(merge.recv_timeout(Duration::from_millis(20)), Err(MergeError::Timeout));
-    // A ring that is closed is not waited for.
+    // The merge does not wait for a source that has closed.
     rings.producers.remove(0).close();
     assert_eq!(merge.recv(), Err(MergeError::Closed { ring: 0, reason: CloseReason::Closed }));
     assert_eq!(drain(&mut merge), [(1, 30), (2, 40)]);
@@ -112,7 +113,8 @@ fn patience_ends_once_for_all_that_is_there_and_what_comes_late_is_counted() {
     let began = Instant::now();
     assert_eq!(merge.recv(), Ok((0, [100, 0])));
     assert!(began.elapsed() >= PATIENCE, "the second ring was not waited for");
-    // All the others were there when it was waited for. One that was not is waited for again.
+    // The wait covers all messages that were there. A message that was not there is waited for
+    // again.
     rings.publish(0, &[160]);
     let others: Vec<_> = many[1..].iter().map(|&timestamp| (0, timestamp)).collect();
     let began = Instant::now();
@@ -175,7 +177,7 @@ fn sources_come_and_go_and_keep_their_indices() {
     let mut merge = Merge::by_timestamp(consumers, |event| event[0], FOREVER);
     rings.publish(0, &[10]);
     assert_eq!(merge.try_recv(), Err(MergeError::Empty));
-    // What is held comes with the consumer that has received it.
+    // The held message comes with the consumer that has received it.
     let removed = merge.remove(0).unwrap();
     assert_eq!((removed.held, removed.consumer.received()), (Some([10, 0]), 1));
     assert!(merge.remove(0).is_none() && merge.consumer(0).is_none());
@@ -190,7 +192,7 @@ fn sources_come_and_go_and_keep_their_indices() {
     drop(merge.remove(1));
     assert_eq!((merge.try_recv(), merge.recv()), (Err(MergeError::Ended), Err(MergeError::Ended)));
 
-    // In turn: the turn stays where it is.
+    // Round robin: a removal does not change whose turn is next.
     let mut merge =
         Merge::new(rings.rings.iter().map(|ring| ring.consumer().attach()), MergeOrder::RoundRobin);
     (0..3).for_each(|ring| rings.publish(ring, &[1, 2]));
@@ -213,7 +215,7 @@ fn an_end_is_said_once_and_again_behind_another_life() {
         (merge.try_recv(), merge.recv(), merge.recv()),
         (Err(MergeError::Ended), Err(MergeError::Ended), Err(MergeError::Ended))
     );
-    // Another producer: silent at first, which is no end.
+    // Another producer is silent at first, which is no end.
     let mut successor = rings.rings[0].producer().unwrap();
     assert_eq!(merge.recv_timeout(Duration::from_millis(1)), Err(MergeError::Timeout));
     successor.publish(&[1, 0]);
@@ -251,8 +253,8 @@ fn a_held_message_does_not_hold_up_the_producer_that_all_wait_for() {
         .collect();
     let mut merge = Merge::by_timestamp(consumers, |event| event[0], FOREVER);
     let Rings { rings: _rings, producers } = rings;
-    // The last message of the first ring has room as soon as the first one is held; only behind it
-    // the second ring speaks.
+    // There is space for the last message of the first ring as soon as the merge holds its first
+    // message; only after that, the second ring publishes.
     let publishing = std::thread::spawn(move || {
         let [mut first, mut second] = <[_; 2]>::try_from(producers).unwrap();
         (0..65).for_each(|timestamp| _ = first.publish(&[timestamp, 0]));

@@ -1,40 +1,41 @@
-//! What a forked child takes along of its parent's segments: memory to read, and nothing that
-//! speaks for the parent.
+//! What a forked child inherits of its parent's segments: memory to read, but no lock and no way to
+//! write as the parent.
 //!
-//! A fork copies descriptors and mappings. The locks that say who is alive belong to the open file,
-//! which parent and child then share: a child would keep the locks of a dead parent held, and could
-//! write its parent's messages. So in every child, before `fork` returns, a handler
-//! (`pthread_atfork`) puts in the place of each segment that was open for writing
+//! A fork copies descriptors and mappings. The locks that say which process is alive belong to the
+//! open file, which parent and child then share. Without further measures, a child would keep the
+//! locks of a dead parent, and could overwrite its parent's messages. So in every child, before
+//! `fork` returns, a handler (`pthread_atfork`) replaces each segment that was open for writing:
 //!
-//! * over its descriptor: the same file, opened once more, for reading. The child has no part in
-//!   the parent's locks any more, and sees them as it sees those of other processes, so it can
-//!   still ask who is alive;
-//! * over its mapping: a private one, at the same address. What the parent writes is seen there
-//!   until the child writes to the same page; what the child writes, by handles that it inherited,
-//!   reaches nobody.
+//! * its descriptor becomes the same file, opened once more for reading. The child no longer shares
+//!   the parent's locks. It sees them as those of any other process, so it can still check which
+//!   processes are alive;
+//! * its mapping becomes a private one at the same address. The child sees the parent's writes
+//!   until it writes to the same page. What the child writes through inherited handles reaches no
+//!   other process.
 //!
-//! Segments open for reading only have no locks and cannot be written, so they stay as they are.
+//! Segments that are open for reading only have no locks and cannot be written, so they stay as
+//! they are.
 //!
 //! # Threads
 //! The registry is locked while a segment is opened and registered, and while one is unregistered
-//! and closed. The handler that runs before a fork takes that lock, and those that run behind it,
-//! in parent and child, give it back. So at the moment of the fork no thread is between the two:
-//! what is registered is what is open, and a number in the registry is no other file's. No
-//! memory is allocated or freed by the handler in the child, and it makes nothing but system calls
-//! (`open`, `dup3`, `mmap`, `mremap`, `eventfd`, `close`), as other threads may have held any lock
-//! of the C library when they were left behind.
+//! and closed. The handler that runs before a fork takes that lock; the handlers that run after it,
+//! in parent and child, release it. So at the moment of the fork, no thread is between the two
+//! steps: every registered segment is open, and no number in the registry belongs to another file.
+//! The handler in the child allocates and frees no memory, and makes only system calls (`open`,
+//! `dup3`, `mmap`, `mremap`, `eventfd`, `close`), because other threads may have held any lock of
+//! the C library at the fork.
 //!
-//! Who holds the lock calls only the system and the allocator; the latter's own handlers were
-//! installed at its first use, before ours, and so run behind ours before a fork. The exception are
-//! signal handlers: one that interrupts the opening of a segment must not call `fork` (as POSIX now
-//! says of all of them), but may call `_Fork` and execute.
+//! A thread that holds the lock calls only the system and the allocator. The allocator installed
+//! its own handlers at its first use, before ours, so before a fork they run after ours. Signal
+//! handlers are the exception: one that interrupts the opening of a segment must not call `fork`
+//! (POSIX now forbids it in all signal handlers), but it may call `_Fork` and execute a program.
 //!
-//! # What this does not see
+//! # Limits
 //! `vfork`, `posix_spawn` and `clone` run no handlers. The first two, and with them
-//! [`std::process::Command`], share the memory until they execute, which closes the descriptors
-//! (`O_CLOEXEC`). A child by a bare `clone` or `_Fork` that does not execute keeps its parent's
-//! locks; it must not use its parent's rings, and is told so where that is noticed, by its process
-//! id.
+//! [`std::process::Command`], share the memory until they execute a program, which closes the
+//! descriptors (`O_CLOEXEC`). A child by a bare `clone` or `_Fork` that does not execute a program
+//! keeps its parent's locks. It must not use its parent's rings; where its process id shows this,
+//! the calls refuse.
 
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
@@ -50,10 +51,10 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use super::map::{Mapping, Span};
 use crate::layout::{PAGE, STATE, SUPERSEDED, WORD};
 
-/// How many forks lie between this process and the one that first opened a segment.
+/// Number of forks between this process and the one that first opened a segment.
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// How many forks lie between this process and the first that opened a segment: a handle with
+/// Number of forks between this process and the one that first opened a segment. A handle with
 /// another number was inherited.
 pub(super) fn generation() -> u64 {
     FORKS.load(Ordering::Relaxed)
@@ -62,40 +63,42 @@ pub(super) fn generation() -> u64 {
 /// The segments that are open for writing, by descriptor.
 static REGISTRY: Mutex<BTreeMap<RawFd, Entry>> = Mutex::new(BTreeMap::new());
 
-/// What the handler has to know of a segment.
+/// What the handler must know of a segment.
 #[derive(Debug)]
 struct Entry {
     span: Span,
-    /// Copy all of the mapping, at once: a registered consumer in the child must not be told by
-    /// what the parent does to its row.
+    /// Whether to copy all of the mapping at once: a registered consumer in the child must not
+    /// react to what the parent does to its row.
     freeze: bool,
-    /// The fork that took it along.
+    /// The fork generation in which the segment was opened.
     generation: u64,
 }
 
-/// No process is forked while this lives.
+/// While this value lives, this process is not forked.
 #[derive(Debug)]
 pub(super) struct Held(MutexGuard<'static, BTreeMap<RawFd, Entry>>);
 
-/// Keeps this process from being forked, to open or close a segment. Not twice in one thread.
+/// Prevents forks of this process, to open or close a segment. Must not be called twice in one
+/// thread.
 pub(super) fn hold() -> Held {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         // SAFETY: the handlers are functions of this library, which is never unloaded while its
-        // code runs; what they need is static.
+        // code runs; all data that they need is static.
         let code = unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
         assert_eq!(
             code, 0,
             "no memory to install a handler for forks: error {code} of pthread_atfork"
         );
     });
-    // A panic under the lock leaves the map as it was before or behind one of its operations.
+    // A panic while the lock is held leaves the map as it was before or after one of its
+    // operations.
     Held(REGISTRY.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Held {
-    /// Registers an open segment, and lets forks go on. A mapping that is `frozen` does not change
-    /// in a child, whatever the parent does.
+    /// Registers an open segment, and allows forks again. A `frozen` mapping does not change in a
+    /// child, whatever the parent does.
     pub(super) fn keep(
         mut self,
         file: File,
@@ -113,15 +116,15 @@ impl Held {
     }
 }
 
-/// An open file and the mapping of it.
+/// An open file and its mapping.
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) mapping: Mapping,
-    /// Our own handle: it carries the locks and stands for the inode.
+    /// The file handle, which carries the locks and identifies the inode.
     pub(super) file: File,
 }
 
-/// An open segment that the handler knows.
+/// An open segment in the registry.
 #[derive(Debug)]
 pub(super) struct Kept {
     open: ManuallyDrop<Open>,
@@ -139,35 +142,36 @@ impl Deref for Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // To the end of the function: a child must not inherit what is no longer registered.
+        // Held to the end of the function: a child must not inherit an open segment that is no
+        // longer registered.
         let mut held = hold();
         if !self.read_only {
             held.0.remove(&self.open.file.as_raw_fd());
         }
-        // SAFETY: it is dropped only here, and not used again.
+        // SAFETY: `open` is dropped only here, and is not used again.
         unsafe { ManuallyDrop::drop(&mut self.open) };
     }
 }
 
-/// Where the lock is kept during a fork.
+/// Holds the registry's lock during a fork.
 struct During(UnsafeCell<Option<Held>>);
 
-// SAFETY: it is touched only by the handlers, and only by the thread that holds the lock on the
-// registry meanwhile.
+// SAFETY: only the handlers access it, and only in the thread that holds the lock of the registry
+// during that time.
 unsafe impl Sync for During {}
 
 static DURING: During = During(UnsafeCell::new(None));
 
 extern "C" fn before() {
     let held = Held(REGISTRY.lock().unwrap_or_else(PoisonError::into_inner));
-    // SAFETY: we hold the lock, so no other thread is at this place.
+    // SAFETY: this thread holds the lock of the registry, so no other thread accesses `DURING`.
     unsafe { *DURING.0.get() = Some(held) };
 }
 
-/// What `before` has put down.
+/// The lock that `before` has stored.
 fn held() -> Option<Held> {
-    // SAFETY: the C library calls this in the thread that called `before`, or in its image in the
-    // child; it still holds the lock.
+    // SAFETY: the C library calls this in the thread that called `before`, or in its copy in the
+    // child. That thread still holds the lock, so no other thread accesses `DURING`.
     let during = unsafe { &mut *DURING.0.get() };
     during.take()
 }
@@ -180,33 +184,34 @@ extern "C" fn in_child() {
     let Some(mut held) = held() else { return };
     let parent = FORKS.fetch_add(1, Ordering::Relaxed);
     for (fd, entry) in held.0.iter_mut().filter(|(_, entry)| entry.generation == parent) {
-        // What was inherited by us as it should be is inherited by our own children as it is: its
-        // generation stays.
+        // From now on the segment is private, and children of this process inherit it as it is. So
+        // its generation stays.
         entry.disown(*fd);
     }
 }
 
 impl Entry {
-    /// Puts a private mapping and an open file of our own in the place of the parent's.
+    /// Replaces the parent's mapping by a private one, and the parent's open file by one of our
+    /// own.
     fn disown(&self, fd: RawFd) {
         // SAFETY: the path is a C string; the call touches no other memory.
         let own = with_path(fd, |path| unsafe {
             libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK)
         });
         if own >= 0 {
-            // By our own file: a mapping, too, keeps its open file, and the locks of that, alive.
+            // Maps our own file: a mapping also keeps its open file alive, with the locks of that
+            // file.
             self.map_privately(own);
             replace(fd, own);
         } else {
-            // Without `/proc`, without the permission to read the file, or without a descriptor to
-            // spare.
+            // There is no `/proc`, no permission to read the file, or no free descriptor.
             self.map_nothing();
             replace(fd, stand_in(fd));
         }
         if self.freeze {
             self.words().step_by(PAGE / WORD).for_each(|word| {
-                // A write of what is there already, which makes the page our own. (Compilers know
-                // that an addition of 0 is none.)
+                // Writes the value that is already there, which gives this process its own copy of
+                // the page. (The compiler may remove an addition of 0.)
                 word.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
             });
         }
@@ -218,9 +223,9 @@ impl Entry {
             return;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        // SAFETY: the range is a mapping of the segment, see the registry, and is replaced by one
-        // of the same file, length and offset, so all pointers into it stay good. No other
-        // thread exists in the child.
+        // SAFETY: the range is a mapping of the segment (see the registry) and is replaced by one
+        // of the same file, length and offset, so all pointers into it stay valid. The child has no
+        // other thread.
         let at = unsafe {
             libc::mmap(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, own, offset)
         };
@@ -229,9 +234,9 @@ impl Entry {
         }
     }
 
-    /// For want of the file: memory of our own. Of a reader table it is a copy; a ring says that it
-    /// was superseded, so that consumers in the child do not wait for messages that they cannot
-    /// see.
+    /// Maps memory of our own, because the file is not available. For a reader table, it is a copy.
+    /// For a ring, its state says superseded, so that consumers in the child do not wait for
+    /// messages that they cannot see.
     fn map_nothing(&self) {
         let Span { start, bytes, .. } = self.span;
         if bytes == 0 {
@@ -262,8 +267,8 @@ impl Entry {
             state.store(SUPERSEDED, Ordering::Relaxed);
         }
         // SAFETY: the range is a mapping of the segment, and is replaced by one of the same length,
-        // whose words are valid; nothing else points to where that was. No other thread
-        // exists in the child.
+        // whose words are valid. Nothing else points to the memory that is moved. The child has no
+        // other thread.
         let at = unsafe {
             libc::mremap(new, bytes, bytes, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, start)
         };
@@ -272,32 +277,33 @@ impl Entry {
         }
     }
 
-    /// The words of the mapping; nothing else changes the mapping meanwhile.
+    /// The words of the mapping. Nothing else changes the mapping during this time.
     fn words(&self) -> impl Iterator<Item = &AtomicU64> {
         let Span { start, bytes, .. } = self.span;
-        // SAFETY: inside the mapping, which is of atomic words and stays as long as the entry.
+        // SAFETY: the word is inside the mapping, which consists of atomic words and stays as long
+        // as the entry.
         (0..bytes / WORD).map(move |word| unsafe { &*start.wrapping_add(word) })
     }
 }
 
-/// Puts the file of `own` in the place of that of `fd`, which is a segment's.
+/// Replaces the file of `fd`, which belongs to a segment, by the file of `own`.
 fn replace(fd: RawFd, own: RawFd) {
     if own == fd {
         return;
     }
-    // SAFETY: a system call on numbers. `fd` is the segment's, see the registry, and stays taken,
-    // so its handle will not close somebody else's file when it is dropped.
+    // SAFETY: a system call on numbers. `fd` belongs to the segment (see the registry) and stays in
+    // use, so dropping its handle will not close a file of other code.
     let code = unsafe { libc::dup3(own, fd, libc::O_CLOEXEC) };
     if code < 0 {
         give_up();
     }
-    // SAFETY: nobody else knows the descriptor that was just opened.
+    // SAFETY: no other code knows the descriptor, which was just opened.
     unsafe { libc::close(own) };
 }
 
-/// Calls `then` with the path that opens the file of a descriptor anew.
+/// Calls `then` with a path that opens the file of descriptor `fd` anew.
 fn with_path(fd: RawFd, then: impl FnOnce(&CStr) -> libc::c_int) -> libc::c_int {
-    // Room for the longest number and the zero behind it.
+    // Space for the longest number and the terminating zero.
     let mut path = [0; 32];
     let written = write!(&mut path[..], "/proc/self/fd/{fd}");
     match CStr::from_bytes_until_nul(&path) {
@@ -306,8 +312,8 @@ fn with_path(fd: RawFd, then: impl FnOnce(&CStr) -> libc::c_int) -> libc::c_int 
     }
 }
 
-/// A descriptor of nothing, which takes no path, as `/dev/null` would; closes `fd` for it if there
-/// is none to spare.
+/// A descriptor without a file, for which no path is needed, unlike `/dev/null`. Closes `fd` if
+/// there is no free descriptor.
 fn stand_in(fd: RawFd) -> RawFd {
     for _ in 0..2 {
         // SAFETY: a system call without memory in it.
@@ -315,20 +321,20 @@ fn stand_in(fd: RawFd) -> RawFd {
         if own >= 0 {
             return own;
         }
-        // SAFETY: `fd` is the segment's; its number is taken again by our caller before anybody
-        // else opens a file.
+        // SAFETY: `fd` belongs to the segment. The caller takes its number again before any other
+        // code opens a file.
         unsafe { libc::close(fd) };
     }
     give_up()
 }
 
-/// A child that could write its parent's messages, or keep its parent's locks, must not go on.
+/// Ends a child that could write as its parent or keep its parent's locks.
 fn give_up() -> ! {
     let text = b"seqring: a forked child could not let go of its parent's rings: the system has no memory or descriptors left\n";
-    // SAFETY: the text is as long as it says.
+    // SAFETY: the pointer and the length are those of `text`.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
-    // SAFETY: ends the process, and is allowed in a handler, which `std::process::abort` does not
-    // promise.
+    // SAFETY: `abort` ends the process, and is allowed in a handler, which `std::process::abort`
+    // does not promise.
     unsafe { libc::abort() }
 }
 
@@ -362,7 +368,7 @@ mod tests {
             let fd = kept.file.as_raw_fd();
             drop(held);
             drop(kept);
-            // Only by another test's segment may the number have been taken again meanwhile.
+            // Only a segment of another test may have taken the number again in the meantime.
             let again = hold();
             assert!(again.0.get(&fd).is_none_or(|entry| entry.span.bytes != PAGE));
         }

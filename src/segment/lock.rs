@@ -1,9 +1,9 @@
-//! Who is alive: one byte lock per role on the segment's file.
+//! Which processes are alive: one byte lock per role on the segment's file.
 //!
 //! Open-file-description locks belong to an open file, not to a process id. The kernel releases
-//! them when the last descriptor of that open file is closed, also by SIGKILL; they cannot be
-//! confused by reused process ids or by PID namespaces. (POSIX record locks would be released by
-//! closing *any* descriptor of the file; `flock` knows only one lock per file.)
+//! them when the last descriptor of that open file is closed, also after SIGKILL. Reused process
+//! ids and PID namespaces cannot confuse them. (POSIX record locks would be released when *any*
+//! descriptor of the file is closed; `flock` has only one lock per file.)
 
 use std::fs::File;
 use std::io;
@@ -17,33 +17,34 @@ const MEMBERS: libc::off_t = 8192;
 /// What a lock stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Has created the segment, or taken it over, and will unlink it; also held while it is being
-    /// replaced.
+    /// The process has created the segment or taken it over, and will unlink it. Also held while
+    /// the segment is replaced.
     Owner,
-    /// Writes messages. In rings of several producers: joins them, or leaves them, at this moment.
+    /// The process writes messages. In a ring of several producers: the process joins or leaves
+    /// them at this moment.
     Producer,
-    /// Has this row of the reader table.
+    /// The process has a consumer in this row of the reader table.
     Consumer(usize),
-    /// Is one of several producers, and has this row.
+    /// The process has one of several producers, with this row.
     SharedProducer(usize),
-    /// Is any of them; only to be asked for.
+    /// Any of several producers. Only for checks; never locked.
     AnySharedProducer,
 }
 
 impl Role {
-    /// The offset of the role's byte; the byte's content has nothing to do with it.
+    /// The offset of the role's byte. The content of the byte is unrelated.
     fn offset(self) -> libc::off_t {
         match self {
             Self::Owner => 0,
             Self::Producer => 1,
-            // A row's number is at most 4095.
+            // The number of a row is at most 4095.
             Self::Consumer(row) => 64 + row as libc::off_t,
             Self::SharedProducer(row) => MEMBERS + row as libc::off_t,
             Self::AnySharedProducer => MEMBERS,
         }
     }
 
-    /// How many bytes the lock is of.
+    /// Length of the lock in bytes.
     fn length(self) -> libc::off_t {
         if self == Self::AnySharedProducer { MAX_PRODUCERS as libc::off_t } else { 1 }
     }
@@ -60,13 +61,14 @@ pub(super) fn try_lock(file: &File, role: Role) -> io::Result<bool> {
 }
 
 pub(super) fn unlock(file: &File, role: Role) {
-    // Unlocking a byte of an open file cannot fail, and closing the file would do the same.
+    // Unlocking a byte of an open file cannot fail, and closing the file would have the same
+    // effect.
     let _ = request(file, libc::F_OFD_SETLK, role, libc::F_UNLCK as libc::c_short);
 }
 
 pub(super) fn is_locked_elsewhere(file: &File, role: Role) -> io::Result<bool> {
-    // Asked for a read lock, the kernel names write locks only: those take write permission, so
-    // nobody who may only read can pass for alive.
+    // For a read lock, the kernel reports only write locks as conflicts. Write locks need write
+    // permission, so a process that may only read cannot pretend to be alive.
     let answer = request(file, libc::F_OFD_GETLK, role, libc::F_RDLCK as libc::c_short)?;
     Ok(answer.l_type != libc::F_UNLCK as libc::c_short)
 }

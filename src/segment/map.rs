@@ -13,15 +13,15 @@ use crate::sync::{AtomicU64, Ordering};
 pub(super) struct Mapping {
     base: NonNull<AtomicU64>,
     words: usize,
-    /// What to unmap: from this many bytes before `base`.
+    /// Number of bytes that are mapped before `base`, and unmapped with it.
     before: usize,
-    /// Bytes to unmap; 0 for an empty file, of which nothing is mapped.
+    /// Number of bytes to unmap; 0 for an empty file, of which nothing is mapped.
     bytes: usize,
-    /// Where in the file it begins.
+    /// Offset of the mapping in the file.
     offset: libc::off_t,
 }
 
-/// What part of the address space shows what part of a file.
+/// Which part of the address space shows which part of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) start: *mut AtomicU64,
@@ -29,7 +29,7 @@ pub(super) struct Span {
     pub(super) offset: libc::off_t,
 }
 
-// SAFETY: an address, which says nothing about threads.
+// SAFETY: an address, which is not tied to a thread.
 unsafe impl Send for Span {}
 
 // SAFETY: the mapping is owned, not tied to a thread, and unmapped once, by drop.
@@ -43,8 +43,8 @@ impl Mapping {
         Self::part(file, 0, bytes, read_only)
     }
 
-    /// Maps `bytes` bytes of `file` from `offset` on. Where the system's pages are larger than
-    /// `offset` is aligned, some of what comes before is mapped too.
+    /// Maps `bytes` bytes of `file`, starting at `offset`. If the system's pages are larger than
+    /// the alignment of `offset`, some of the bytes before it are mapped too.
     pub(super) fn part(
         file: &File,
         offset: usize,
@@ -52,7 +52,7 @@ impl Mapping {
         read_only: bool,
     ) -> io::Result<Self> {
         if bytes == 0 {
-            // The system does not map nothing.
+            // The system does not map an empty range.
             return Ok(Self {
                 base: NonNull::dangling(),
                 words: 0,
@@ -61,7 +61,7 @@ impl Mapping {
                 offset: 0,
             });
         }
-        // SAFETY: a question without memory in it.
+        // SAFETY: a system call that takes no memory.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
         let before = offset % page;
@@ -91,14 +91,13 @@ impl Mapping {
 
     pub(super) fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is aligned to words, as `offset` was, has at least `words` words
-        // (none, if it is dangling) and lives as long as `self`. Any bytes are valid
-        // `AtomicU64`s. Other processes change them concurrently, which is what atomics are
-        // for: the memory model of Rust says nothing about other processes, and the usual reading
-        // is that they are as other threads, as long as they access the words atomically or
-        // in bulk copies (see `copy`), which all of this library does. On a read-only
-        // mapping only relaxed loads are defined, and consumers use nothing else ("Atomic accesses
-        // to read-only memory" in `core::sync::atomic`). Truncation of the file by its
-        // owner is outside of the model.
+        // (none, if it is dangling) and lives as long as `self`. Any bytes are valid `AtomicU64`s.
+        // Other processes change them concurrently, for which atomics are made. The memory model of
+        // Rust does not mention other processes; the usual reading is that they act as other
+        // threads do, as long as they access the words atomically or in bulk copies (see `copy`),
+        // and all of this library does so. On a read-only mapping only relaxed loads are defined,
+        // and consumers use nothing else ("Atomic accesses to read-only memory" in
+        // `core::sync::atomic`). Truncation of the file by its owner is outside of the model.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.words) }
     }
 
@@ -108,14 +107,14 @@ impl Mapping {
         // SAFETY: the range is our mapping; populating does not change its content.
         let code = unsafe { libc::madvise(self.start(), self.bytes, advice) };
         if code != 0 {
-            // A kernel before 5.14: a read of each page does it too.
+            // A kernel before 5.14 has no such advice; a read of each page has the same effect.
             for word in self.words().iter().step_by(PAGE) {
                 std::hint::black_box(word.load(Ordering::Relaxed));
             }
         }
     }
 
-    /// All that was mapped, for whoever replaces it.
+    /// The whole mapping, for code that replaces it.
     pub(super) fn span(&self) -> Span {
         Span { start: self.start().cast(), bytes: self.bytes, offset: self.offset }
     }

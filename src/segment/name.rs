@@ -1,22 +1,22 @@
-//! From the names that users give to the names that the system takes.
+//! File names of rings.
 
 use std::path::PathBuf;
 
-/// Where POSIX shared memory lives on Linux.
+/// Directory of POSIX shared memory on Linux.
 pub(crate) const DIRECTORY: &str = "/dev/shm";
 
-/// What all our files begin with, for `ls` and for tools.
+/// Prefix of all file names of this library, by which `ls` and tools find them.
 const PREFIX: &str = "seqring.";
 
-/// Names up to this length that need no change are used as they are.
+/// Longest name in bytes that is used as it is, if it needs no other change.
 const PLAIN_BYTES: usize = 128;
 
-/// The file name for a ring called `name`: any string will do.
+/// The file name for a ring called `name`, which may be any string.
 ///
-/// Letters, digits and `. _ -` stay; a name with anything else, or a long one, becomes its readable
-/// part and a hash of the whole. The `~` before the hash keeps the two kinds apart, because it
-/// never stays. The header holds the real name, which tells two rings apart should their hashes
-/// ever meet.
+/// Letters, digits and `. _ -` are kept. A name with other characters, or a long name, becomes its
+/// readable part and a hash of the whole name. The `~` before the hash distinguishes the two forms,
+/// because a `~` in a name is never kept. The header contains the real name, which distinguishes
+/// two rings whose names have the same hash.
 pub(crate) fn file_name(name: &str) -> String {
     let stays = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     if !name.is_empty() && name.len() <= PLAIN_BYTES && name.chars().all(stays) {
@@ -31,8 +31,8 @@ pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(DIRECTORY).join(file_name(name))
 }
 
-/// The 64-bit FNV-1a hash: part of the naming convention, so it must be the same for ever and in
-/// every language.
+/// The 64-bit FNV-1a hash. It is part of the naming convention, so it must never change and must be
+/// the same in every language.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_fnv1a() {
-        // Vectors published with the algorithm (Fowler, Noll, Vo).
+        // Test vectors published with the algorithm (Fowler, Noll, Vo).
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
