@@ -715,8 +715,8 @@ pub(crate) enum Wanted {
     GoOver,
 }
 
-/// The rest of the timeout after a receive that returned no message, if the wait goes on: there was
-/// a tombstone or a command without effect. Corrupt memory can also lead here, and the timeout
+/// The rest of the timeout after a receive that returned no message, if the wait continues: there
+/// was a tombstone or a command without effect. Corrupt memory can also lead here, and the timeout
 /// still bounds the call.
 #[inline(always)]
 fn go_on(error: TryRecvError, timeout: Timeout) -> Result<Timeout, RecvTimeoutError> {

@@ -178,8 +178,8 @@ impl<M: Message + ?Sized, K: ProducerKind> Producer<M, K> {
         }
     }
 
-    /// Drops the producer, which tells consumers that no message will follow. Consumers receive
-    /// everything that was published before they see the end.
+    /// Drops the producer. If it is the only or the last one of the ring, consumers learn that no
+    /// message will follow, after they have received everything that was published.
     pub fn close(self) {}
 }
 
