@@ -1,9 +1,9 @@
-//! Writing a batch in groups, so that consumers do not take a cache line from the producer while it
-//! still writes there.
+//! Writing a batch in groups, so that consumers do not take a cache line away from the producer
+//! while the producer still writes to that line.
 //!
-//! A group is a piece of one lap. It is written run by run; the messages of a run become ready
-//! together. Where slots share a line, a run is the rest of that line; where a slot is more than a
-//! line, it is the whole group.
+//! A group is a contiguous part of one lap. It is written run by run, and all messages of a run
+//! become ready together. Where several slots share a cache line, a run is the rest of that line.
+//! Where a slot is larger than a line, the run is the whole group.
 
 use crate::failpoint::{Step, hit, is_dying};
 use crate::layout::{LINE, Shape};
@@ -12,15 +12,15 @@ use crate::protocol::publish::Blocked;
 use crate::protocol::slot;
 use crate::sync::AtomicU64;
 
-/// A group of a batch that is being written. When it is dropped, what was written of it becomes
-/// ready, also if the next message could not be had.
+/// A group of a batch that is being written. Dropping the group makes all messages written so far
+/// ready, even if the batch ended early.
 #[derive(Debug)]
 pub struct Group<'a> {
     writer: &'a mut Writer,
     shape: Shape,
-    /// The slots of the group from that of message `ready` on.
+    /// The remaining slots of the group, beginning with the slot of message `ready`.
     slots: &'a [AtomicU64],
-    /// Words of the next run, if the group has as many.
+    /// Words of the next run; the run is shorter if the group has fewer words left.
     run: usize,
     /// Messages of the group before this sequence are ready.
     ready: u64,
@@ -32,7 +32,7 @@ impl<'a> Group<'a> {
     /// Begins a group of the next messages of `writer`. The head does not move until
     /// [`Writer::publish_head`], or the next refresh of the limit.
     ///
-    /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
+    /// A caller that passes a `shape` known at compile time gets faster code.
     ///
     /// # Errors
     /// [`Blocked::NoSpace`], if the limit does not allow one message.
@@ -47,9 +47,9 @@ impl<'a> Group<'a> {
         if slots.is_empty() {
             return Err(Blocked::NoSpace(first));
         }
-        // To the end of the line, which may have been begun.
+        // The first run ends at the end of its line, part of which an earlier group may have used.
         let run = match shape.stride {
-            // Said for the compiler, which then knows that there is one slot to a run.
+            // A constant, so that the compiler knows that a run has exactly one slot.
             LINE => LINE,
             stride if LINE % stride == 0 => LINE - writer.word() % LINE,
             _ => slots.len(),
@@ -57,8 +57,9 @@ impl<'a> Group<'a> {
         Ok(Self { writer, shape, slots, run, ready: first, written: first })
     }
 
-    /// The slots of the next run: for each, [`Group::begin_message`], the payload and
-    /// [`Group::end_message`], and then [`Group::commit_run`]. Nothing at the end of the group.
+    /// The slots of the next run, or `None` at the end of the group. For each slot the caller calls
+    /// [`Group::begin_message`], writes the payload and calls [`Group::end_message`]; after the
+    /// last slot it calls [`Group::commit_run`].
     #[inline(always)]
     pub fn next_run(&self) -> Option<&'a [AtomicU64]> {
         let run = match self.shape.stride {
@@ -68,20 +69,20 @@ impl<'a> Group<'a> {
         (run > 0).then(|| &self.slots[..run])
     }
 
-    /// Begins the next message, in its `slot`; returns the words after the stamp.
+    /// Begins the next message in its `slot`, and returns the words after the stamp.
     #[inline(always)]
     pub fn begin_message<'s>(&self, slot: &'s [AtomicU64]) -> &'s [AtomicU64] {
         slot::begin(slot, self.shape.mark, self.written)
     }
 
-    /// The payload of the message is written.
+    /// Notes that the payload of the message has been written.
     #[inline(always)]
     pub fn end_message(&mut self) {
         hit(Step::PublishPayload);
         self.written += 1;
     }
 
-    /// Makes the messages of a run ready, of which all are written.
+    /// Makes all messages of a run ready. All of them must have been written.
     #[inline(always)]
     pub fn commit_run(&mut self, run: &[AtomicU64]) {
         for slot in run.chunks_exact(self.shape.stride) {
@@ -99,7 +100,7 @@ impl Drop for Group<'_> {
         if is_dying() {
             return;
         }
-        // What a run that was cut short has.
+        // The messages that are written in a run that was cut short.
         let rest = (self.written - self.ready) as usize * self.shape.stride;
         let slots = self.slots;
         self.commit_run(&slots[..rest]);

@@ -1,8 +1,8 @@
 //! Several producers, one total order.
 //!
-//! The head is the number of sequences *claimed*. A producer announces the sequence in its own row,
-//! claims it by compare-and-swap of the head, writes the slot as ever, and withdraws the
-//! announcement:
+//! The head is the number of sequences *claimed*. A producer announces a sequence in its own row,
+//! claims it by compare-and-swap of the head, writes the slot as a sole producer does, and
+//! withdraws the announcement:
 //!
 //! ```text
 //! announce <- s+1                    Release  (1)
@@ -12,13 +12,15 @@
 //! announce <- 0                      Release  (3)
 //! ```
 //!
-//! A claim whose producer has died is an *orphan*: nobody else will ever write its message. That
-//! can be proved without waiting, as from before (2) until behind its ready stamp the winner's
-//! announcement stands. So `s` is an orphan if and only if it is claimed and pending, and no living
-//! producer announces it. (Losers of the compare-and-swap announce `s` for a moment too: an
-//! announcement proves nothing, its absence does. Whether a row's producer lives, its kernel lock
-//! says.) Orphans are given tombstones by any producer that meets them; consumers, which write
-//! nothing, go over those that they can prove.
+//! A claim whose producer has died is an *orphan*: no other producer will ever write its message.
+//! Orphans can be proved without waiting, because the announcement of the producer that won a claim
+//! stands from before (2) until after its ready stamp. So `s` is an orphan if and only if it is
+//! claimed and pending, and no living producer announces it. Producers that lose the
+//! compare-and-swap also announce `s` for a moment: an announcement proves nothing, only its
+//! absence does. The kernel lock of a row says whether the producer of that row is alive.
+//!
+//! Any producer that finds an orphan gives it a tombstone. Consumers, which write nothing, skip the
+//! orphans that they can prove.
 
 use crate::failpoint::{Step, hit};
 use crate::layout::{
@@ -35,35 +37,37 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub struct MultiWriter {
     geometry: Geometry,
     row: usize,
-    /// It claims nothing at or beyond this before its next look at the reader table.
+    /// The producer refreshes the limit before it claims this sequence.
     limit: u64,
-    /// All claims before this one have been seen to be done.
+    /// All claims before this one are known to be done.
     done: u64,
-    /// Whether that one was pending already when this producer had written its last message. If it
-    /// still is at the next, it may be an orphan.
+    /// Whether claim `done` was already pending after this producer's last message. If it is still
+    /// pending after the next one, it may be an orphan.
     suspicious: bool,
-    /// The sequence that we have claimed, while its slot is still in use a lap before.
+    /// The sequence that this producer has claimed while the slot still holds a message in progress
+    /// from the lap before.
     claimed: Option<u64>,
-    /// The sequence of our last message.
+    /// The sequence of this producer's last message.
     last: u64,
 }
 
 impl MultiWriter {
-    /// Takes row `row`. The caller holds its lock, and the one that all hold who join or close.
+    /// Takes row `row`. The caller holds the lock of that row, and the lock that serialises joining
+    /// and closing.
     pub fn join(
         words: &[AtomicU64],
         geometry: Geometry,
         row: usize,
         is_alive: impl FnMut(usize) -> bool,
     ) -> Self {
-        // Release: as (3), for our predecessor's last message, if it died between its ready stamp
-        // and (3).
+        // Release: as (3), for the last message of the row's previous owner, if it died between its
+        // ready stamp and (3).
         announcement(words, &geometry, row).store(0, Ordering::Release);
         hit(Step::CrewRow);
         resolve_all(words, &geometry, is_alive);
         words[EPOCH].store(words[EPOCH].load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         hit(Step::ResumeEpoch);
-        // Relaxed: nobody concludes anything from an open ring.
+        // Relaxed: no reader concludes anything from the fact that a ring is open.
         words[STATE].store(OPEN, Ordering::Relaxed);
         hit(Step::ResumeState);
         Self {
@@ -77,18 +81,18 @@ impl MultiWriter {
         }
     }
 
-    /// Says that no message will follow, if this is the last living producer, and withdraws. The
-    /// caller holds the lock that all hold who join or close, and releases that of the row
-    /// behind it.
+    /// Closes the ring if this is the last living producer: no message will follow. The caller
+    /// holds the lock that serialises joining and closing, and releases the lock of the row
+    /// afterwards.
     pub fn close(&mut self, words: &[AtomicU64], mut is_alive: impl FnMut(usize) -> bool) {
         if (0..self.geometry.producers).any(|row| row != self.row && is_alive(row)) {
             return;
         }
-        // With nobody left, every pending claim is an orphan.
+        // With no other producer left, every pending claim is an orphan.
         resolve_all(words, &self.geometry, |_| false);
         // Release: pairs with the acquire fence in `Reader::ended`. A consumer that sees the ring
-        // closed sees every message, and every tombstone, that was there before; without
-        // it, it could report the end before the last message.
+        // closed sees every message and every tombstone from before the close. Without it, the
+        // consumer could report the end before the last message.
         words[STATE].store(CLOSED, Ordering::Release);
         hit(Step::CloseState);
     }
@@ -97,11 +101,12 @@ impl MultiWriter {
         announcement(words, &self.geometry, self.row)
     }
 
-    /// Withdraws the announcement: there is no claim, or its slot is done.
+    /// Withdraws the announcement: this producer has no claim, or the slot of its claim is done.
     #[inline(always)]
     fn withdraw(&self, words: &[AtomicU64]) {
-        // Release (3): pairs with the acquire fences in `is_orphan`. A reader that misses our
-        // announcement sees that the message is ready; without it, it could be taken for an orphan.
+        // Release (3): pairs with the acquire fences in `is_orphan`. A process that misses this
+        // announcement sees that the message is ready. Without (3), the message could be taken for
+        // an orphan.
         self.announcement(words).store(0, Ordering::Release);
     }
 
@@ -115,18 +120,19 @@ impl MultiWriter {
                 "the head of the ring says {next}: it is corrupt, or all sequences are used up"
             );
             if next >= self.limit {
-                // What was announced and not claimed must not stand while this producer waits.
+                // The announcement was not followed by a claim, and must not stand while this
+                // producer waits.
                 self.withdraw(words);
                 return Err(Blocked::NoSpace(next));
             }
-            // Release (1): pairs with the acquire fences in `is_orphan`. A reader that sees a later
-            // claim of ours sees the ready stamp of the last; without it, our last message could be
-            // taken for an orphan.
+            // Release (1): pairs with the acquire fences in `is_orphan`. A process that sees a
+            // later claim of this producer sees the ready stamp of its previous message. Without
+            // (1), that message could be taken for an orphan.
             announcement.store(next + 1, Ordering::Release);
             hit(Step::ClaimAnnounce);
-            // Release (2): pairs with the acquire fences in `is_orphan`. A reader that sees the
-            // claim sees the announcement; without it, a claim of the living could be taken for an
-            // orphan.
+            // Release (2): pairs with the acquire fences in `is_orphan`. A process that sees the
+            // claim sees the announcement. Without (2), a claim of a living producer could be taken
+            // for an orphan.
             match words[HEAD].compare_exchange(next, next + 1, Ordering::Release, Ordering::Relaxed)
             {
                 Ok(_) => break,
@@ -139,8 +145,8 @@ impl MultiWriter {
 }
 
 impl Publish for MultiWriter {
-    /// Claims a sequence, and waits for nothing: if the slot is still in use, the next call goes on
-    /// with the same claim.
+    /// Claims a sequence. Does not wait: if the slot is still in use, the next call continues with
+    /// the same claim.
     #[inline]
     fn begin<'a>(&mut self, words: &'a [AtomicU64], shape: Shape) -> Result<Claim<'a>, Blocked> {
         let sequence = match self.claimed {
@@ -190,15 +196,15 @@ impl Publish for MultiWriter {
         self.limit = limit;
     }
 
-    /// Finds out whether producers that died have left claims before ours. A slow producer is not
-    /// disturbed: only a claim that is still pending at our next message is suspicious, because to
-    /// find out takes system calls.
+    /// Looks for claims of dead producers before this producer's last message. A slow producer is
+    /// not disturbed: because the proof takes system calls, a claim becomes suspicious only if it
+    /// is still pending after this producer's next message.
     fn upkeep(&mut self, words: &[AtomicU64], _: Shape, _: usize) -> Upkeep {
         let sequence = self.last;
         let pending =
             |sequence: u64| is_pending(Place::of(&self.geometry, sequence).slot(words), sequence);
         let was = self.done;
-        // What is a lap behind is done, as our slot was free.
+        // Everything a lap before is done, as this producer's slot was free.
         self.done = self.done.max((sequence + 1).saturating_sub(self.geometry.slots as u64));
         while self.done <= sequence && !pending(self.done) {
             self.done += 1;
@@ -225,7 +231,7 @@ pub fn is_orphan(
     sequence: u64,
     mut is_alive: impl FnMut(usize) -> bool,
 ) -> bool {
-    // Relaxed loads and fences: consumers ask this too, whose memory is read-only.
+    // Relaxed loads and fences, because consumers call this too, and their mapping is read-only.
     if words[HEAD].load(Ordering::Relaxed) <= sequence {
         return false;
     }
@@ -236,13 +242,13 @@ pub fn is_orphan(
     if (0..geometry.producers).any(|row| announced(row) && is_alive(row)) {
         return false;
     }
-    // Acquire: pairs with (1) and (3). The announcements are withdrawn behind the ready stamp.
+    // Acquire: pairs with (1) and (3). Announcements are withdrawn after the ready stamp.
     fence(Ordering::Acquire);
     is_pending(Place::of(geometry, sequence).slot(words), sequence)
 }
 
-/// Gives tombstones to what is pending in the slot of `sequence`, up to that, as far as it is
-/// orphans. Returns whether it gave any.
+/// Gives a tombstone to the earliest pending claim in the slot of `sequence`, up to `sequence`, if
+/// that claim is an orphan. Returns whether it gave one.
 pub fn resolve(
     words: &[AtomicU64],
     geometry: &Geometry,
@@ -251,16 +257,16 @@ pub fn resolve(
 ) -> bool {
     let slot = Place::of(geometry, sequence).slot(words);
     let slots = geometry.slots as u64;
-    // The earliest first: over a claim whose slot is still in use a lap before, no tombstone may be
-    // written.
+    // The earliest claim comes first: no tombstone may replace a claim while the slot is still in
+    // use by the lap before.
     let Some(mut earliest) = earliest_pending(slot, sequence, slots) else { return false };
     let laps = sequence
         .checked_sub(earliest)
         .filter(|ahead| ahead % slots == 0)
         .map(|ahead| ahead / slots);
     if laps.is_none_or(|laps| laps > MAX_PRODUCERS as u64) {
-        // No such claim belongs here, and as many cannot be open: memory is corrupt, and must not
-        // keep us.
+        // No claim of this sequence belongs into this slot, or more laps would be open than is
+        // possible: the memory is corrupt, and must not hold up the caller.
         earliest = sequence;
     }
     let orphan = is_orphan(words, geometry, earliest, is_alive);
@@ -271,18 +277,18 @@ pub fn resolve(
     orphan
 }
 
-/// Gives tombstones to all orphans.
+/// Gives a tombstone to every orphan.
 fn resolve_all(words: &[AtomicU64], geometry: &Geometry, mut is_alive: impl FnMut(usize) -> bool) {
     let head = head(words);
     for sequence in head.saturating_sub(geometry.slots as u64)..head {
-        // Corrupt memory must not keep us.
+        // Bounded, so that corrupt memory cannot hold up the caller.
         let _ = (0..=MAX_PRODUCERS)
             .take_while(|_| resolve(words, geometry, sequence, &mut is_alive))
             .count();
     }
 }
 
-/// What the producer with row `row` announces.
+/// The announcement word of the producer in row `row`.
 fn announcement<'a>(words: &'a [AtomicU64], geometry: &Geometry, row: usize) -> &'a AtomicU64 {
     &table(words, geometry)[geometry.producer_row(row) + ROW_ANNOUNCE]
 }

@@ -1,25 +1,25 @@
-//! What publishing one message takes, whether a ring has one producer or several.
+//! The steps of publishing one message, the same for rings of one and of several producers.
 
 use crate::layout::Shape;
 use crate::sync::AtomicU64;
 
-/// Why a message cannot be begun yet.
+/// Why the next message cannot be begun yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blocked {
-    /// The limit does not allow the message with this sequence: the reader table must be read again
-    /// ([`Publish::set_limit`]), and perhaps a consumer waited for.
+    /// The limit does not allow the message with this sequence. The producer must refresh the limit
+    /// ([`Publish::set_limit`]), and perhaps wait for a gating consumer.
     NoSpace(u64),
-    /// The claimed slot still holds this sequence, which another producer has not finished. Only
-    /// among several producers.
+    /// The claimed slot still holds the message with this sequence, which another producer has not
+    /// finished. Only in rings of several producers.
     SlotInUse(u64),
 }
 
-/// The next message's slot, between [`Publish::begin`] and [`Publish::commit`].
+/// The slot of the next message, between [`Publish::begin`] and [`Publish::commit`].
 #[derive(Debug)]
 pub struct Claim<'a> {
     /// The slot.
     pub slot: &'a [AtomicU64],
-    /// The words after its stamp, where the payload goes.
+    /// The words after the stamp of the slot, where the payload goes.
     pub body: &'a [AtomicU64],
     /// The sequence of the message.
     pub sequence: u64,
@@ -30,43 +30,44 @@ pub struct Claim<'a> {
 pub enum Upkeep {
     /// Nothing.
     Nothing,
-    /// Refresh the limit, without waiting; then [`Publish::set_early_limit`].
+    /// Refresh the limit without waiting, then call [`Publish::set_early_limit`].
     RefreshLimit,
-    /// Find out whether this sequence, claimed by another producer, is an orphan.
+    /// Find out whether this sequence, which another producer claimed, is an orphan.
     ResolveClaim(u64),
 }
 
 /// The protocol state of a producer.
 pub trait Publish {
-    /// Begins the next message: its payload goes into the body of the claim, then follows
-    /// [`Publish::commit`] or [`Publish::abandon`]. The caller may know the `shape` of the slots
-    /// when it is compiled, and is faster for it.
+    /// Begins the next message. The caller writes the payload into the body of the claim, then
+    /// calls [`Publish::commit`] or [`Publish::abandon`]. A caller that passes a `shape` known at
+    /// compile time gets faster code.
     ///
     /// # Errors
-    /// [`Blocked`]; then it is called again after the obstacle is out of the way.
+    /// [`Blocked`]. The caller removes the obstacle and calls `begin` again.
     fn begin<'a>(&mut self, words: &'a [AtomicU64], shape: Shape) -> Result<Claim<'a>, Blocked>;
 
-    /// Makes the message of the claim ready and counts it. After that, sleeping consumers are
-    /// woken, and then comes [`Publish::advance`].
+    /// Makes the message of the claim ready and counts it. After that the caller wakes sleeping
+    /// consumers and calls [`Publish::advance`].
     fn commit(&mut self, words: &[AtomicU64], claim: &Claim<'_>);
 
-    /// Gives up the message of the claim: the old message of its slot is gone. Returns whether its
-    /// sequence is used up, so that consumers must go past it.
+    /// Gives up the message of the claim; the old message of its slot is lost. Returns whether the
+    /// sequence is used up, so that consumers must skip it.
     fn abandon(&mut self, words: &[AtomicU64], claim: Claim<'_>) -> bool;
 
-    /// Goes on to the message after that of the claim.
+    /// Moves on to the message after that of the claim.
     fn advance(&mut self, claim: Claim<'_>);
 
     /// Notes the result of an early refresh; see [`Upkeep::RefreshLimit`].
     fn set_early_limit(&mut self, limit: Option<u64>);
 
-    /// Notes that messages before `limit` may be written without another look at the reader table.
+    /// Notes that all messages before `limit` may be written before the next refresh.
     fn set_limit(&mut self, limit: u64);
 
-    /// After a message of so many bytes and [`Publish::advance`]: does what is due now and then, and
-    /// says what is left to the caller.
+    /// Called after [`Publish::advance`], with the payload size of the message just published. Does
+    /// the occasional work that is due, and returns the work that is left to the caller.
     fn upkeep(&mut self, words: &[AtomicU64], shape: Shape, payload_bytes: usize) -> Upkeep;
 
-    /// Sequence of the next message, unless another producer is faster.
+    /// Sequence of the next message. Where there are several producers, another one may claim it
+    /// first.
     fn next(&self, words: &[AtomicU64]) -> u64;
 }

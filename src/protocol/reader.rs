@@ -10,46 +10,48 @@ use crate::tuning::cpu::{CpuProfile, wait_for_loads};
 use crate::tuning::load_order::LoadOrder;
 use crate::tuning::prefetch::Prefetch;
 
-/// Where a consumer starts, or goes on after [`Consumer::seek`](crate::Consumer::seek).
+/// Where a consumer starts, or where it continues after [`Consumer::seek`](crate::Consumer::seek).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
     /// The next message to be published.
     #[default]
     Next,
-    /// The message published last, if there is one. Among several producers it may still be on its
-    /// way, or never come.
+    /// The message published last, if there is one. With several producers, that message may still
+    /// be on its way, or may never come.
     Newest,
-    /// The oldest message still in the ring. If the producer is busy, it may be overwritten before
-    /// it is read; that is reported like any other loss.
+    /// The oldest message still in the ring. A busy producer may overwrite it before it is read;
+    /// the first receive then reports that like any other loss.
     Oldest,
     /// The message with this sequence. If it has been overwritten, the first receive reports the
-    /// loss; if it has not been published, the consumer waits for it and ignores what comes
-    /// before.
+    /// loss. If it has not been published yet, the consumer waits for it and ignores all earlier
+    /// messages.
     Sequence(u64),
 }
 
 /// What a consumer does when the producer has overwritten its next message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnLag {
-    /// Go on at the oldest message, plus an eighth of the ring or four slots (but less than half of
-    /// it), so as not to be lapped again at once.
+    /// Continue a little after the oldest message, so as not to be lapped again at once: an eighth
+    /// of the ring after it, or four slots if that is more, but always less than half of the ring.
     #[default]
     Oldest,
-    /// Go on at the newest message.
+    /// Continue at the newest message.
     Newest,
-    /// Stay, and report the loss on every call until [`Consumer::seek`](crate::Consumer::seek).
+    /// Stay in place, and report the loss on every call until
+    /// [`Consumer::seek`](crate::Consumer::seek).
     Stay,
 }
 
 /// Why [`Consumer::try_recv`](crate::Consumer::try_recv) has no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// Nothing new.
+    /// There is no new message.
     Empty,
-    /// The consumer was too slow: exactly this many messages are lost to it. The next call goes on
-    /// behind them.
+    /// The consumer was too slow and has lost exactly this many messages. The next call continues
+    /// after them.
     Lagged(u64),
-    /// No message will come, for this reason; everything published before has been received.
+    /// No further message will come, for this reason. Everything published before has been
+    /// received.
     Closed(CloseReason),
 }
 
@@ -59,12 +61,12 @@ pub enum TryRecvError {
 pub enum CloseReason {
     /// The producer closed it.
     Closed,
-    /// The producer ended without closing it: its kernel lock is free. If another producer takes
-    /// the ring over, receiving goes on.
+    /// The producer ended without closing the ring: its kernel lock is free. If another producer
+    /// takes over the ring, receiving continues.
     ProducerDied,
-    /// Another ring has taken the name; open it again.
+    /// Another ring has taken the name. Open the name again.
     Superseded,
-    /// The producer gave up on this registered consumer, because it was too slow for too long.
+    /// The producer evicted this registered consumer, because it was too slow for too long.
     Evicted,
 }
 
@@ -75,15 +77,16 @@ pub struct Reader {
     on_lag: OnLag,
     /// Sequence of the next message.
     cursor: u64,
-    /// Where its slot is.
+    /// The slot of the next message.
     place: Place,
-    /// Where the cursor would be without the messages received: they are counted by the distance,
-    /// which spares each of them a counter. Wraps around when a consumer seeks backwards.
+    /// Where the cursor would be if no message had been received. The distance to the cursor is the
+    /// number of messages received, which saves a counter update for each message. Wraps around
+    /// when a consumer seeks backwards.
     unreceived: u64,
     lost: u64,
     skipped: u64,
     tombstones: u64,
-    /// The producer overwrites nothing from here on that this reader has not read.
+    /// From this sequence on, the producer overwrites nothing that this reader has not read.
     protected: u64,
     profile: CpuProfile,
     prefetch: Prefetch,
@@ -95,7 +98,7 @@ pub struct Reading<'a> {
     slot: &'a [AtomicU64],
     /// The words after the stamp.
     pub body: &'a [AtomicU64],
-    /// What the place of the next slot is moved by; see [`LoadOrder`].
+    /// A zero that is added to the place of the next slot; see [`LoadOrder`].
     zero: usize,
 }
 
@@ -105,7 +108,7 @@ impl Reader {
         Self::with_profile(words, geometry, start, on_lag, CpuProfile::detect())
     }
 
-    /// The same, whatever the processor.
+    /// As [`Reader::new`], with a given profile of the processor.
     pub(super) fn with_profile(
         words: &[AtomicU64],
         geometry: Geometry,
@@ -133,18 +136,19 @@ impl Reader {
         reader
     }
 
-    /// Notes that the producer overwrites nothing from `sequence` on that this reader has not read.
+    /// Notes that, from `sequence` on, the producer overwrites nothing that this reader has not
+    /// read.
     pub fn protect(&mut self, sequence: u64) {
         self.protected = sequence;
     }
 
-    /// Goes to `start`. Counts nothing as lost or skipped.
+    /// Moves to `start`. Counts nothing as lost or skipped.
     pub fn seek(&mut self, words: &[AtomicU64], start: Start) {
         let head = self.synced_head(words);
         if self.protected < u64::MAX {
-            // Whoever waited for us has overwritten nothing from the cursor on, either, and will
-            // not by what it was allowed so far. A cursor ahead of the head has kept
-            // nobody waiting.
+            // A producer that gates on this reader has overwritten nothing from the old cursor on
+            // either, and will not within its present limit. A cursor beyond the head has held up
+            // no producer, so the head bounds the promise.
             self.protected = self.protected.max(self.cursor.min(head));
         }
         self.go_to(match start {
@@ -155,13 +159,14 @@ impl Reader {
         });
     }
 
-    /// Begins to receive the next message, and returns where to copy it from. The copy counts only
-    /// after [`Reader::validate`]. Skips tombstones.
+    /// Begins to receive the next message, and returns the words to copy it from. The copy counts
+    /// only after [`Reader::validate`]. Skips tombstones.
     ///
     /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
     ///
     /// # Errors
-    /// [`Miss::NotYet`] or [`Miss::Lapped`]; [`Reader::resolve`] says what follows from it.
+    /// [`Miss::NotYet`] or [`Miss::Lapped`]; [`Reader::resolve`] turns them into an error of the
+    /// API.
     #[inline(always)]
     pub fn begin<'a>(&mut self, words: &'a [AtomicU64], shape: Shape) -> Result<Reading<'a>, Miss> {
         self.prefetch.refresh(words, &self.geometry, self.cursor);
@@ -180,11 +185,11 @@ impl Reader {
         }
     }
 
-    /// Ends to receive a message: all that was copied since [`Reader::begin`] belongs to it, and it
-    /// counts as received.
+    /// Finishes receiving a message: everything copied since [`Reader::begin`] belongs to it, and
+    /// it counts as received.
     ///
     /// # Errors
-    /// [`Miss::Lapped`], if it was overwritten meanwhile.
+    /// [`Miss::Lapped`], if the message was overwritten during the copy.
     #[inline(always)]
     pub fn validate(&mut self, reading: Reading<'_>, shape: Shape) -> Result<(), Miss> {
         slot::validate(reading.slot, shape.mark, self.cursor)?;
@@ -194,10 +199,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Why there is no message; moves on after a loss. [`CloseReason::ProducerDied`] is not among
-    /// the answers, as it takes more than loads to see it.
-    // The error is made here, and not by a function that stands out of the way: that would return
-    // it through memory, by a byte that is loaded by words, and a poll would wait for it.
+    /// Says why there is no message, and moves on after a loss. Never returns
+    /// [`CloseReason::ProducerDied`], because loads alone cannot show that.
+    // The error is made here and not in an out-of-line function. Such a function would return the
+    // error through memory, written by bytes and then loaded by words, and a poll would wait for
+    // that.
     #[inline(always)]
     pub fn resolve(&mut self, words: &[AtomicU64], shape: Shape, miss: Miss) -> TryRecvError {
         match miss {
@@ -206,9 +212,10 @@ impl Reader {
         }
     }
 
-    /// Goes over a sequence that was claimed by a producer which died, and will never be a message.
-    // Inlined, though it is rare: behind a call the compiler would keep the cursor in memory, for
-    // all messages.
+    /// Skips a sequence that was claimed by a producer which died, and that will never be a
+    /// message.
+    // Inlined, although it is rare: with a call here, the compiler would keep the cursor in memory
+    // for all messages.
     #[inline(always)]
     pub fn skip_tombstone(&mut self) {
         self.tombstones += 1;
@@ -216,17 +223,16 @@ impl Reader {
         self.advance();
     }
 
-    /// Whether the next sequence is such a one, though nobody has marked it as that; see
-    /// [`claim::is_orphan`].
+    /// Whether the next sequence is an orphan without a tombstone yet; see [`claim::is_orphan`].
     pub fn is_at_orphan(&self, words: &[AtomicU64], is_alive: impl FnMut(usize) -> bool) -> bool {
-        // Further ahead than this no honest head is while a claim is open.
+        // While the claim at the cursor is open, a valid head cannot be further ahead than this.
         let open = self.cursor.saturating_add((self.geometry.slots + MAX_PRODUCERS) as u64);
         self.geometry.producers > 1
             && head(words) <= open
             && claim::is_orphan(words, &self.geometry, self.cursor, is_alive)
     }
 
-    /// Begins to receive what is there of the messages of this lap, one after the other.
+    /// Begins to receive the messages of this lap that are ready, one after the other.
     ///
     /// The caller may know the `shape` of the slots when it is compiled, and is faster for it.
     #[inline(always)]
@@ -235,19 +241,19 @@ impl Reader {
         Run { reader: self, words, shape, slots, slot: &[], received: 0 }
     }
 
-    /// Jumps to the newest message that is ready, if that is ahead; the messages in between count
-    /// as skipped. It may be overwritten before it is read.
+    /// Skips to the newest message that is ready, if the cursor is before it. The messages in
+    /// between count as skipped. The newest message may still be overwritten before it is read.
     pub fn skip_to_newest(&mut self, words: &[AtomicU64]) {
         let head = self.synced_head(words);
         let oldest = self.cursor.max(head.saturating_sub(self.geometry.slots as u64));
-        // Where there are several producers, the newest claims may not be messages yet, as many as
-        // there are producers, or never.
+        // With several producers, the newest claims may not be messages yet, and may never be. As
+        // many claims can be open as there are producers.
         let mut pending = 0;
         for newest in (oldest..head).rev() {
             let slot = Place::of(&self.geometry, newest).slot(words);
             match slot::begin_read(slot, slot::load_stamp(slot), newest) {
-                // Lapped: a whole lap since the head was read. There is a newer one, and this one
-                // is jumped over at least.
+                // Lapped means that a whole lap has been published since the head was read. So
+                // there is a newer message, but skipping to this one is still progress.
                 Ok(_) | Err(Miss::Lapped) => {
                     self.skipped += newest - self.cursor;
                     self.go_to(newest);
@@ -260,14 +266,14 @@ impl Reader {
         }
     }
 
-    /// Whether the next message has still not been published: the cheapest poll there is, one load.
+    /// Whether the next message is still pending. This is the cheapest poll there is: one load.
     #[inline(always)]
     pub fn must_wait(&self, words: &[AtomicU64]) -> bool {
         is_pending(self.place.slot(words), self.cursor)
     }
 
-    /// Goes on at `sequence`, if that is ahead, at the producer's wish; returns how many messages
-    /// are lost by that.
+    /// Moves on to `sequence` as the producer commands, if the cursor is before it. Returns how
+    /// many messages are lost by that.
     pub fn skip_to(&mut self, sequence: u64) -> u64 {
         let lost = sequence.min(MAX_SEQUENCE - 1).saturating_sub(self.cursor);
         if lost > 0 {
@@ -277,7 +283,7 @@ impl Reader {
         lost
     }
 
-    /// Why there will be no message after those received, if the ring says so.
+    /// Why no message will follow those received, if the state of the ring says so.
     #[cold]
     #[inline(never)]
     pub fn ended(&self, words: &[AtomicU64]) -> Option<CloseReason> {
@@ -286,14 +292,14 @@ impl Reader {
             SUPERSEDED => CloseReason::Superseded,
             _ => return None,
         };
-        // Acquire: pairs with the release store in `Writer::close`. A look at the slot that came
-        // before this one may have missed the last message; behind the fence, every message
-        // before the close is visible.
+        // Acquire: pairs with the release store in `Writer::close`. The check of the slot that led
+        // here may have missed the last message. After this fence, every message published before
+        // the close is visible.
         fence(Ordering::Acquire);
         self.must_wait(words).then_some(reason)
     }
 
-    /// Messages published but not received yet.
+    /// Number of messages published but not received yet.
     pub fn lag(&self, words: &[AtomicU64]) -> u64 {
         head(words).saturating_sub(self.cursor)
     }
@@ -303,27 +309,27 @@ impl Reader {
         self.cursor
     }
 
-    /// Messages received.
+    /// Number of messages received.
     pub fn received(&self) -> u64 {
         self.cursor.wrapping_sub(self.unreceived)
     }
 
-    /// Messages lost to being too slow.
+    /// Number of messages lost because the consumer was too slow.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Sequences gone over that never were messages.
+    /// Number of tombstones skipped: sequences that never became messages.
     pub fn tombstones(&self) -> u64 {
         self.tombstones
     }
 
-    /// Messages jumped over on demand, by [`Reader::skip_to_newest`].
+    /// Number of messages skipped on request, by [`Reader::skip_to_newest`].
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// How far ahead this reader fetches at present, in words.
+    /// How far ahead this reader prefetches at present, in words.
     #[cfg(all(test, not(loom)))]
     pub fn fetches(&self) -> usize {
         self.prefetch.distance()
@@ -335,9 +341,9 @@ impl Reader {
         self.place.advance();
     }
 
-    /// Goes to `sequence` without receiving anything.
+    /// Moves to `sequence` without receiving a message.
     fn go_to(&mut self, sequence: u64) {
-        // Below the end of all sequences, from which on stamps would begin anew.
+        // Bounded, because stamps would wrap around after the last sequence.
         let sequence = sequence.min(MAX_SEQUENCE - 1);
         self.unreceived = sequence.wrapping_sub(self.received());
         self.cursor = sequence;
@@ -348,42 +354,43 @@ impl Reader {
     /// The head, ordered before all later loads of this reader.
     fn synced_head(&self, words: &[AtomicU64]) -> u64 {
         let head = head(words);
-        // Acquire: pairs with the release store in `Writer::count`: slots of counted messages are
-        // seen ready.
+        // Acquire: pairs with the release store of the head in `publish_head`. The slots of all
+        // counted messages are seen ready.
         fence(Ordering::Acquire);
         head
     }
 
     #[inline(always)]
     fn not_yet(&self, words: &[AtomicU64], shape: Shape) -> TryRecvError {
-        // Who polls comes here with every look that finds nothing: one load more and no call, as
-        // long as the ring is open. Relaxed, as in `ended`. Not for larger messages, which
-        // take longer to be written than from look to look: there a faster look disturbs more than
-        // it gains.
+        // Every poll that finds no message comes here. While the ring is open, it takes one more
+        // load and no call. Relaxed, as in `ended`. Not for larger messages, which take longer to
+        // write than one poll takes: for them, faster polling disturbs the producer more than it
+        // gains.
         if shape.is_small() && words[STATE].load(Ordering::Relaxed) < CLOSED {
             return TryRecvError::Empty;
         }
         self.ended(words).map_or(TryRecvError::Empty, TryRecvError::Closed)
     }
 
-    /// The message has been overwritten: find the next position and count what is lost.
+    /// The next message has been overwritten: finds the position to continue at, and counts the
+    /// messages that are lost.
     #[cold]
     #[inline(never)]
     fn lapped(&mut self, words: &[AtomicU64]) -> u64 {
         let head = self.synced_head(words);
         let slots = self.geometry.slots as u64;
-        // The slot of the message `head` may be under the producer's hands: the oldest that is safe
-        // for now is one on.
+        // The producer may already be writing message `head`, so the message before it in the same
+        // slot is not safe. The oldest message that is safe for now is the one after that.
         let oldest = (head + 1).saturating_sub(slots);
-        // The stamp has proved that at least one message is gone, whatever an old value of the head
-        // says.
+        // The stamp has proved that at least one message is lost, even if the head read here is
+        // old.
         let at_least = self.cursor + 1;
         let target = match self.on_lag {
             OnLag::Oldest => oldest + margin(slots),
             OnLag::Newest => head.saturating_sub(1),
             OnLag::Stay => oldest,
         };
-        // Never beyond what is still there for certain: that is no loss.
+        // Never beyond a message that is certainly still there: that one is not lost.
         let target = if self.cursor < self.protected { target.min(self.protected) } else { target };
         let lost = target.max(at_least) - self.cursor;
         if self.on_lag == OnLag::Stay {
@@ -395,20 +402,20 @@ impl Reader {
     }
 }
 
-/// How far behind the oldest message of a ring a lapped consumer goes on. A slot of a ring of few
-/// lasts about as long as the copy of a message.
+/// How far after the oldest message of a ring a lapped consumer continues. In a ring of few slots,
+/// a slot lasts only about as long as the copy of one message.
 fn margin(slots: u64) -> u64 {
     (slots / 8).max(4).min((slots - 1) / 2)
 }
 
-/// Messages of one lap that are received one after the other; made by [`Reader::begin_run`]. When it
-/// is dropped, the reader goes on after the last one that was validated.
+/// Messages of one lap that are received one after the other; made by [`Reader::begin_run`]. When
+/// the run is dropped, the reader continues after the last message that was validated.
 #[derive(Debug)]
 pub struct Run<'a> {
     reader: &'a mut Reader,
     words: &'a [AtomicU64],
     shape: Shape,
-    /// The slots of the lap that have not been begun.
+    /// The remaining slots of the lap.
     slots: std::slice::ChunksExact<'a, AtomicU64>,
     /// The slot of the message that is being copied.
     slot: &'a [AtomicU64],
@@ -416,9 +423,9 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Begins to receive the next message, and returns where to copy it from. The copy counts only
-    /// after [`Run::validate`]. Nothing, if the message is not there, or the lap has ended: the
-    /// reason is left to the next [`Reader::begin`].
+    /// Begins to receive the next message, and returns the words to copy it from. The copy counts
+    /// only after [`Run::validate`]. Returns `None` if the message is not there or the lap has
+    /// ended; the next [`Reader::begin`] finds out which.
     #[inline(always)]
     pub fn begin(&mut self) -> Option<&'a [AtomicU64]> {
         self.slot = self.slots.next()?;
@@ -429,12 +436,12 @@ impl<'a> Run<'a> {
         slot::begin_read(self.slot, slot::load_stamp(self.slot), sequence).ok()
     }
 
-    /// Whether all that was copied since [`Run::begin`] belongs to the message. Then it counts as
-    /// received.
+    /// Whether everything copied since [`Run::begin`] belongs to the message. If so, the message
+    /// counts as received.
     #[inline(always)]
     pub fn validate(&mut self) -> bool {
-        // Here, so that no thread waits with an empty slot, and the receiver's work on the message
-        // goes on beside the next copy. [`LoadOrder::Payload`] would be slower for batches.
+        // The wait is here, where the slot is known to be filled, so that the caller's work on the
+        // message overlaps with the next copy. [`LoadOrder::Payload`] would be slower for batches.
         if self.reader.profile == CpuProfile::InOrder && self.shape.is_medium() {
             wait_for_loads();
         }
@@ -444,13 +451,13 @@ impl<'a> Run<'a> {
         valid
     }
 
-    /// How many messages have been received.
+    /// Number of messages received in this run.
     #[inline(always)]
     pub fn received(&self) -> usize {
         self.received
     }
 
-    /// Ends the run; returns how many messages have been received.
+    /// Ends the run, and returns the number of messages received in it.
     #[inline(always)]
     pub fn finish(self) -> usize {
         self.received

@@ -11,19 +11,20 @@
 //!                                       4s+1 where the mark is another word
 //! ```
 //!
-//! In small slots mark and stamp are one word, in large ones the mark is on a line of its own
-//! (`layout::mark_word`): consumers poll the stamp, and would take its line from the producer
-//! between the mark and the end of a long copy, so that the producer would have to get it back
-//! before they could see the message.
+//! In small slots the mark and the stamp are one word. In large slots the mark has a cache line of
+//! its own (`layout::mark_word`), because consumers poll the stamp: if the mark were on the stamp's
+//! line, they would take that line from the producer during the long copy, and the producer would
+//! have to fetch it back before it could make the message ready.
 //!
-//! The stamp counts laps: below `4s+1` the slot still holds a message that came before `s`, `4s+1`
-//! means that `s` is being written, `4s+2` that it is ready, and anything above `4s+3` that it has
-//! been overwritten. Stamps of one slot only grow, so a consumer can tell "not yet" from "too late"
-//! without looking anywhere else.
+//! The stamp counts laps. Below `4s+1` the slot still holds an earlier message than `s`; `4s+1`
+//! means that `s` is being written; `4s+2` means that `s` is ready; anything above `4s+3` means
+//! that `s` has been overwritten. The stamps of one slot only grow, so the stamp alone tells a
+//! consumer "not yet" from "too late".
 //!
-//! `4s+3` is a tombstone: there is no message `s`, and there will be none, because the producer
-//! that had claimed its sequence died over it or gave it up. Only rings of several producers have
-//! them (see `protocol::claim`); a sole producer has no sequence before it has a message.
+//! `4s+3` is a tombstone: there is no message `s` and never will be, because the producer that had
+//! claimed this sequence died before it finished the message, or gave it up. Only rings of several
+//! producers have tombstones (see `protocol::claim`): a sole producer takes a sequence only
+//! together with a message.
 //!
 //! The method is the sequence lock as given by H.-J. Boehm, "Can Seqlocks Get Along With
 //! Programming Language Memory Models?" (MSPC 2012), section 4, with the lap kept in the stamp.
@@ -35,36 +36,36 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// Why a slot did not yield the expected message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
-    /// The message has not been published.
+    /// The message has not been published yet.
     NotYet,
-    /// There is no message of this sequence, and there will be none.
+    /// There is no message with this sequence, and there will be none.
     Tombstone,
     /// The message has been overwritten, or is being overwritten.
     Lapped,
 }
 
-/// Begins to write message `sequence` into `slot`, whose mark is word `mark`, and returns the words
-/// after the stamp. The payload goes there, then follows [`commit`].
+/// Begins to write message `sequence` into `slot`, whose mark is the word at index `mark`. Returns
+/// the words after the stamp. The caller writes the payload there and then calls [`commit`].
 ///
-/// From here on the slot's old message is gone. Without a [`commit`] the new one does not appear,
-/// and the next `begin` of the same sequence starts over.
+/// From this call on, the old message of the slot is lost. The new one appears only after
+/// [`commit`]; without it, the next `begin` of the same sequence starts over.
 #[inline(always)]
 pub fn begin(slot: &[AtomicU64], mark: usize, sequence: u64) -> &[AtomicU64] {
     // Relaxed: ordered before the payload by the fence.
     slot[mark].store(writing(sequence), Ordering::Relaxed);
     hit(Step::PublishMark);
-    // (A) pairs with (D). A consumer that has read any payload word stored after this sees, after
-    // its fence, a mark of at least 4s+1, and rejects its copy. Without it, the payload may be
-    // visible before the mark: torn reads pass.
+    // (A) pairs with (D). A consumer that has read any payload word stored after this fence sees,
+    // after its own fence, a mark of at least 4s+1, and rejects its copy. Without (A), the payload
+    // may become visible before the mark, and torn reads pass.
     fence(Ordering::Release);
     body(slot)
 }
 
-/// Makes message `sequence` ready, whose payload is written.
+/// Makes message `sequence` ready. Its payload must have been written.
 #[inline(always)]
 pub fn commit(slot: &[AtomicU64], sequence: u64) {
-    // (B) pairs with (C). A consumer that reads this stamp sees the whole payload. Without it, the
-    // stamp may be visible first, and the consumer copies the payload of the last lap.
+    // (B) pairs with (C). A consumer that reads this stamp sees the whole payload. Without (B), the
+    // stamp may become visible first, and the consumer copies the payload of the previous lap.
     slot[SLOT_STAMP].store(ready(sequence), Ordering::Release);
     hit(Step::PublishReady);
 }
@@ -76,9 +77,8 @@ pub fn load_stamp(slot: &[AtomicU64]) -> u64 {
     slot[SLOT_STAMP].load(Ordering::Relaxed)
 }
 
-/// Begins to read message `sequence` from `slot`, whose stamp was `stamp`, and returns the words
-/// after it. They may change at any time: whatever is copied from them counts only after
-/// [`validate`].
+/// Begins to read message `sequence` from `slot`, whose stamp was `stamp`. Returns the words after
+/// the stamp. These words may change at any time: a copy of them counts only after [`validate`].
 ///
 /// # Errors
 /// [`Miss`], if the slot does not hold the message.
@@ -87,20 +87,20 @@ pub fn begin_read(slot: &[AtomicU64], stamp: u64, sequence: u64) -> Result<&[Ato
     if stamp != ready(sequence) {
         return Err(miss(stamp, sequence));
     }
-    // (C) pairs with (B), see there.
+    // (C) pairs with (B); see `commit`.
     fence(Ordering::Acquire);
     Ok(body(slot))
 }
 
-/// Whether all that was copied since [`begin_read`] belongs to message `sequence`. The `mark` is
-/// that word of the slot.
+/// Checks that everything copied since [`begin_read`] belongs to message `sequence`. The mark of
+/// the slot is the word at index `mark`.
 ///
 /// # Errors
-/// [`Miss::Lapped`], if the slot has changed meanwhile.
+/// [`Miss::Lapped`], if the slot has changed since then.
 #[inline(always)]
 pub fn validate(slot: &[AtomicU64], mark: usize, sequence: u64) -> Result<(), Miss> {
-    // (D) pairs with (A), see there. It also keeps the load below from moving above the copy, which
-    // an acquire *load* of the mark would not do.
+    // (D) pairs with (A); see `begin`. It also keeps the load below from moving before the copy,
+    // which an acquire *load* of the mark would not do.
     fence(Ordering::Acquire);
     let unchanged = if mark == SLOT_STAMP { ready(sequence) } else { writing(sequence) };
     if slot[mark].load(Ordering::Relaxed) == unchanged { Ok(()) } else { Err(Miss::Lapped) }
@@ -111,34 +111,37 @@ pub fn is_ready(slot: &[AtomicU64], sequence: u64) -> bool {
     slot[SLOT_STAMP].load(Ordering::Relaxed) == ready(sequence)
 }
 
-/// Whether message `sequence` is still to come at this moment: neither ready nor given up nor
+/// Whether message `sequence` is still to come at this moment: it is neither ready nor given up nor
 /// overwritten.
 #[inline(always)]
 pub fn is_pending(slot: &[AtomicU64], sequence: u64) -> bool {
     slot[SLOT_STAMP].load(Ordering::Relaxed) < ready(sequence)
 }
 
-/// Whether the slot's next message may be written, as far as `sequence`, the one before it, is
-/// concerned: it is ready or given up.
+/// Whether message `sequence` is done in `slot`: ready or given up. Only then may the next message
+/// of this slot be written.
 pub fn is_done(slot: &[AtomicU64], sequence: u64) -> bool {
-    // Acquire: pairs with (B) and with the releases of the tombstones below. What the producer of
-    // `sequence` wrote into this slot comes before what the caller is going to write; without
-    // it, words of `sequence` may replace those of the next message.
+    // Acquire: pairs with (B) and with the release stores of the tombstones below. Everything that
+    // the producer of `sequence` wrote into this slot comes before the caller's own writes. Without
+    // it, words of `sequence` may replace words of the next message.
     slot[SLOT_STAMP].load(Ordering::Acquire) >= ready(sequence)
 }
 
 /// Gives up message `sequence`, which the caller has claimed and cannot publish.
 pub fn abandon(slot: &[AtomicU64], sequence: u64) {
-    // Release: pairs with the acquire in `is_done`, for what the caller has written of the message.
+    // Release: pairs with the acquire in `is_done`, for the words of the message that the caller
+    // has written.
     slot[SLOT_STAMP].store(tombstone(sequence), Ordering::Release);
 }
 
-/// Gives up message `sequence`, whose producer is known to be dead and to have left it pending.
+/// Gives up message `sequence` on behalf of its producer, which is known to have died with the
+/// message pending.
 pub fn bury(slot: &[AtomicU64], sequence: u64) {
     let seen = slot[SLOT_STAMP].load(Ordering::Relaxed);
     if seen < ready(sequence) {
-        // Release: pairs with the acquire in `is_done`, for what the dead producer has written of
-        // the message. If it fails, somebody else has buried it.
+        // Release: pairs with the acquire in `is_done`, for the words of the message that the dead
+        // producer has written. The exchange fails only if another process has already written the
+        // tombstone.
         let _ = slot[SLOT_STAMP].compare_exchange(
             seen,
             tombstone(sequence),
@@ -148,8 +151,8 @@ pub fn bury(slot: &[AtomicU64], sequence: u64) {
     }
 }
 
-/// The first message that is not done in this slot, up to `sequence`, of those that come into it in
-/// a ring of `slots` slots. Corrupt stamps yield any.
+/// The earliest message of `slot` that is not done, among those up to `sequence`, in a ring of
+/// `slots` slots. If the stamp is corrupt, the result may be any sequence.
 pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> Option<u64> {
     let stamp = slot[SLOT_STAMP].load(Ordering::Relaxed);
     let in_slot = stamp / 4;
@@ -161,8 +164,8 @@ pub fn earliest_pending(slot: &[AtomicU64], sequence: u64, slots: u64) -> Option
     }
 }
 
-/// Why a slot with this stamp does not have the message.
-// Out of the way is only what is rare: who polls comes here with every look that finds nothing.
+/// Why a slot with this stamp does not hold message `sequence`.
+// Only the rare cases are out of line: every poll that finds no message comes through here.
 #[inline(always)]
 fn miss(stamp: u64, sequence: u64) -> Miss {
     if stamp >= ready(sequence) { gone(stamp, sequence) } else { Miss::NotYet }

@@ -1,9 +1,10 @@
-//! The bell: how one side sleeps until the other has done something, without a system call of the
-//! other side while nobody sleeps.
+//! The event count: one side sleeps until the other side has done something. While nobody sleeps,
+//! the other side makes no system call.
 //!
-//! A bell is one word. Its lowest bit says that somebody may be asleep; the bits above it count how
-//! often the bell has rung. The kernel compares the lower half of the word, 31 bits of the count
-//! and the bit, when a thread goes to sleep on it (a *futex*).
+//! An event count is one word, the *wake word*. Its lowest bit, the *waiters bit*, says that a
+//! thread may be asleep; the bits above it count the notifications. When a thread goes to sleep on
+//! the word (a *futex*), the kernel compares the lower half: 31 bits of the count and the waiters
+//! bit.
 //!
 //! ```text
 //! sleeper                                        waker
@@ -14,113 +15,119 @@
 //!                                                wake all that sleep on the word
 //! ```
 //!
-//! Where (B) is a fence, (A) and (B) order on each side the store before the load: at least one of
-//! the two sees the other's store. Either the sleeper finds what it waits for, or the waker finds
-//! the bit. The word changes before the waker wakes, so a sleeper that has raised the bit
-//! and is not asleep yet finds another word than it expects, and does not fall asleep.
+//! Where (B) is a fence, (A) and (B) order the store before the load on each side, so at least one
+//! of the two sides sees the other's store. Either the sleeper finds what it waits for, or the
+//! waker finds the bit set. The word changes before the waker calls the kernel. So a sleeper that
+//! has set the bit and is not asleep yet finds a different word than it expects, and does not fall
+//! asleep.
 //!
-//! There may be any number of sleepers and wakers. The bit is a bit and not a count of sleepers,
-//! so:
+//! There may be any number of sleepers and wakers. The bit is a flag and not a count of sleepers,
+//! which has these consequences:
 //!
-//! * **A sleeper that is killed** behind (1) leaves the bit set: the next waker wakes nobody, once.
-//!   Nothing is to be repaired.
-//! * **A waker that is killed** between the change of the word and the wake leaves sleepers behind
-//!   that nobody knows of: the bit is clear, so that later wakers wake them only if another sleeper
-//!   has raised it again. What bounds their sleep is the time that they sleep at most, and for a
-//!   ring's consumers also the next producer that opens it, which wakes whoever sleeps there, asked
-//!   or not.
+//! * **A sleeper that is killed** after (1) leaves the bit set: the next waker makes one system
+//!   call that wakes no thread. Nothing needs repair.
+//! * **A waker that is killed** between the change of the word and the wake leaves threads asleep
+//!   although the bit is clear. Later wakers wake them only if another sleeper has set the bit
+//!   again. Two things bound their sleep: every sleep has a longest duration, and the next producer
+//!   that opens a ring wakes all of its sleeping consumers regardless of the bit.
 //! * **The count wraps around**: a sleeper that is stopped between (1) and its sleep for exactly
-//!   2^31 rings, or a multiple, falls asleep although the bell has rung. As each ring needs a
-//!   sleeper that raises the bit and a system call that wakes it, that is ten minutes of a bell
-//!   that does nothing else; and again the sleep is bounded. So is that of a task which waits again
-//!   after as many, and takes its bit for one that has been up ever since
+//!   2^31 notifications, or a multiple, falls asleep although it has been notified. Each
+//!   notification needs a sleeper that sets the bit and a system call that wakes it, so this takes
+//!   minutes of nothing else, and again the sleep is bounded. The same holds for a task that waits
+//!   again after that many notifications, and takes its bit for one that has been set all the time
 //!   ([`Settled`](crate::wait::Settled)).
 //!
 //! # The light barrier: time
-//! (B) stands in each publication, and a fence costs several of those. So what wakers execute is
-//! light: it keeps the compiler, and only that, from moving the load ahead of the stores. The
-//! sleeper makes up for it: behind (A) it looks on until the bit has been up for twenty
-//! microseconds, and only then sleeps.
+//! (B) is part of every publication, and a fence there would cost more than the rest of a small
+//! one. So wakers use a *light* barrier, which keeps only the compiler from moving the load before
+//! the stores. The sleeper makes up for the missing fence: after (A) it keeps polling until the bit
+//! has been set for twenty microseconds, and only then sleeps.
 //!
-//! A waker that has not seen the bit has loaded it before that time. Its store comes before the
-//! load in the program, though the processor may execute them the other way round: by as much as it
-//! looks ahead, less than a microsecond, as an interrupt discards what has not retired. Then the
-//! store waits in the store buffer, which drains by itself, whatever the core does next; and if the
-//! thread is taken from the core, the kernel executes a barrier. So the last look sees what the
-//! store has done. No memory model promises that: architectures say "in finite time". Measured on
-//! x86-64, a message was visible at most 1.7 microseconds behind the bit that its waker had missed,
-//! with the store buffer full of lines that another core had written, and 11 behind a hundred
-//! streaming stores; this crate has none, but a program may have some ahead of a message. Between
-//! sockets, behind stores to devices, and on aarch64 nothing was measured. Were it ever longer, the
-//! message would be found with the next one, or when the sleeper looks whether the other side is
-//! alive: a thread first after 10 milliseconds, and later after 80, or 20 for a producer that waits
-//! for room; a task after 80.
+//! Consider a waker that has not seen the bit. It has loaded the bit before that time was over. Its
+//! store comes before the load in program order, although the processor may execute them in the
+//! other order. They are at most as far apart as the processor executes ahead, less than a
+//! microsecond, because an interrupt discards whatever has not retired. After that, the store is in
+//! the store buffer, which drains by itself, whatever the core does next; and if the thread is
+//! taken from the core, the kernel executes a barrier. So the sleeper's last poll sees the store.
 //!
-//! The kernel's own means, a barrier on every core that runs a registered process (`membarrier`,
-//! global expedited), misses cores: see `docs/design.md`.
+//! No memory model promises that: architectures say "in finite time". Measured delays on x86-64 lie
+//! well below the twenty microseconds, also with a store buffer full of lines that another core had
+//! written, and after streaming stores; `benches/NOTEBOOK.md` has the figures. This crate uses no
+//! streaming stores, but a program may have some before a message. Nothing was measured between
+//! sockets, after stores to devices, or on aarch64.
+//!
+//! Were a delay ever longer, the message would be found together with the next one, or when the
+//! sleeper checks whether the other side is alive. A thread makes that check first after 10
+//! milliseconds, and later every 80, or every 20 for a producer that waits for space; a task makes
+//! it every 80.
+//!
+//! The kernel offers a barrier on every core that runs a registered process (`membarrier`, global
+//! expedited), but it misses cores: see `docs/design.md`.
 
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
 
-/// Somebody may be asleep.
+/// The waiters bit: a thread may be asleep.
 const WAITERS: u64 = 1;
 
-/// What stands between a waker's stores and its look at the bell.
+/// What separates a waker's stores from its load of the waiters bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Barrier {
-    /// Nothing that the processor sees: sleepers let time pass behind [`prepare_wait`].
+    /// Only a barrier for the compiler: sleepers let time pass after [`prepare_wait`].
     Light,
-    /// A fence.
+    /// A fence of the processor.
     Full,
 }
 
-/// Says that the calling thread is about to sleep, and returns the value to sleep on. It must look
-/// once more before it does, and, for wakers whose barrier is light, when the bit has been up for
-/// long enough.
+/// Sets the waiters bit: the calling thread is about to sleep. Returns the value to sleep on.
+/// Before it sleeps, the thread must check once more whether it still has to wait. If the wakers'
+/// barrier is light, the last check must come after the bit has been set for long enough.
 pub fn prepare_wait(word: &AtomicU64) -> u32 {
-    // Relaxed: ordered before the look that follows by the fence.
+    // Relaxed: the fence orders it before the check that follows.
     let raised = word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
-    // SeqCst (A): pairs with (B) in `has_waiters`. Without it, the look that follows may be over
-    // before the bit is visible, and the waker's look at the bit before the sleeper's: it
-    // sleeps, and nobody knows.
+    // SeqCst (A): pairs with (B) in `has_waiters`. Without it, the sleeper's check may be over
+    // before the bit is visible, and the waker's load of the bit may come before that: the sleeper
+    // sleeps, and no waker knows.
     fence(Ordering::SeqCst);
     hit(Step::SleepRaise);
     raised as u32
 }
 
-/// The value to sleep on for who cannot raise the bit: nobody needs to wake it, so it must not
-/// sleep for long.
+/// The value to sleep on for a thread that cannot set the bit. No waker knows about that thread, so
+/// it must not sleep for long.
 pub fn load_key(word: &AtomicU64) -> u32 {
     // Relaxed: a hint.
     word.load(Ordering::Relaxed) as u32
 }
 
-/// Whether somebody may be asleep; asked behind what a sleeper may wait for. If so, [`notify`].
+/// Whether a thread may be asleep. Called after the stores that a sleeper may wait for. If the
+/// result is true, the caller calls [`notify`].
 #[inline(always)]
 pub fn has_waiters(word: &AtomicU64, barrier: Barrier) -> bool {
-    // Loom knows no time, so in the models each executes a barrier.
+    // Loom does not model time, so in the models every waker executes a fence.
     if barrier == Barrier::Light && !cfg!(loom) {
         compiler_fence(Ordering::SeqCst);
     } else {
         // SeqCst (B): pairs with (A) in `prepare_wait`, see there.
         fence(Ordering::SeqCst);
     }
-    // Relaxed: ordered by the barrier; nothing is concluded from the word's past.
+    // Relaxed: the barrier orders it, and nothing is concluded from the history of the word.
     word.load(Ordering::Relaxed) & WAITERS != 0
 }
 
-/// Lowers the bit and counts; returns whether the caller must wake all who sleep on the word.
+/// Clears the bit and counts the notification. Returns whether the caller must wake all threads
+/// that sleep on the word.
 #[must_use]
 pub fn notify(word: &AtomicU64) -> bool {
     let raised = word.load(Ordering::Relaxed);
-    // The count stands above the bit, so one more is the next count with the bit cleared. It wraps
-    // around.
+    // The count is in the bits above the waiters bit, so adding one to a word with the bit set
+    // yields the next count with the bit cleared. It wraps around.
     //
-    // Relaxed: whoever raises the bit anew looks behind a fence of its own.
+    // Relaxed: a sleeper that sets the bit again checks after a fence of its own.
     //
-    // If the word has changed, another waker has rung since, and wakes those who slept; who raised
-    // the bit behind that looks once more behind its fence, and behind the time that it owes to
-    // wakers whose barrier is light, and finds what this one has done.
+    // If the exchange fails, another waker has notified meanwhile, and wakes those that slept. A
+    // sleeper that has set the bit after that checks again after its fence, and after the time that
+    // it waits for wakers with a light barrier, and finds what this waker has done.
     let rung = raised & WAITERS != 0
         && word
             .compare_exchange(raised, raised.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
@@ -131,17 +138,17 @@ pub fn notify(word: &AtomicU64) -> bool {
     rung
 }
 
-/// Says that a thread of this process shall not go on waiting; its `word` is 0 until then. The
-/// caller wakes who sleeps on it.
+/// Tells a thread of this process to stop waiting. Its `word` is 0 until then. The caller wakes the
+/// threads that sleep on the word.
 pub fn cancel(word: &AtomicU64) {
     // Release: pairs with the acquire load in `is_cancelled`. A thread that is told to stop sees
-    // why.
+    // everything that came before.
     word.store(1, Ordering::Release);
 }
 
 /// Whether [`cancel`] has been called. A thread that sleeps while the word is 0 cannot miss it.
 pub fn is_cancelled(word: &AtomicU64) -> bool {
-    // Acquire: pairs with the release store in `cancel`, see there.
+    // Acquire: pairs with the release store in `cancel`; see there.
     word.load(Ordering::Acquire) != 0
 }
 
