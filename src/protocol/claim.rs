@@ -265,7 +265,7 @@ pub fn resolve(
         .filter(|ahead| ahead % slots == 0)
         .map(|ahead| ahead / slots);
     if laps.is_none_or(|laps| laps > MAX_PRODUCERS as u64) {
-        // No claim of this sequence belongs into this slot, or more laps would be open than is
+        // No claim of this sequence belongs in this slot, or more laps would be open than is
         // possible: the memory is corrupt, and must not hold up the caller.
         earliest = sequence;
     }

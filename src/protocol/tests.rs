@@ -1,4 +1,4 @@
-//! The protocol over heap memory, one thread: every rule that needs no interleaving.
+//! Tests of the protocol over heap memory in one thread: all rules that need no interleaving.
 
 mod prefetch;
 
@@ -11,7 +11,7 @@ use crate::protocol::slot::{Miss, is_ready};
 use crate::sync::zeroed;
 use crate::tuning::cpu::CpuProfile;
 
-/// A ring of `slots` words, its memory, and helpers that publish and receive numbers.
+/// A ring in heap memory, with helpers that publish and receive numbers.
 struct Fixture {
     words: Box<[AtomicU64]>,
     geometry: Geometry,
@@ -45,7 +45,7 @@ impl Fixture {
         }
     }
 
-    /// Begins the next message, which no consumer may be in the way of.
+    /// Begins the next message. No gating consumer may block it.
     fn begin(&self, writer: &mut Writer) -> Claim<'_> {
         loop {
             match writer.begin(&self.words, self.geometry.shape()) {
@@ -88,7 +88,8 @@ impl Fixture {
 
 #[test]
 fn messages_of_a_batch_become_ready_line_by_line() {
-    // Not a multiple of the four slots of a line, with which the second lap begins all the same.
+    // Not a multiple of the four slots of a line; the second lap begins at the start of a line all
+    // the same.
     const SLOTS: u64 = 50;
     for (begun, expected) in [
         (0, [0, 0, 0, 0, 4, 4, 4, 4]),
@@ -111,7 +112,7 @@ fn messages_of_a_batch_become_ready_line_by_line() {
         'group: while let Some(run) = group.next_run() {
             for slot in run.chunks_exact(ring.geometry.stride) {
                 seen.push(ready(first + seen.len() as u64));
-                // The eighth message cannot be had.
+                // The batch ends early: there is no eighth message.
                 if seen.len() == 8 {
                     break 'group;
                 }
@@ -164,7 +165,7 @@ fn messages_come_in_order_over_many_laps() {
     }
 }
 
-/// A processor takes only one of the ways, so both are forced here.
+/// A processor uses only one of the profiles, so the test sets each of them.
 #[test]
 fn messages_are_the_same_with_every_profile() {
     let profiles = [CpuProfile::Plain, CpuProfile::InOrder, CpuProfile::Prefetch];
@@ -183,7 +184,7 @@ fn messages_are_the_same_with_every_profile() {
                 if round % 2 == 0 {
                     received.push(ring.recv(&mut reader).unwrap());
                 } else {
-                    // As far as the lap goes.
+                    // A run ends at the end of the lap.
                     let mut run = reader.begin_run(&ring.words, ring.geometry.shape());
                     while let Some(body) = run.begin() {
                         let value = body[0].load(Ordering::Relaxed);
@@ -204,7 +205,8 @@ fn messages_are_the_same_with_every_profile() {
 
 #[test]
 fn a_lapped_reader_learns_the_exact_loss_and_goes_on_by_its_policy() {
-    // 16 slots, 40 messages: 24 to 39 are there, and 24's slot is the producer's next.
+    // 16 slots, 40 messages: messages 24 to 39 are there, and the producer writes next into the
+    // slot of message 24.
     for (on_lag, expected) in [(OnLag::Oldest, 25 + 4), (OnLag::Newest, 39)] {
         let ring = Fixture::new(16);
         let mut writer = ring.writer();
@@ -283,8 +285,8 @@ fn a_successor_counts_what_was_ready_and_discards_what_was_not() {
     let ring = Fixture::new(4);
     let mut writer = ring.writer();
     ring.publish(&mut writer, 6);
-    // The writer dies behind the stamp of message 6 and in the middle of message 7: no head, no end
-    // mark.
+    // The writer dies after the stamp of message 6 and in the middle of message 7. It has neither
+    // published the head nor committed message 7.
     let body_of = |body: &[AtomicU64], value| body[0].store(value, Ordering::Relaxed);
     let at = |sequence| Place::of(&ring.geometry, sequence).slot(&ring.words);
     body_of(slot::begin(at(6), 0, 6), 60);
@@ -375,7 +377,8 @@ fn the_gate_stops_the_writer_a_lap_ahead_of_the_slowest() {
     slow.leave(table);
     fast.leave(table);
     ring.publish(&mut writer, 20);
-    // The gate has seen both leave: nothing but the free one is in the way of the roster.
+    // The refresh has seen both gating consumers leave, so only the row of the free consumer
+    // remains in the roster.
     assert_eq!(table[crate::layout::ROSTER].load(Ordering::Relaxed) & 0xFFFF, 1);
 }
 
@@ -404,14 +407,14 @@ fn a_protected_reader_jumps_over_nothing_that_is_safe() {
         ring.publish(&mut writer, 20);
         let mut reader = ring.reader(Start::Sequence(3), on_lag);
         reader.protect(14);
-        // Message 11 is gone; what lies between it and the promise may be jumped over, whatever the
-        // policy says about the rest.
+        // Message 11 is lost. Messages between it and the protected sequence may be skipped,
+        // whatever the policy says about the rest.
         let Err(TryRecvError::Lagged(lost)) = ring.recv(&mut reader) else {
             panic!("message 3 is still there")
         };
         assert!((12 - 3..=14 - 3).contains(&lost), "{on_lag:?}: {lost}");
-        // The promise covers what it has gone past since, as nobody has overwritten what lies
-        // behind that.
+        // The protected sequence has moved up to 17, where the reader was: no producer overwrites
+        // anything from there on.
         reader.seek(&ring.words, Start::Sequence(17));
         reader.seek(&ring.words, Start::Sequence(15));
         ring.publish(&mut writer, 5);
@@ -419,7 +422,8 @@ fn a_protected_reader_jumps_over_nothing_that_is_safe() {
             panic!("message 15 is still there")
         };
         assert_eq!(lost, 17 - 15, "{on_lag:?}");
-        // But not what was never published: what it was to wait for, it has not gone past.
+        // But it does not move beyond the head: a cursor at a message that was never published has
+        // held up no producer.
         reader.seek(&ring.words, Start::Sequence(1000));
         reader.seek(&ring.words, Start::Sequence(18));
         ring.publish(&mut writer, 5);

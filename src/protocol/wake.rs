@@ -7,12 +7,13 @@
 //! bit.
 //!
 //! ```text
-//! sleeper                                        waker
-//! word |= 1                    Relaxed  (1)      what the sleeper waits for     (its own orderings)
-//! fence(SeqCst)                         (A)      light barrier, or fence(SeqCst)  (B)
-//! look on for a while; is it there by now?       is the bit of the word set?    Relaxed
-//! sleep while the word is that of (1)            word <- word + 1, if it is still the same (clears the bit, counts)
-//!                                                wake all that sleep on the word
+//! sleeper                                      waker
+//! word |= 1                 Relaxed  (1)       store what the sleeper waits for (own orderings)
+//! fence(SeqCst)                      (A)       light barrier, or fence(SeqCst)    (B)
+//! poll for a while; need it still wait?        is the bit of the word set?      Relaxed
+//! sleep while the word is that of (1)          word <- word + 1, if it is unchanged
+//!                                                  (clears the bit, counts)
+//!                                              wake all threads that sleep on the word
 //! ```
 //!
 //! Where (B) is a fence, (A) and (B) order the store before the load on each side, so at least one
@@ -50,11 +51,11 @@
 //! the store buffer, which drains by itself, whatever the core does next; and if the thread is
 //! taken from the core, the kernel executes a barrier. So the sleeper's last poll sees the store.
 //!
-//! No memory model promises that: architectures say "in finite time". Measured delays on x86-64 lie
-//! well below the twenty microseconds, also with a store buffer full of lines that another core had
-//! written, and after streaming stores; `benches/NOTEBOOK.md` has the figures. This crate uses no
-//! streaming stores, but a program may have some before a message. Nothing was measured between
-//! sockets, after stores to devices, or on aarch64.
+//! No memory model promises that: architectures say "in finite time". All delays measured on x86-64
+//! were shorter than the twenty microseconds, also with a store buffer full of lines that another
+//! core had written, and after a series of streaming stores. This crate uses no streaming stores,
+//! but a program may have some before a message. Nothing was measured between sockets, after stores
+//! to devices, or on aarch64.
 //!
 //! Were a delay ever longer, the message would be found together with the next one, or when the
 //! sleeper checks whether the other side is alive. A thread makes that check first after 10

@@ -1,18 +1,17 @@
-//! What both sides do ahead of time, so that messages need not wait for it.
+//! Tests of the work that both sides do early, so that messages need not wait for it.
 
 use super::*;
 use crate::layout::WORD;
 use crate::protocol::publish::{Blocked, Publish, Upkeep};
 use crate::tuning::prefetch::Prefetch;
 
-/// A writer behind each of whose messages the table is looked at ahead of time, as producers do
-/// behind a batch.
+/// A writer that refreshes the limit early, after any message, as producers do after a batch.
 struct Looker<'a> {
     ring: &'a Fixture,
     writer: Writer,
-    /// How often a message had to wait for a look, and how often one came behind a message.
+    /// How many refreshes happened before a message that had to wait, and how many after a message.
     looks: [usize; 2],
-    /// Before which messages the latter did.
+    /// The next sequence at each refresh after a message.
     at: Vec<u64>,
 }
 
@@ -20,7 +19,7 @@ impl Looker<'_> {
     /// Publishes one message.
     ///
     /// # Errors
-    /// The slowest gating consumer, if there is no room.
+    /// The slowest gating consumer, if there is no space.
     fn publish(&mut self) -> Result<u64, Blocker> {
         let Self { ring, writer, looks: [before, behind], at } = self;
         let (words, shape) = (&ring.words, ring.geometry.shape());
@@ -82,9 +81,10 @@ fn a_gating_consumer_a_lap_behind_costs_no_look_with_each_message_and_is_not_ove
     }
     let blocker = looker.publish().unwrap_err();
     assert_eq!((blocker.row, blocker.cursor), (row.index(), 0));
-    // The first message, one ahead of the limit, and the one that found no room.
+    // A refresh before the first message, an early one, and one for the message that found no
+    // space.
     assert_eq!(looker.looks, [2, 1]);
-    // It comes with the message that leaves a sixteenth of the ring.
+    // The early refresh comes when a sixteenth of the ring is left.
     assert_eq!(looker.at, [60]);
     for sequence in 64..200 {
         row.advance(ring.table(), sequence - 63);
@@ -128,8 +128,8 @@ fn nothing_is_fetched_that_is_not_published() {
                     "{payload_bytes} bytes, {sequence} of {published}"
                 );
             }
-            // 64 messages from look to look, and a kilobyte and a line further, which is 4 to 68
-            // slots.
+            // A check every 64 messages covers those, and a kilobyte and a line more, which is 4 to
+            // 68 slots.
             let possible = (65 + 4..).contains(&published);
             assert!(possible || fetches == 0, "{payload_bytes} bytes, {published} published");
             assert!(
@@ -175,8 +175,8 @@ fn readers_look_and_fetch_whatever_they_are_asked_for() {
     let mut one_by_one = reader(CpuProfile::Prefetch);
     assert_eq!(ring.recv(&mut one_by_one), Ok(0));
     assert_eq!(one_by_one.fetches(), 1024 / WORD);
-    // Near the end nothing is; and behind a jump back it is again, also if it goes less far than to
-    // the last look.
+    // Near the newest message there is no prefetch. After a jump backwards there is, even if the
+    // jump does not go back to the last check.
     for sequence in 1..450 {
         assert_eq!(ring.recv(&mut one_by_one), Ok(sequence * 10));
     }
@@ -196,8 +196,8 @@ fn readers_look_and_fetch_whatever_they_are_asked_for() {
     assert_eq!(run.fetches(), 0);
 }
 
-/// Only hints: what is received is the same, also around the ring's end, behind a loss and behind a
-/// jump backwards.
+/// Prefetches are only hints: the messages received are the same, also around the end of the ring,
+/// after a loss, and after a jump backwards.
 #[test]
 fn who_fetches_ahead_receives_what_others_do() {
     let ring = Fixture::new(700);
@@ -274,7 +274,8 @@ fn nothing_that_is_due_is_missed_by_who_publishes_now_single_messages_and_now_ba
                 writer.set_early_limit(ring.look(writer.next_sequence()).ok());
             }
             if step % (slots + 13) == 0 {
-                // Not always all: then the next look is due sooner.
+                // The consumer does not always read all messages, so that some refreshes are due
+                // sooner.
                 read = read.max(
                     writer.next_sequence()
                         - (step as u64 * 5 / 2 % slots as u64).min(writer.next_sequence()),
