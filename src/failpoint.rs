@@ -1,18 +1,18 @@
-//! Places to die at: one behind each step that a role takes in shared memory, or by a lock, a file
-//! or a name.
+//! Failpoints: one after each step that a role takes in shared memory, or with a lock, a file or a
+//! name.
 //!
-//! [`hit`] is nothing in an ordinary build. With the feature `failpoints`, a process that was
-//! started with `SEQRING_FAILPOINT=publish.mark`, or `publish.mark:3`, kills itself (SIGKILL) at
-//! the first, or third, time that it comes to that step. Under loom, a model kills a role there, by
-//! unwinding out of it: see `kill_at`.
+//! [`hit`] is empty in an ordinary build. With the feature `failpoints`, a process that was started
+//! with `SEQRING_FAILPOINT=publish.mark`, or `publish.mark:3`, kills itself (SIGKILL) the first, or
+//! third, time that it has taken that step. Under loom, a model kills a role at a step by unwinding
+//! out of it: see `kill_at`.
 //!
-//! `docs/failpoints.md` says of each step what the survivors see; `tests/failpoints.rs` kills real
-//! processes at all of them. A new step is a line here, a call of [`hit`] behind what it names, a
-//! line there, and, if its role is new, a scenario in the test.
+//! `docs/failpoints.md` says for each step what the survivors see; `tests/failpoints.rs` kills real
+//! processes at all steps. A new step needs a line here, a call of [`hit`] after the action that it
+//! names, a line in that document, and, if its role is new, a scenario in that test.
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident $name:literal)*) => {
-        /// A step of some role; one dies behind it.
+        /// A step of some role. The role is killed directly after it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Step {
             $($(#[$doc])* $step,)*
@@ -20,7 +20,7 @@ macro_rules! steps {
 
         #[cfg(any(test, loom, feature = "failpoints"))]
         impl Step {
-            /// All steps, role by role, each in the order in which it takes them.
+            /// All steps, role by role, in the order in which a role takes them.
             pub const ALL: &[Self] = &[$(Self::$step,)*];
 
             /// The name, as in `SEQRING_FAILPOINT`.
@@ -34,104 +34,105 @@ macro_rules! steps {
 }
 
 steps! {
-    /// The creator has made the file, of its full size, and has it open.
+    /// The creator has made the file at its full size, and has it open.
     CreateFile "create.file"
-    /// It has the owner's lock.
+    /// The creator has the owner's lock.
     CreateLock "create.lock"
-    /// It has set the mode.
+    /// The creator has set the mode.
     CreateMode "create.mode"
-    /// It has reserved the space.
+    /// The creator has reserved the space.
     CreateSpace "create.space"
-    /// It has written a field of the header, or a word of a text.
+    /// The creator has written a field of the header, or a word of a text.
     CreateField "create.field"
-    /// It has written the magic word.
+    /// The creator has written the magic word.
     CreateMagic "create.magic"
-    /// Who replaces a stale ring has both locks of it.
+    /// The process that replaces a stale ring has both of its locks.
     ReplaceLock "replace.lock"
-    /// It has told the old ring's consumers.
+    /// The process has marked the old ring as superseded for its consumers.
     ReplaceState "replace.state"
-    /// It has removed the old name.
+    /// The process has removed the old name.
     ReplaceName "replace.name"
     /// The last handle of an owner has both locks.
     RemoveLock "remove.lock"
-    /// It has removed the name.
+    /// The last handle has removed the name.
     RemoveName "remove.name"
 
     /// A producer has its lock.
     ResumeLock "resume.lock"
-    /// It has left its process id.
+    /// The producer has written its process id.
     ResumePid "resume.pid"
-    /// It has counted itself.
+    /// The producer has counted itself in the epoch.
     ResumeEpoch "resume.epoch"
-    /// It has counted its predecessor's messages.
+    /// The producer has counted its predecessor's messages in the head.
     ResumeHead "resume.head"
-    /// It has opened the ring.
+    /// The producer has opened the ring.
     ResumeState "resume.state"
-    /// It has marked the slot.
+    /// The producer has marked the slot as being written.
     PublishMark "publish.mark"
-    /// It has written a piece of a message that is written in pieces.
+    /// The producer has written one piece of a message that is written in pieces.
     PublishPiece "publish.piece"
-    /// It has written all of the message.
+    /// The producer has written the whole payload.
     PublishPayload "publish.payload"
-    /// It has made the message ready.
+    /// The producer has made the message ready.
     PublishReady "publish.ready"
-    /// It has counted the message in the head.
+    /// The producer has counted the message in the head.
     PublishCount "publish.count"
-    /// It has shortened the roster of the reader table.
+    /// The producer has shortened the roster of the reader table.
     LookRoster "look.roster"
-    /// It has counted a wait for a consumer.
+    /// The producer has counted a wait for a consumer.
     WaitCount "wait.count"
-    /// It has added to the time that it has waited for the consumer.
+    /// The producer has added to the time that it has waited for the consumer.
     WaitTime "wait.time"
     /// One of several producers has cleared its predecessor's row.
     CrewRow "crew.row"
-    /// It has announced the sequence that it is about to claim.
+    /// The producer has announced the sequence that it is about to claim.
     ClaimAnnounce "claim.announce"
-    /// It has claimed it.
+    /// The producer has claimed the sequence.
     ClaimHead "claim.head"
-    /// It has withdrawn the announcement, behind the message.
+    /// The producer has withdrawn the announcement, after the message.
     ClaimDone "claim.done"
-    /// It has given a tombstone to a dead producer's claim.
+    /// The producer has given a tombstone to a dead producer's claim.
     ClaimBury "claim.bury"
-    /// It has told a consumer to skip ahead.
+    /// The producer has written the sequence to which a consumer must skip.
     SyncRow "sync.row"
-    /// It has made a consumer look at what it wants.
+    /// The producer has counted a new command to a consumer.
     OrderRow "order.row"
-    /// It has closed the ring.
+    /// The producer has closed the ring.
     CloseState "close.state"
-    /// It has released its lock.
+    /// The producer has released its lock.
     CloseLock "close.lock"
 
     /// A consumer that registers has the lock of a row.
     JoinLock "join.lock"
-    /// It has written a field that tools read.
+    /// The consumer has written a field that tools read.
     JoinField "join.field"
-    /// It has written its provisional cursor.
+    /// The consumer has written its provisional cursor.
     JoinProvisional "join.provisional"
-    /// It has taken the row.
+    /// The consumer has taken the row.
     JoinState "join.state"
-    /// It has entered itself in the roster.
+    /// The consumer has entered itself in the roster.
     JoinRoster "join.roster"
-    /// It has written its cursor.
+    /// The consumer has written its cursor.
     JoinCursor "join.cursor"
-    /// It has told how many messages it has received.
+    /// The consumer has published how many messages it has received.
     TellReceived "tell.received"
-    /// It has told how many it has lost.
+    /// The consumer has published how many messages it has lost.
     TellLost "tell.lost"
-    /// It has told its longest lag so far.
+    /// The consumer has published its longest lag so far.
     TellLag "tell.lag"
-    /// It has told where a successor of its name goes on.
+    /// The consumer has published where a successor of its name continues.
     TellCheckpoint "tell.checkpoint"
-    /// It has told its cursor.
+    /// The consumer has published its cursor.
     TellCursor "tell.cursor"
-    /// A row is free: its consumer has left, or the producer has given up on it.
+    /// A row is free: its consumer has left, or the producer has evicted it.
     VacateRow "vacate.row"
-    /// Who has left has released the row's lock.
+    /// A consumer that has left has released the lock of its row.
     LeaveLock "leave.lock"
 
-    /// A consumer that waits for a message, or a producer that waits for room, has said that it sleeps, and does not yet.
+    /// A consumer that waits for a message, or a producer that waits for space, has set the waiters
+    /// bit and is not asleep yet.
     SleepRaise "sleep.raise"
-    /// Who has made what somebody sleeps for has lowered the bell's bit, and has not woken anybody yet.
+    /// A waker has cleared the waiters bit, and has not woken any thread yet.
     WakeBell "wake.bell"
 }
 
@@ -150,10 +151,10 @@ mod process {
 
     use super::Step;
 
-    /// The variable that says where this process is to die.
+    /// The variable that names the step at which this process is to die.
     const VARIABLE: &str = "SEQRING_FAILPOINT";
 
-    /// Notes that `step` has been taken, and ends the process if it is to die there.
+    /// Notes that `step` has been taken, and kills the process if it is to die there.
     #[cfg_attr(not(feature = "failpoints"), allow(dead_code))]
     pub fn hit(step: Step) {
         static ARMED: OnceLock<Option<(Step, AtomicU32)>> = OnceLock::new();
@@ -178,12 +179,12 @@ mod process {
     }
 
     fn die() -> ! {
-        // SAFETY: a system call without memory in it, which ends the process.
+        // SAFETY: a system call that accesses no memory and ends the process.
         unsafe { libc::raise(libc::SIGKILL) };
         unreachable!("nobody survives SIGKILL")
     }
 
-    /// The step, and at which time that it is taken one dies.
+    /// The step to die at, and how many times the process must take it before it dies.
     pub(super) fn parse(text: &str) -> Result<(Step, u32), String> {
         let (name, times) = text.split_once(':').unwrap_or((text, "1"));
         let step = Step::ALL.iter().copied().find(|step| step.name() == name);
@@ -203,8 +204,8 @@ mod process {
     }
 }
 
-/// Whether the calling thread of a model is dying: what a real process does not do when it is
-/// killed, it must not do then either.
+/// Whether the calling thread of a model is dying. The cleanup that a killed process does not do
+/// must not run in that thread either.
 #[cfg(not(loom))]
 #[inline(always)]
 pub fn is_dying() -> bool {
@@ -222,7 +223,8 @@ mod model {
     use super::Step;
 
     loom::thread_local! {
-        /// Where this thread of the model is to die, and at which time that it comes there.
+        /// The step at which this thread of the model is to die, and how many times it must still
+        /// take it.
         static FATAL: Cell<Option<(Step, u32)>> = Cell::new(None);
     }
 
@@ -234,7 +236,7 @@ mod model {
         DYING.with(Cell::get)
     }
 
-    /// What unwinds out of the role that dies.
+    /// The payload of the unwinding that ends a role.
     struct Death;
 
     /// Notes that `step` has been taken, and unwinds if the calling thread is to die there.
@@ -251,17 +253,17 @@ mod model {
         });
     }
 
-    /// Runs `role`, which dies when it takes `step` for the `times`th time. What a real process
-    /// leaves behind, it leaves.
+    /// Runs `role`, which dies when it takes `step` for the `times`th time. It leaves behind what a
+    /// real process leaves.
     ///
     /// # Panics
-    /// If it lives on: a model of its death would prove nothing.
+    /// If the role survives: a model of its death would prove nothing.
     pub fn kill_at<T>(step: Step, times: u32, role: impl FnOnce() -> T) {
         FATAL.with(|fatal| fatal.set(Some((step, times))));
         match catch_unwind(AssertUnwindSafe(role)) {
             Ok(_) => panic!("the role never came to {} for the {times}. time", step.name()),
             Err(reason) if reason.is::<Death>() => DYING.with(|dying| dying.set(false)),
-            // Loom's, or a failed assertion's.
+            // A panic of loom, or of a failed assertion.
             Err(reason) => resume_unwind(reason),
         }
     }

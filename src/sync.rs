@@ -1,9 +1,9 @@
 //! The one switch between the standard library's atomics and loom's.
 //!
-//! The protocol rooms import atomics from here and nowhere else, so the code that runs in
-//! production is the code that loom explores.
+//! The modules of the protocol import atomics from here and nowhere else, so loom explores the same
+//! code that runs in production.
 
-// It orders nothing but the compiler, so loom has no such thing; see `protocol::wake`.
+// It orders only the compiler, so loom has no equivalent; see `protocol::wake`.
 pub use core::sync::atomic::compiler_fence;
 
 #[cfg(not(loom))]

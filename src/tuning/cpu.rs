@@ -1,25 +1,26 @@
-//! Hints that processors understand, and what is known about the processor that runs this.
+//! Hints to the processor, and what is known about the processor that runs this code.
 //!
-//! Every function is a hint or a question: memory holds the same values without it.
+//! Every function is a hint or a query: memory holds the same values without it.
 
 use crate::layout::{LINE, WORD};
 use crate::sync::AtomicU64;
 
-/// How a consumer best reads one message after the other on this processor.
+/// The best way for a consumer to read one message after the other on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code)] // Each target has some of them.
 pub enum CpuProfile {
-    /// Loads must be kept from running ahead: see [`LoadOrder`](crate::tuning::load_order).
+    /// Loads must be kept from running before a stamp: see
+    /// [`LoadOrder`](crate::tuning::load_order).
     InOrder,
-    /// Later slots are worth a prefetch, once they are known to be ready: see
+    /// Later slots are worth a prefetch once they are known to be ready: see
     /// [`prefetch`](crate::tuning::prefetch).
     Prefetch,
-    /// The processor decides for itself.
+    /// No hints: the processor decides for itself.
     Plain,
 }
 
 impl CpuProfile {
-    /// The profile of the processor that runs this.
+    /// The profile of the processor that runs this code.
     pub fn detect() -> Self {
         #[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
         return match x86_64::vendor() {
@@ -32,14 +33,14 @@ impl CpuProfile {
     }
 }
 
-/// Asks for all lines of `shared` at once, for writing.
+/// Prefetches all lines of `shared` at once, for writing.
 #[inline(always)]
 pub fn prefetch_for_writing(shared: &[AtomicU64]) {
     fetch_for_writing(shared.as_ptr().cast::<u8>().cast_mut(), size_of_val(shared));
 }
 
-/// Asks for `lines` lines for reading, from `distance` words after the start of `slot`. The place
-/// may lie anywhere, also outside of the segment.
+/// Prefetches `lines` lines for reading, from `distance` words after the start of `slot`. The
+/// address may lie anywhere, also outside the segment.
 #[inline(always)]
 pub fn prefetch_for_reading(slot: &[AtomicU64], distance: usize, lines: usize) {
     fetch_for_reading(slot.as_ptr().wrapping_add(distance).cast::<u8>(), lines);
@@ -51,7 +52,7 @@ pub fn begins_line(slot: &[AtomicU64]) -> bool {
     slot.as_ptr().addr() % (LINE * WORD) == 0
 }
 
-/// Asks for the lines of `shared` to be moved from this core's caches to the shared one.
+/// Asks the processor to move the lines of `shared` from this core's caches to the shared cache.
 pub fn demote(shared: &[AtomicU64]) {
     let start = shared.as_ptr().cast::<u8>();
     let into_line = start.addr() % (LINE * WORD);
@@ -76,11 +77,11 @@ mod x86_64 {
     pub const AMD: &[u8; 12] = b"AuthenticAMD";
     pub const INTEL: &[u8; 12] = b"GenuineIntel";
 
-    /// Who made the processor.
+    /// The vendor of the processor.
     pub fn vendor() -> &'static [u8; 12] {
         static ANSWER: OnceLock<[u8; 12]> = OnceLock::new();
         ANSWER.get_or_init(|| {
-            // SAFETY: every processor of 64 bits has the instruction. (Newer compilers know that.)
+            // SAFETY: every 64-bit processor has the instruction. (Newer compilers know that.)
             #[allow(unused_unsafe)]
             let leaf = unsafe { __cpuid(0) };
             bytemuck::cast([leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le))
@@ -97,25 +98,25 @@ mod x86_64 {
         vendor() == INTEL
     }
 
-    /// Asks for the lines of a slot, which the consumers have, all at once: stores by themselves
-    /// would get them few at a time.
+    /// Prefetches all lines of a slot at once, for writing. The lines are in the consumers' caches,
+    /// and stores alone would fetch only a few at a time.
     #[inline(always)]
     pub fn fetch_for_writing(destination: *mut u8, bytes: usize) {
         for offset in (0..bytes).step_by(LINE * WORD) {
             // SAFETY: a hint, which reads and writes nothing and does not fault, whatever the
-            // address. Processors that do not know it do nothing.
+            // address. Processors without the instruction treat it as a no-op.
             unsafe {
                 asm!("prefetchw [{}]", in(reg) destination.wrapping_add(offset), options(nostack, preserves_flags));
             }
         }
     }
 
-    /// Asks for lines that will be read soon.
+    /// Prefetches lines that will be read soon.
     #[inline(always)]
     pub fn fetch_for_reading(source: *const u8, lines: usize) {
         for line in 0..lines {
             // SAFETY: a hint, which does not fault, whatever the address. (Newer compilers know
-            // that.)
+            // that the intrinsic is safe.)
             #[allow(unused_unsafe)]
             unsafe {
                 _mm_prefetch::<_MM_HINT_T0>(source.wrapping_add(line * LINE * WORD).cast())
@@ -127,17 +128,17 @@ mod x86_64 {
     pub fn has_demote() -> bool {
         const LEAF: u32 = 7;
         const CLDEMOTE: u32 = 1 << 25;
-        // SAFETY: every processor of 64 bits has the instruction. (Newer compilers know that.)
+        // SAFETY: every 64-bit processor has the instruction. (Newer compilers know that.)
         #[allow(unused_unsafe)]
         let has = unsafe { __cpuid(0).eax >= LEAF && __cpuid_count(LEAF, 0).ecx & CLDEMOTE != 0 };
         has
     }
 
-    /// Asks for a line to be moved to the cache that all cores share.
+    /// Asks the processor to move a line to the cache that all cores share.
     #[inline(always)]
     pub fn demote_line(line: *const u8) {
         // SAFETY: a hint, which changes no memory and does not fault, whatever the address.
-        // Processors that do not know it do nothing.
+        // Processors without the instruction treat it as a no-op.
         unsafe {
             asm!("cldemote [{}]", in(reg) line, options(nostack, preserves_flags));
         }
@@ -146,24 +147,24 @@ mod x86_64 {
     /// The time-stamp counter: a clock in ticks of the processor. It may jump.
     #[inline(always)]
     pub fn ticks() -> u64 {
-        // SAFETY: every processor of 64 bits has the instruction. A process that has forbidden it
-        // to itself (`PR_SET_TSC`) ends with it, as with most clocks.
+        // SAFETY: every 64-bit processor has the instruction. A process that has forbidden it to
+        // itself (`PR_SET_TSC`) is killed by it, as by most clocks.
         unsafe { _rdtsc() }
     }
 
-    /// Waits until all earlier loads have their values; no later instruction begins before that on
-    /// processors of AMD, as operating systems set them up.
+    /// Waits until all earlier loads have their values. On AMD processors, as operating systems
+    /// configure them, no later instruction begins before that.
     #[inline(always)]
     pub fn wait_for_loads() {
-        // SAFETY: it reads and writes nothing. Not `nomem`: the compiler must not move loads across
-        // either.
+        // SAFETY: the instruction reads and writes nothing. Not `nomem`: the compiler must not move
+        // loads across it either.
         unsafe {
             asm!("lfence", options(nostack, preserves_flags));
         }
     }
 }
 
-/// Where nothing has been measured, no hint is given.
+/// Targets on which no hint has been measured to pay: no hints.
 #[cfg(any(loom, miri, not(target_arch = "x86_64")))]
 mod without_hints {
     pub fn fetch_for_writing(_destination: *mut u8, _bytes: usize) {}

@@ -1,10 +1,10 @@
-//! Demoting messages that come one at a time: their lines are handed down to the cache that all
-//! cores share, so that who waits for them need not fetch them from the producer's core.
+//! Demoting messages that come one at a time: their lines are moved to the cache that all cores
+//! share, so that waiting consumers need not fetch them from the producer's core.
 //!
-//! The hint is Intel's `cldemote`; others use it for the same (DPDK's `rte_cldemote`). It takes the
-//! producer more time than publishing does, so it is for who has that: behind a message of up to 4
-//! KiB that came a while after the one before it. Of a burst one message or two are demoted, as the
-//! looks at the clock fall.
+//! The hint is Intel's `cldemote`; DPDK uses it for the same purpose (`rte_cldemote`). Demoting
+//! takes the producer more time than publishing does, so it is only for a producer that has that
+//! time: after a message of up to 4 KiB that came a while after the message before it. In a burst,
+//! only the message or two at which the producer happens to read the clock are demoted.
 
 use std::ops::Range;
 
@@ -12,52 +12,53 @@ use crate::layout::{Geometry, LINE, MARK_SHARED_UP_TO, Shape, WORD, payload_word
 use crate::sync::AtomicU64;
 use crate::tuning::cpu::{demote, has_demote, ticks};
 
-/// When the producer demotes what it has published. Nothing follows from it but speed.
+/// Decides when the producer demotes a message that it has published. Nothing but speed follows
+/// from it.
 #[derive(Debug)]
 pub struct Demotion {
-    /// Behind the message before this sequence it is time to look at the clock; [`u64::MAX`] if it
-    /// never is.
+    /// Once this is the next sequence, it is time to read the clock; [`u64::MAX`] if it never is.
     due: u64,
-    /// How many messages that is behind the last look.
+    /// The number of messages between the last reading of the clock and `due`.
     interval: u64,
-    /// And how many it may be.
+    /// The largest value of `interval`.
     longest_interval: u64,
-    /// Before which sequence the last look was, ...
+    /// The next sequence at the last reading of the clock.
     looked: u64,
-    /// ... and what the clock said.
+    /// The value of the clock at the last reading, or after the demotion that followed it.
     since: u64,
     /// Word of a slot at which the payload begins.
     payload_word: usize,
 }
 
-/// Messages from one look at the clock to the next, at most, for who publishes without a pause: a
-/// look takes as long as one or two small ones.
+/// Most messages between two readings of the clock, for a producer that publishes without a pause:
+/// a reading takes as long as publishing one or two small messages.
 const LONGEST_INTERVAL: u64 = 64;
-/// In rings of slots between these bytes a look comes with each message: at full speed it takes no
-/// time there, and messages go faster by it.
+/// In rings whose payload size is in this range, the producer reads the clock after each message.
+/// At full speed this takes no extra time there, and the demotions make messages arrive sooner.
 const LOOK_WITH_EACH: Range<usize> = MARK_SHARED_UP_TO + 1..4 << 10;
-/// How far apart messages must be for the producer to have time, in ticks, of which a nanosecond
-/// has two to four.
+/// Shortest time between messages for the producer to have time, in ticks. A nanosecond has two to
+/// four ticks.
 const TICKS: u64 = 300;
-/// So much further for each line of the message. That is more than the line takes at full speed,
-/// and more than demoting it does.
+/// Additional ticks for each line of the message. That is more than the line takes at full speed,
+/// and more than demoting it takes.
 const TICKS_A_LINE: u64 = 24;
-/// So many lines are demoted of any message that has them. Of a longer one half is, the second: the
-/// consumers are fetching the first already.
+/// A message of up to this many lines is demoted as a whole. Of a longer one the second half is
+/// demoted, because the consumers are already fetching the first half; but never fewer lines than
+/// this.
 const FEWEST_LINES: usize = 8;
-/// Of a message of more lines (4 KiB and its stamp and mark) none is: it would take the producer
-/// more time than it saves the consumers.
+/// A message of more lines (4 KiB, its stamp and its mark) is not demoted: that would take the
+/// producer more time than it saves the consumers.
 const MOST_LINES: usize = 66;
 
 impl Demotion {
-    /// Whether it pays for slots like these. Shorter messages arrive a twentieth sooner by it, but
-    /// publishing them takes an eighth longer by the mere question whether it is time.
+    /// Whether demotion pays for slots of this shape. For shorter messages, checking whether the
+    /// clock is due slows the producer down by more than the demotion gains the consumers.
     #[inline(always)]
     pub const fn pays(shape: Shape) -> bool {
         shape.stride > LINE
     }
 
-    /// What pays on this processor, for a producer whose next message is `next`.
+    /// The demotion that pays on this processor, for a producer whose next message is `next`.
     pub fn of(geometry: &Geometry, next: u64) -> Self {
         let due = if has_demote() && Self::pays(geometry.shape()) { next } else { u64::MAX };
         let longest_interval =
@@ -66,18 +67,19 @@ impl Demotion {
         Self { due, interval: 1, longest_interval, looked: next, since: 0, payload_word }
     }
 
-    /// Never anything.
+    /// Never demotes.
     pub fn never(geometry: &Geometry) -> Self {
         Self { due: u64::MAX, ..Self::of(geometry, 0) }
     }
 
-    /// Behind the message before this sequence it is time for [`Demotion::behind`].
+    /// Once this is the next sequence, it is time for [`Demotion::behind`].
     #[inline(always)]
     pub fn due(&self) -> u64 {
         self.due
     }
 
-    /// Behind a message of so many bytes in `slot`, the one before `next`.
+    /// Called after a message of `payload_bytes` bytes in `slot`, the one before `next`. Demotes
+    /// the message if the producer has time for it.
     pub fn behind(&mut self, next: u64, slot: &[AtomicU64], payload_bytes: usize) {
         let message = &slot[..self.payload_word + payload_bytes.div_ceil(WORD)];
         if self.has_time(next, ticks(), message.len().div_ceil(LINE)) {
@@ -86,7 +88,7 @@ impl Demotion {
         }
     }
 
-    /// Whether the producer has time to demote a message of so many lines.
+    /// Whether the producer has time to demote a message of `lines` lines.
     fn has_time(&mut self, next: u64, now: u64, lines: usize) -> bool {
         let on_average = now.wrapping_sub(self.since) / (next - self.looked).max(1);
         let has_time = lines <= MOST_LINES && on_average > TICKS + TICKS_A_LINE * lines as u64;
@@ -96,7 +98,7 @@ impl Demotion {
     }
 }
 
-/// The lines of a message that are.
+/// The lines of a message that are worth demoting.
 fn worth_demoting(message: &[AtomicU64]) -> &[AtomicU64] {
     let lines = message.len().div_ceil(LINE);
     let kept = lines - (lines / 2).max(FEWEST_LINES).min(lines);
@@ -105,7 +107,7 @@ fn worth_demoting(message: &[AtomicU64]) -> &[AtomicU64] {
 
 #[cfg(all(test, not(loom)))]
 impl Demotion {
-    /// As on a processor that has the hint.
+    /// Demotes as on a processor that has the instruction.
     pub fn wherever(geometry: &Geometry, next: u64) -> Self {
         Self { due: next, ..Self::of(geometry, next) }
     }
@@ -126,8 +128,8 @@ mod tests {
         .unwrap()
     }
 
-    /// The messages, `ticks` from one to the next, behind which there was time. The clock stands at
-    /// `now`.
+    /// The messages after which the producer had time, when messages are `ticks` apart and the
+    /// clock stands at `now`.
     fn with_time(
         demotion: &mut Demotion,
         now: &mut u64,
@@ -166,7 +168,7 @@ mod tests {
     fn how_far_apart_the_messages_are_on_average_counts_also_those_of_batches() {
         let mut demotion = Demotion::wherever(&geometry(Kind::Fixed, 256), 0);
         assert!(demotion.has_time(1, 10_000, 5));
-        // 32 messages at once, and one.
+        // A batch of 32 messages, and one more message.
         assert!(!demotion.has_time(34, 10_000 + 33 * 100, 5));
         assert!(demotion.has_time(67, 13_300 + 33 * 1_000, 5));
     }
@@ -201,7 +203,7 @@ mod tests {
         assert!(with_time(&mut demotion, &mut 0, 7..100, 50, 5).len() <= 1);
     }
 
-    /// The lines of the slot that are worth demoting behind a message.
+    /// The lines of the slot that are worth demoting after a message.
     fn demoted(kind: Kind, slot_bytes: usize, message_bytes: usize) -> Range<usize> {
         let geometry = geometry(kind, slot_bytes);
         let words = Demotion::of(&geometry, 0).payload_word + message_bytes.div_ceil(WORD);
@@ -217,7 +219,7 @@ mod tests {
         assert_eq!(demoted(Kind::Fixed, 256, 256), 0..5);
         assert_eq!(demoted(Kind::Fixed, 1 << 10, 1 << 10), 9..18);
         assert_eq!(demoted(Kind::Fixed, 4 << 10, 4 << 10), 33..66);
-        // Two lines of a large slot are the stamp's and the mark's.
+        // The first two lines of a large slot hold the stamp and the mark.
         assert_eq!(demoted(Kind::Variable, 1 << 20, 0), 0..2);
         assert_eq!(demoted(Kind::Variable, 1 << 20, 100), 0..4);
         assert_eq!(demoted(Kind::Variable, 1 << 20, 4 << 10), 33..66);

@@ -1,17 +1,17 @@
-//! Keeping a processor from loading ahead of a stamp.
+//! Keeping the processor from loading before a stamp has arrived.
 //!
-//! A processor guesses that the next message is ready, and loads its payload and the slots after it
-//! before the stamp has arrived. Each load of a slot that the producer is about to write takes a
-//! cache line from the producer, and is repeated when the line changes. Where that costs more than
-//! it saves, the place of the next load is computed from the stamp: by adding a zero that the
-//! compiler and the processor cannot know.
+//! A processor predicts that the next message is ready, and loads its payload and the slots after
+//! it before the stamp has arrived. Each load from a slot that the producer is about to write takes
+//! a cache line from the producer, and is repeated when the line changes. Where that costs more
+//! than it saves, the address of the next load is made to depend on the stamp: a zero is added to
+//! it that neither the compiler nor the processor can know in advance.
 
 use core::hint::black_box;
 
 use crate::layout::Shape;
 use crate::tuning::cpu::CpuProfile;
 
-/// What must not be loaded before the stamp of a slot has arrived.
+/// The loads that must not happen before the stamp of a slot has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadOrder {
     /// Nothing is held back.
@@ -23,8 +23,8 @@ pub enum LoadOrder {
 }
 
 impl LoadOrder {
-    /// What pays for messages that are received one by one from slots of this `shape`. Slots that
-    /// share lines, or straddle them, are read faster without.
+    /// The order that pays for messages received one by one from slots of this `shape`. Slots that
+    /// share or straddle cache lines are read faster with no order.
     #[inline(always)]
     pub const fn of(profile: CpuProfile, shape: Shape) -> Self {
         match profile {
@@ -34,11 +34,11 @@ impl LoadOrder {
         }
     }
 
-    /// A zero, if `stamp` is as `expected`; computed from the stamp unless the order is
+    /// A zero, if `stamp` equals `expected`. It is computed from the stamp, unless the order is
     /// [`LoadOrder::Any`].
     ///
-    /// It comes before the comparison of the two: after that, the compiler would put the expected
-    /// stamp in place of the loaded one, and nothing would wait.
+    /// The caller computes the zero before it compares the two: after a comparison, the compiler
+    /// would use the expected stamp in place of the loaded one, and no load would wait.
     #[inline(always)]
     pub fn zero(self, stamp: u64, expected: u64) -> usize {
         match self {

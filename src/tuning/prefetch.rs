@@ -1,58 +1,59 @@
-//! Fetching ahead, for a consumer that is behind: what it will read is asked for while it reads
-//! something else.
+//! Prefetching for a consumer that lags: later messages are fetched while the consumer reads
+//! earlier ones.
 //!
-//! A processor has as many lines under way as it has loads in its window, and the code between two
-//! messages takes up most of that. Hints take one instruction a line. But a line that is asked for
-//! before the producer has written it has to go back, and costs both sides; so they are only for
-//! what is known to be there: now and then a consumer looks at a slot far ahead, and if that is
-//! ready, so are all before it (among several producers, but for the few that are being written at
-//! this moment).
+//! A processor fetches as many lines at a time as it has loads in its window, and the code between
+//! two messages takes up most of that window. A prefetch takes only one instruction for a line. But
+//! a line that is prefetched before the producer has written it must go back to the producer, which
+//! costs both sides. So only slots that are known to be ready are prefetched: at intervals, the
+//! consumer checks a slot far ahead. If that slot is ready, all slots before it are ready too (with
+//! several producers, except for the few that are being written at that moment).
 
 use crate::layout::{Geometry, LINE, Place, SLOT_STAMP, Shape, WORD, ready};
 use crate::sync::{AtomicU64, Ordering};
 use crate::tuning::cpu::{begins_line, prefetch_for_reading};
 
-/// How far ahead is fetched, in bytes of slots.
+/// How far ahead slots are prefetched, in bytes.
 const DISTANCE: usize = 1 << 10;
-/// How many messages are received between two looks.
+/// Number of messages between two checks.
 const MESSAGES: usize = 64;
-/// A look goes no further than this part of the ring.
+/// A check reaches no further than this fraction (1/4) of the ring.
 const PART: usize = 4;
 
-/// What a consumer fetches ahead. Nothing follows from it but speed.
+/// Decides which slots a consumer prefetches. Nothing but speed follows from it.
 #[derive(Debug)]
 pub struct Prefetch {
-    /// The next look comes with this sequence; [`NEVER`] if there are none.
+    /// The next check is before the message with this sequence; [`NEVER`] if there are no checks.
     due: u64,
-    /// From a slot that is read to one that is to be fetched, in words; 0 while that is not known
-    /// to be ready.
+    /// Distance from the slot being read to the slot to prefetch, in words; 0 while that slot is
+    /// not known to be ready.
     distance: usize,
 }
 
-/// No sequence is as large.
+/// Larger than every sequence.
 const NEVER: u64 = u64::MAX;
 
 impl Prefetch {
-    /// Never anything.
+    /// Never prefetches.
     pub fn never() -> Self {
         Self { due: NEVER, distance: 0 }
     }
 
-    /// What pays for slots like these: not for large messages, each of which is many loads in a
-    /// row, and not in rings so small that a consumer can hardly be behind.
+    /// The prefetching that pays for slots of this geometry. It does not pay for large messages,
+    /// each of which is a sequence of many loads, nor in rings so small that a consumer can hardly
+    /// lag.
     pub fn of(geometry: &Geometry) -> Self {
         let looks = geometry.shape().mark == SLOT_STAMP && reach(geometry) <= geometry.slots / PART;
         if looks { Self { due: 0, distance: 0 } } else { Self::never() }
     }
 
-    /// Goes to `sequence`, if that may be backwards.
+    /// Notes that the consumer moves to `sequence`, possibly backwards.
     pub fn go_to(&mut self, sequence: u64) {
         if self.due != NEVER {
             *self = Self { due: sequence, distance: 0 };
         }
     }
 
-    /// Before message `sequence` is read: looks ahead, if it is time.
+    /// Called before message `sequence` is read: checks the slot ahead, if a check is due.
     #[inline(always)]
     pub fn refresh(&mut self, words: &[AtomicU64], geometry: &Geometry, sequence: u64) {
         if sequence >= self.due {
@@ -61,7 +62,7 @@ impl Prefetch {
         }
     }
 
-    /// While the message in `slot` is received: fetches for a later one.
+    /// Called while the message in `slot` is received: prefetches a later slot.
     #[inline(always)]
     pub fn hint(&self, slot: &[AtomicU64], shape: Shape) {
         if shape.mark == SLOT_STAMP && self.distance > 0 {
@@ -72,44 +73,45 @@ impl Prefetch {
 
 #[cfg(all(test, not(loom)))]
 impl Prefetch {
-    /// How far ahead is fetched at present, in words.
+    /// How far ahead slots are prefetched at present, in words.
     pub fn distance(&self) -> usize {
         self.distance
     }
 
-    /// Which words are fetched with the slot at word `at`, which is aligned as in a segment.
+    /// The words that are prefetched with the slot at word `at`, which is aligned as in a segment.
     pub fn fetched(&self, at: usize, shape: Shape) -> std::ops::Range<usize> {
         let first = (at + self.distance) / LINE * LINE;
         if self.distance == 0 { at..at } else { first..first + lines(shape, at % LINE == 0) * LINE }
     }
 }
 
-/// How many lines are fetched with a slot.
+/// How many lines are prefetched with a slot.
 #[inline(always)]
 fn lines(shape: Shape, begins_line: bool) -> usize {
     match shape.stride {
-        // Once a line is enough, and no more instructions: they count here.
+        // Slots that share a line need one prefetch for each line. More instructions would cost
+        // more than they gain here.
         ..LINE if !begins_line => 0,
-        // Slots that straddle lines are a little longer than one, and one for each comes to nearly
-        // all.
+        // Slots that straddle lines are a little longer than a line, so one prefetch for each slot
+        // covers nearly all lines.
         stride => (stride / LINE).max(1),
     }
 }
 
-/// How many messages a look goes ahead: what is fetched until the next look, to the end of its
-/// line, lies before that.
+/// How many messages ahead the check is. Everything that is prefetched until the next check, to the
+/// end of its line, lies before the slot that is checked.
 fn reach(geometry: &Geometry) -> usize {
     MESSAGES + (DISTANCE + LINE * WORD).div_ceil(geometry.stride * WORD)
 }
 
-/// The look.
-// Out of the way, and by a branch on what it finds, which the processor guesses: by a value, all
-// that is fetched would wait for the slot that was looked at.
+/// Checks the slot ahead, and returns the distance at which to prefetch.
+// Out of line, and with a branch on the stamp, which the processor predicts. If the distance were
+// computed from the stamp, every prefetch would wait for the slot that was checked.
 #[cold]
 #[inline(never)]
 fn distance(words: &[AtomicU64], geometry: &Geometry, sequence: u64) -> usize {
     let last = sequence + reach(geometry) as u64;
-    // Relaxed: nothing but a hint follows from it.
+    // Relaxed: only a hint follows from it.
     let stamp = Place::of(geometry, last).slot(words)[SLOT_STAMP].load(Ordering::Relaxed);
     if stamp == ready(last) { core::hint::black_box(DISTANCE / WORD) } else { 0 }
 }
