@@ -1,18 +1,18 @@
 //! Race-free copies between a segment and private memory.
 //!
-//! A payload may be overwritten while a consumer copies it; the slot's stamp tells afterwards. For
-//! that the copy must not be a data race, so the shared side is only touched by
+//! A payload may be overwritten while a consumer copies it; the stamp of the slot shows that
+//! afterwards. So the copy must not be a data race, and the shared side is accessed only by
 //!
-//! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]);
-//!   two stores at once, where an instruction does that, or
-//! * inline assembly, for large ones ([`Granularity::Bulk`]). Rust's memory model has no bulk
-//!   atomic copy yet (RFC 3301 proposes `AtomicPerByte`); until it has, an assembly block that
+//! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]),
+//!   where two stores are one instruction if the processor has one for that, or
+//! * inline assembly, for large payloads ([`Granularity::Bulk`]). Rust's memory model has no bulk
+//!   atomic copy yet (RFC 3301 proposes `AtomicPerByte`). Until it has one, an assembly block that
 //!   reads or writes each byte is taken as a refinement of "relaxed byte-wise atomic accesses in an
-//!   unspecified order", which the language's rules for inline assembly allow: the compiler must
+//!   unspecified order". The language's rules for inline assembly allow that: the compiler must
 //!   treat the block as any code with that effect.
 //!
 //! A ring uses one granularity for its whole life, on both sides, so that no byte is ever accessed
-//! in two sizes; an instruction that stores two words counts as two stores here.
+//! in two sizes. An instruction that stores two words counts as two stores here.
 
 use core::mem::MaybeUninit;
 
@@ -39,7 +39,7 @@ pub use crate::copy::reach::Reach;
 #[cfg(all(not(loom), not(miri), target_arch = "x86_64"))]
 use bulk::store_pair;
 
-/// Stores two words, which some processors do at once.
+/// Stores two words. Some processors do that in one instruction.
 #[inline(always)]
 #[cfg(not(all(not(loom), not(miri), target_arch = "x86_64")))]
 fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
@@ -63,8 +63,9 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
     assert!(source.len().div_ceil(WORD) <= shared.len(), "the payload is larger than its slot");
     match granularity {
         Granularity::Words => {
-            // Stores are what bounds the rate of small messages. Not of longer ones, whose slots
-            // straddle lines, as would some of the pairs.
+            // The rate of small messages is bounded by the number of stores, so words are stored in
+            // pairs. Not for longer messages: their slots straddle lines, and so would some of the
+            // pairs.
             let paired =
                 if source.len() <= (LINE - 1) * WORD { source.len() / PAIR * PAIR } else { 0 };
             let (pairs, words) = source.split_at(paired);
@@ -76,7 +77,7 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
                 );
             }
             let mut chunks = words.chunks_exact(WORD);
-            // Cut to size first: of a length that the compiler knows, nothing is left to check.
+            // Sliced first: if the compiler knows the length, no bounds check is left.
             for (word, chunk) in shared[..words.len() / WORD].iter().zip(&mut chunks) {
                 word.store(
                     u64::from_ne_bytes(chunk.try_into().expect("chunks have 8 bytes")),
@@ -92,10 +93,10 @@ pub fn store(granularity: Granularity, shared: &[AtomicU64], source: &[u8]) {
         Granularity::Bulk => {
             let destination = shared.as_ptr().cast::<u8>().cast_mut();
             // SAFETY: `source` is readable for its length; `shared` is at least as long (asserted)
-            // and writable through a shared reference, because its words are atomics.
-            // They cannot overlap: `source` is borrowed private memory. Concurrent
-            // accesses to the shared bytes are bulk copies as well (one granularity per
-            // ring), which count as relaxed byte-wise atomics: no data race.
+            // and writable through a shared reference, because its words are atomics. They cannot
+            // overlap: `source` is borrowed private memory. Concurrent accesses to the shared bytes
+            // are bulk copies as well (one granularity per ring), which count as relaxed byte-wise
+            // atomics: no data race.
             unsafe { bulk::store(destination, source.as_ptr(), source.len()) }
         }
     }
@@ -132,11 +133,11 @@ fn load(
         }
         Granularity::Bulk => {
             let source = shared.as_ptr().cast::<u8>();
-            // SAFETY: `destination` is exclusive private memory of its length, `shared` is at least
-            // as long (asserted) and readable. Concurrent accesses to the shared bytes
-            // are bulk copies as well (one granularity per ring), which count as
-            // relaxed byte-wise atomics: no data race. Loads on a read-only mapping are
-            // plain loads here.
+            // SAFETY: `destination` is exclusive private memory of its length; `shared` is at least
+            // as long (asserted) and readable. Concurrent accesses to the shared bytes are bulk
+            // copies as well (one granularity per ring), which count as relaxed byte-wise atomics:
+            // no data race. The loads are plain load instructions, which a read-only mapping
+            // permits.
             unsafe {
                 bulk::load(destination.as_mut_ptr().cast::<u8>(), source, destination.len(), reach)
             }
@@ -144,7 +145,7 @@ fn load(
     }
 }
 
-/// Writes `bytes` over `destination`, both of one length.
+/// Writes `bytes` over `destination`. Both must have the same length.
 #[inline(always)]
 fn copy_init(destination: &mut [MaybeUninit<u8>], bytes: &[u8]) {
     debug_assert_eq!(destination.len(), bytes.len());
@@ -153,21 +154,21 @@ fn copy_init(destination: &mut [MaybeUninit<u8>], bytes: &[u8]) {
     }
 }
 
-/// Replaces `value`, with what may be torn: any bytes are a `T`.
+/// Replaces `value` by a copy that may be torn: any bytes are a valid `T`.
 ///
 /// # Panics
 /// If `shared` is smaller than a `T`.
 #[inline(always)]
 pub fn load_value<T: Pod>(granularity: Granularity, shared: &[AtomicU64], value: &mut T) {
     let bytes = bytemuck::bytes_of_mut(value);
-    // SAFETY: the same bytes; `load` only writes, and nothing but bytes that are initialised.
+    // SAFETY: the same bytes; `load` only writes to them, and writes only initialised bytes.
     let bytes = unsafe {
         core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<MaybeUninit<u8>>(), bytes.len())
     };
     load(granularity, Reach::Beyond, shared, bytes);
 }
 
-/// A `T` that has been copied out but not yet accepted: its bytes may be torn.
+/// A `T` that has been copied out but not yet validated: its bytes may be torn.
 #[derive(Debug)]
 pub struct Landing<T>(MaybeUninit<T>);
 
@@ -187,7 +188,7 @@ impl<T: Pod> Landing<T> {
         Self(landing)
     }
 
-    /// The value, once the stamp has vouched for it.
+    /// The value. The caller has validated the stamp of the slot after the copy.
     #[inline(always)]
     pub fn accept(self) -> T {
         // SAFETY: `load`, the only constructor, has written every byte, and every bit pattern is a
@@ -216,10 +217,10 @@ pub fn load_vec(
     unsafe { destination.set_len(bytes) }
 }
 
-/// Writes a payload piece by piece, straight into its slot.
+/// Writes a payload piece by piece, directly into its slot.
 ///
-/// Shared memory cannot be handed out as `&mut [u8]` while consumers may read it; this is the sound
-/// way to build a message in place. Given to the closure of
+/// Shared memory cannot be handed out as `&mut [u8]` while consumers may read it, so this writer is
+/// the sound way to build a message in place. It is the argument of the closure given to
 /// [`Producer::publish_with`](crate::Producer::publish_with).
 #[derive(Debug)]
 pub struct SlotWriter<'a> {
@@ -227,7 +228,7 @@ pub struct SlotWriter<'a> {
     granularity: Granularity,
     capacity: usize,
     written: usize,
-    /// The bytes of the last word so far, for rings of word granularity.
+    /// The bytes of the last, incomplete word, for rings of word granularity.
     partial: [u8; WORD],
 }
 
@@ -241,7 +242,7 @@ impl<'a> SlotWriter<'a> {
     /// Appends `bytes` to the message.
     ///
     /// # Errors
-    /// [`TooLarge`] if the message would exceed the slot; nothing is appended then.
+    /// [`TooLarge`] if the message would exceed the slot. Then nothing is appended.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), TooLarge> {
         if bytes.len() > self.remaining() {
             return Err(TooLarge {
@@ -289,12 +290,12 @@ impl<'a> SlotWriter<'a> {
         let start = self.shared.as_ptr().cast::<u8>().cast_mut();
         // SAFETY: `written` is at most the capacity, which is at most the bytes of `shared`.
         let destination = unsafe { start.add(self.written) };
-        // SAFETY: as in `store`; `write` has checked that `bytes` fits behind `written`.
+        // SAFETY: as in `store`; `write` has checked that `bytes` fits after the `written` bytes.
         unsafe { bulk::store(destination, bytes.as_ptr(), bytes.len()) }
     }
 }
 
-/// A message did not fit into a slot.
+/// A message does not fit into a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLarge {
     /// Bytes of the message.

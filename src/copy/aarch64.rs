@@ -19,9 +19,9 @@ pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize,
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not
 /// overlap.
 pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: each round advances both pointers by what it has copied and is entered only while
-    // that much is left, so that exactly the ranges of the caller's promise are touched. Not
-    // `nomem`: the compiler must not move other memory accesses across.
+    // SAFETY: each round advances both pointers by the number of bytes that it has copied, and is
+    // entered only while that many bytes are left. So exactly the ranges of the caller's promise
+    // are touched. Not `nomem`: the compiler must not move other memory accesses across the block.
     unsafe {
         asm!(
             "2:",

@@ -1,5 +1,5 @@
-//! Targets without assembly: no ring has bulk granularity there (`Granularity::of`), so nothing
-//! calls these.
+//! Targets without assembly. No ring has bulk granularity there (`Granularity::of`), so these
+//! functions are never called.
 
 use crate::copy::reach::Reach;
 

@@ -1,10 +1,10 @@
-//! How far away the slots of a ring are.
+//! How far the slots of a ring are from a core.
 
 /// Where the slots of a ring are, which decides how large payloads are best copied out of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// All of them fit into the cache of a core.
+    /// All slots fit into the cache of one core.
     Core,
-    /// Further away, or unknown.
+    /// The slots are further away, or the distance is unknown.
     Beyond,
 }

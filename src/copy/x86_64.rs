@@ -1,6 +1,6 @@
-//! Bulk copies for x86-64: from both ends up to four lines, by 32-byte vectors where the processor
-//! has AVX2, then more of those or of 64 bytes, and `rep movsb` for what is long and goes into a
-//! slot.
+//! Bulk copies for x86-64. Up to four lines are copied from both ends, by 32-byte vectors where the
+//! processor has AVX2. More is copied in a loop of 32-byte or 64-byte vectors, and long payloads
+//! that go into a slot by `rep movsb`.
 
 use core::arch::asm;
 use core::arch::x86_64::__m128i;
@@ -18,39 +18,41 @@ const VECTOR: usize = 32;
 /// Bytes of a vector of AVX-512.
 const WIDE: usize = 64;
 
-/// Bytes of one round of the vector loop; shorter copies have code of their own.
+/// Bytes of one round of the vector loop. Shorter copies have code of their own.
 const ROUND: usize = 4 * VECTOR;
 
-/// Copies of a round to two have code of their own too, which is inlined.
+/// Copies of one to two rounds have code of their own too, which is inlined.
 const TWO_ROUNDS: usize = 2 * ROUND;
 
-/// From this many bytes on, `rep movsb` into a slot is faster where the processor has it enhanced:
-/// it need not read the lines, which the consumers have, before it overwrites them. On processors
-/// of AMD, by measurement on Zen 5.
+/// From this many bytes on, `rep movsb` into a slot is faster on AMD processors that have it
+/// enhanced: it need not read the lines, which are in the consumers' caches, before it overwrites
+/// them.
 const LONG: usize = 4 << 10;
 
-/// And on others: on Intel's Granite Rapids, 4 to 8 KiB come 1.1 to 1.2 times as fast by vectors.
-/// From here on it is no slower, and at 1 MiB faster.
+/// The same for other processors. On Intel's, vectors are faster below this size; from here on `rep
+/// movsb` is no slower, and for very long payloads faster.
 const LONG_ELSEWHERE: usize = 16 << 10;
 
-/// From this many bytes on, it is faster out of a slot too, as long as the whole ring is in the
-/// producer's cache: the destination's lines, which leave the first level of the cache anyway, need
-/// not be read. From further away it is much slower than vectors, as it fetches little ahead.
+/// From this many bytes on, `rep movsb` is faster out of a slot too, as long as the whole ring is
+/// in the core's cache. The destination's lines, which leave the first-level cache anyway, then
+/// need not be read. From further away it is much slower than vectors, because it prefetches
+/// little.
 const LONG_NEAR: usize = 32 << 10;
 
-/// So many bytes of a slot are worth asking for at once: more would be gone again before they are
-/// written.
+/// Most bytes of a slot that are prefetched at once: more would leave the cache again before they
+/// are written.
 const FETCHED: usize = 8 << 10;
 
-/// From this many bytes on, 64-byte vectors are faster, where they are at all. Shorter messages
-/// arrive 3 % later by them.
+/// From this many bytes on, 64-byte vectors are faster, on processors where they are at all.
+/// Shorter messages arrive slightly later by them.
 const WIDE_FROM: usize = 2 << 10;
 
 /// Stores two words at once.
 ///
-/// The manuals promise that for addresses that are a multiple of 16 only; the processors known to
-/// us split other such stores between words, if at all. Nothing hangs on that: what a consumer
-/// takes of a message before its stamp has vouched for it, it throws away.
+/// The manuals promise one atomic store only for addresses that are a multiple of 16. The
+/// processors known to us split other such stores between words, if at all. Nothing depends on
+/// that: a consumer discards whatever it has read of a message if the stamp does not validate the
+/// copy.
 #[inline(always)]
 pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
     let value: __m128i = bytemuck::pod_read_unaligned(source);
@@ -65,10 +67,11 @@ pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
 /// Copies `bytes` bytes into a slot.
 ///
 /// Loads and stores need no alignment. All stores are ordinary ones, or those of a string
-/// operation, which may come in any order among themselves but not after later stores: the stamp
-/// that follows stays behind them (Intel SDM, "Fast-String Operation and Out-of-Order Stores").
+/// operation. The latter may come in any order among themselves, but not after later stores: the
+/// stamp that follows stays after them (Intel SDM, "Fast-String Operation and Out-of-Order
+/// Stores").
 ///
-/// Inlined, so that of a size that the compiler knows only the code for that is left.
+/// Inlined, so that for a size known at compile time only the code for that size is left.
 ///
 /// # Safety
 /// `source` must be readable and `destination` writable for `bytes` bytes, and they must not
@@ -83,9 +86,9 @@ pub(super) unsafe fn store(destination: *mut u8, source: *const u8, bytes: usize
     }
 }
 
-/// Copies `bytes` bytes out of a slot. Some may be loaded and stored twice: out of a slot that
-/// changes meanwhile, the second value stays, which is as good as the first before the stamp has
-/// vouched for either.
+/// Copies `bytes` bytes out of a slot. Some bytes may be loaded and stored twice. If the slot
+/// changes meanwhile, the second value stays, which is as good as the first until the stamp has
+/// validated the copy.
 ///
 /// Otherwise as [`store`].
 ///
@@ -101,7 +104,7 @@ pub(super) unsafe fn load(destination: *mut u8, source: *const u8, bytes: usize,
     }
 }
 
-/// Copies what is short enough to be inlined where it stands; returns whether it was.
+/// Copies a payload that is short enough for inlined code; returns whether it was.
 ///
 /// # Safety
 /// As [`store`].
@@ -155,9 +158,9 @@ unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach
         // SAFETY: the caller's promise.
         unsafe { string(destination, source, bytes) }
     } else if (destination.addr() ^ source.addr()) % VECTOR != 0 && has_wide(bytes) {
-        // Loads straddle lines, by 32-byte vectors every second and by 64-byte ones each, but of
-        // those there are half as many, which is faster. SAFETY: the caller's promise; the
-        // processor has AVX2, so there is more than two rounds, and AVX-512.
+        // Here loads straddle lines: every second one of 32-byte vectors, and every one of 64-byte
+        // vectors. But there are half as many of the latter, which is faster. SAFETY: the caller's
+        // promise; the processor has AVX2, so there is more than two rounds, and AVX-512.
         unsafe { wide_vectors(destination, source, bytes, before_aligned(destination, WIDE)) }
     } else {
         // SAFETY: the caller's promise; the processor has AVX2, so there is more than two rounds.
@@ -165,9 +168,9 @@ unsafe fn load_long(destination: *mut u8, source: *const u8, bytes: usize, reach
     }
 }
 
-/// Whether 64-byte vectors are there and faster: on processors of Intel, by measurement on Granite
-/// Rapids, but not on those before Ice Lake (which lack VBMI2), whose clock changes for them and
-/// stands still meanwhile. On AMD's Zen 5 they are no faster.
+/// Whether the processor has 64-byte vectors and is faster by them. Intel's processors from Ice
+/// Lake on are taken to be, as Granite Rapids is. Earlier ones (which lack VBMI2) change their
+/// clock for such vectors, and stand still meanwhile. AMD's Zen 5 is no faster by them.
 #[inline(always)]
 fn has_wide(bytes: usize) -> bool {
     bytes >= WIDE_FROM
@@ -176,15 +179,16 @@ fn has_wide(bytes: usize) -> bool {
         && is_intel()
 }
 
-/// Copies `$pieces` pieces of a size from the start and as many up to the end; they meet or overlap
-/// in the middle.
+/// Copies pieces of one size from the start, and as many up to the end. They meet or overlap in the
+/// middle.
 ///
-/// All loads come first: pieces that overlap are stored as they were at one time each, which is all
-/// that is promised.
+/// All loads come first, so bytes that lie in two pieces may be stored with values from two
+/// moments. More is not promised.
 macro_rules! both_ends {
     ($destination:ident, $source:ident, $bytes:ident, $class:ident: $($instruction:literal),+; $($register:ident),+) => {
-        // SAFETY: the caller's promise, and `$bytes` is at least the size of the pieces that are copied from one end. Not `nomem`: the compiler
-        // must not move other memory accesses across.
+        // SAFETY: the caller's promise, and `$bytes` is at least the size of the pieces that are
+        // copied from one end. Not `nomem`: the compiler must not move other memory accesses across
+        // the block.
         unsafe {
             asm!(
                 $($instruction,)+
@@ -264,11 +268,11 @@ unsafe fn short(destination: *mut u8, source: *const u8, bytes: usize) {
     }
 }
 
-/// An assembly block that uses the 32-byte registers, or the 64-byte ones.
+/// An assembly block that uses the 32-byte or the 64-byte registers.
 ///
-/// `vzeroupper` spares the code that follows the penalty for mixing SSE and AVX; naming xmm0 to
+/// `vzeroupper` saves the code that follows the penalty for mixing SSE and AVX. Naming xmm0 to
 /// xmm15 as clobbered covers the whole registers. Not `nomem`: the compiler must not move other
-/// memory accesses across.
+/// memory accesses across the block.
 macro_rules! avx {
     ($($instruction:expr),+; [$($operand:tt)+], $($option:ident),+) => {
         asm!(
@@ -284,14 +288,15 @@ macro_rules! avx {
     };
 }
 
-/// All loads come before all stores: out of a slot, the lines are asked for at once.
+/// Copies one to two rounds. All loads come before all stores, so that the lines of a slot are
+/// fetched at the same time.
 ///
 /// # Safety
 /// As [`store`]; `bytes` must be [`ROUND`] to [`TWO_ROUNDS`], and the processor must have AVX2.
 #[inline(always)]
 unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: touches the first and the last ROUND bytes of the ranges of the caller's promise,
-    // which meet or overlap in the middle.
+    // SAFETY: the block touches the first and the last ROUND bytes of the ranges of the caller's
+    // promise, which meet or overlap in the middle.
     unsafe {
         avx!(
             "vmovdqu ymm0, [{source}]",
@@ -319,9 +324,9 @@ unsafe fn two_rounds(destination: *mut u8, source: *const u8, bytes: usize) {
 /// # Safety
 /// As [`store`].
 unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
-    // SAFETY: reads and writes exactly the ranges of the caller's promise; the direction flag is
-    // clear at the entry of every block. Not `nomem`: the compiler must not move other memory
-    // accesses across.
+    // SAFETY: the block reads and writes exactly the ranges of the caller's promise; the direction
+    // flag is clear at the entry of every block. Not `nomem`: the compiler must not move other
+    // memory accesses across the block.
     unsafe {
         asm!(
             "rep movsb",
@@ -333,22 +338,24 @@ unsafe fn string(destination: *mut u8, source: *const u8, bytes: usize) {
     }
 }
 
-/// Behind how many bytes rounds begin for their stores to be aligned. Those that straddle lines
-/// cost Intel's processors half of the speed, and loads that do a quarter. On AMD's alignment has
-/// made copies of 64 KiB out of slots slower, and there it is none.
+/// After how many bytes the rounds begin, so that their stores are aligned. On Intel's processors,
+/// stores that straddle lines are much slower, and loads that do are somewhat slower. On AMD's
+/// processors alignment makes long copies out of slots slower, so there is none.
 #[inline(always)]
 fn before_aligned(destination: *mut u8, vector: usize) -> usize {
     if is_amd() { 0 } else { destination.addr().wrapping_neg() % vector }
 }
 
-/// A copy of a vector of `$vector` bytes, then in rounds of four, which begin behind the first
-/// `before` bytes, then of the last round. What lies in two of these is copied twice.
+/// Copies a vector of `$vector` bytes, then rounds of four vectors that begin after the first
+/// `before` bytes, then the last round. Bytes that lie in two of these are copied twice.
 macro_rules! rounds {
     ($(#[$attribute:meta])* $name:ident, $vector:ident, $move:literal, $register:literal) => {
         $(#[$attribute])*
         unsafe fn $name(destination: *mut u8, source: *const u8, bytes: usize, before: usize) {
-            // SAFETY: the first vector lies inside the ranges of the caller's promise, which are longer than a round. The loop begins within that vector,
-            // or at its end, and touches whole rounds while more than a round is left; the code behind it the last round. Nothing is left out.
+            // SAFETY: the first vector lies inside the ranges of the caller's promise, which are
+            // longer than a round. The loop begins within that vector, or at its end, and touches
+            // whole rounds while more than a round is left; the code after the loop touches the
+            // last round. Nothing is left out.
             unsafe {
                 avx!(
                     concat!($move, $register, "0, [{source}]"),
@@ -391,7 +398,8 @@ macro_rules! rounds {
 
 rounds! {
     /// # Safety
-    /// As [`store`]; `bytes` must be more than [`TWO_ROUNDS`], `before` at most a vector, and the processor must have AVX2.
+    /// As [`store`]; `bytes` must be more than [`TWO_ROUNDS`], `before` at most a vector, and the
+    /// processor must have AVX2.
     vectors, VECTOR, "vmovdqu ", "ymm"
 }
 
@@ -408,11 +416,11 @@ mod tests {
     /// Bytes of a cache line.
     const LINE: usize = 64;
 
-    /// Copies by vectors of `width` bytes, for all lengths from two rounds on that differ in what
-    /// is left at the end, and all places in a line on both sides.
+    /// Checks copies by vectors of `width` bytes: all lengths from two rounds on that differ in the
+    /// remainder at the end, and all offsets in a line on both sides.
     ///
     /// # Safety
-    /// The processor must have what `copy` takes.
+    /// The processor must have the instructions that `copy` uses.
     unsafe fn check(width: usize, copy: unsafe fn(*mut u8, *const u8, usize, usize)) {
         let source: Vec<u8> = (0..2000).map(|i| (i * 7 + i / 251 + 1) as u8).collect();
         for bytes in (TWO_ROUNDS + 1..TWO_ROUNDS + 2 * LINE).chain([1000, 1024, 1900]) {
@@ -423,7 +431,7 @@ mod tests {
                 let mut landing = [0xEE_u8; 2100];
                 for before in [0, landing[to..].as_ptr().addr().wrapping_neg() % width, width] {
                     landing.fill(0xEE);
-                    // SAFETY: both ranges lie inside, and the caller's promise.
+                    // SAFETY: both ranges lie inside their arrays, and the caller's promise.
                     unsafe {
                         copy(landing[to..].as_mut_ptr(), source[from..].as_ptr(), bytes, before)
                     };
