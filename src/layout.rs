@@ -1,12 +1,12 @@
 //! The memory of a segment, as word indices: the ABI.
 //!
-//! A segment is an array of 64-bit words. This room maps (field, slot, word) to an index with
-//! checked arithmetic and knows nothing about where the words live. `docs/layout.md` holds the
-//! byte-accurate table, which a test compares with the constants below.
+//! A segment is an array of 64-bit words. This module maps (field, slot, word) to an index with
+//! checked arithmetic, and does not depend on where the words are stored. `docs/layout.md` holds
+//! the byte-accurate table, which a test compares with the constants below.
 //!
 //! The words up to [`TABLE_WORD`] are written once, before [`MAGIC`], and never change. Everything
-//! that changes stands on lines of its own, 128 bytes apart, because adjacent-line prefetchers pull
-//! lines in pairs.
+//! that changes is on cache lines of its own, 128 bytes apart, because adjacent-line prefetchers
+//! fetch lines in pairs.
 
 use crate::failpoint::{Step, hit};
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -15,21 +15,21 @@ use crate::sync::{AtomicU64, Ordering, fence};
 pub const WORD: usize = 8;
 /// Words of a cache line (64 bytes on x86-64 and most of aarch64).
 pub const LINE: usize = 8;
-/// Words of a page: slots start on a page of their own, so that they can be mapped apart from the
-/// rest.
+/// Words of a page. Slots start on a page of their own, so that they can be mapped separately from
+/// the rest.
 pub const PAGE: usize = 512;
 
-/// "SEQRING1" as the bytes of a native word. Written last: a segment without it is not finished.
+/// "SEQRING1" as the bytes of a native word. Written last: a segment without it is unfinished.
 pub const MAGIC: usize = 0;
-/// [`ABI_VERSION`] of the creator.
+/// The [`ABI_VERSION`] of the creator.
 pub const ABI: usize = 1;
 /// Size of the whole segment in bytes.
 pub const SEGMENT_BYTES: usize = 2;
-/// Random identity of this segment, to tell it from a later one of the same name.
+/// Random identity of this segment, which tells it from a later segment of the same name.
 pub const INSTANCE: usize = 3;
-/// [`Kind`] of the messages.
+/// The [`Kind`] of the messages.
 pub const KIND: usize = 4;
-/// Bytes of the largest payload; for fixed messages the bytes of every payload.
+/// Bytes of the largest payload. For fixed messages, every payload has this size.
 pub const PAYLOAD_BYTES: usize = 5;
 /// Alignment of the message type in bytes.
 pub const PAYLOAD_ALIGN: usize = 6;
@@ -41,7 +41,7 @@ pub const STRIDE: usize = 8;
 pub const PAYLOAD_WORD: usize = 9;
 /// Word index of slot 0.
 pub const SLOTS_WORD: usize = 10;
-/// [`Granularity`] of payload accesses.
+/// The [`Granularity`] of payload accesses.
 pub const GRANULARITY: usize = 11;
 /// Bytes of the ring's name, the first text at [`TEXT_WORD`].
 pub const NAME_BYTES: usize = 12;
@@ -53,87 +53,88 @@ pub const META_BYTES: usize = 14;
 pub const CREATED: usize = 15;
 /// Number of rows of the reader table, at least 1.
 pub const READERS: usize = 16;
-/// Word index of the reader table, on a page of its own: it is all that registered consumers can
-/// write.
+/// Word index of the reader table. The table is on pages of its own, the only pages that registered
+/// consumers can write.
 pub const TABLE_WORD: usize = 17;
 /// Number of producers that the ring may have at a time: 1, or the number of producer rows.
 pub const PRODUCERS: usize = 18;
 
-/// 1 if consumers may sleep until the producer wakes them, 0 if producers do not look whether one
-/// does.
+/// 1 if consumers may sleep until the producer wakes them, 0 if producers do not check for sleeping
+/// consumers.
 pub const PARKABLE: usize = 19;
 
-/// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]; written by the producer and by who replaces
-/// the segment.
+/// [`IDLE`], [`OPEN`], [`CLOSED`] or [`SUPERSEDED`]. Written by the producer, and by the process
+/// that replaces the segment.
 pub const STATE: usize = 32;
-/// Number of producers this segment has had; each takeover adds one.
+/// Number of producers that this segment has had. Each takeover adds one.
 pub const EPOCH: usize = 33;
 /// Process id of the producer; for display only.
 pub const PRODUCER_PID: usize = 34;
 
-/// Number of messages published so far: the sequence of the next one. Alone on its line. In rings
-/// of several producers, the number of sequences claimed.
+/// Number of messages published so far, which is the sequence of the next message. Alone on its
+/// line. In rings of several producers: the number of sequences claimed.
 pub const HEAD: usize = 48;
 
 /// First word of the texts (name, type name, metadata, each padded to whole words). The words in
 /// between are reserved and zero.
 pub const TEXT_WORD: usize = 128;
 
-/// Word of the reader table: the bell by which consumers sleep that wait for a message (see
+/// Word of the reader table: the wake word on which consumers sleep that wait for a message (see
 /// `protocol::wake`).
 pub const BELL: usize = 0;
-/// Word of the reader table: the bell by which producers sleep that wait for room.
+/// Word of the reader table: the wake word on which producers sleep that wait for space.
 pub const ROOM: usize = 16;
-/// Word of the reader table: how many rows, counted from the first, may be taken (low 16 bits), and
-/// above that how often one was.
+/// Word of the reader table. Low 16 bits: how many rows, counted from the first, may be taken. Bits
+/// above: how often a row was taken.
 pub const ROSTER: usize = 32;
 /// First word of row 0 of the reader table. The words in between are reserved and zero.
 pub const ROWS: usize = 64;
-/// Words of a row: a pair of lines for what the consumer writes on every message, and a pair for
-/// the rest.
+/// Words of a row: a pair of lines for the words that the consumer writes on every message, and a
+/// pair for the rest.
 pub const ROW: usize = 32;
 /// A reader table has at most this many rows.
 pub const MAX_READERS: usize = 4096;
 
-/// Word of a row: sequence of the consumer's next message. What it has not read begins here.
+/// Word of a row: sequence of the consumer's next message, the first that it has not read.
 pub const ROW_CURSOR: usize = 0;
-/// Word of a row: messages received.
+/// Word of a row: number of messages received.
 pub const ROW_RECEIVED: usize = 1;
-/// Word of a row: messages lost.
+/// Word of a row: number of messages lost.
 pub const ROW_LOST: usize = 2;
-/// Word of a row: the longest lag that the consumer has seen, in messages; it looks once a lap.
+/// Word of a row: the longest lag that the consumer has measured, in messages. It measures once a
+/// lap.
 pub const ROW_LONGEST_LAG: usize = 3;
-/// Word of a row: one more than the sequence at which a successor of the same name goes on; 0 if
+/// Word of a row: one more than the sequence at which a successor of the same name continues; 0 if
 /// the consumer cannot be resumed.
 pub const ROW_CHECKPOINT: usize = 4;
 /// Word of a row: how often the consumer has slept.
 pub const ROW_SLEEPS: usize = 5;
 /// Word of a row: process id of the consumer; for display only.
 pub const ROW_PID: usize = 6;
-/// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits, above them how
-/// often the row was taken.
+/// Word of a row: [`FREE`], [`JOINED`], [`GATING`] or [`EVICTED`] in the low 8 bits; in the bits
+/// above, how often the row was taken.
 pub const ROW_STATE: usize = 16;
-/// Word of a row, counted up by the producer: the consumer must look at its state and at
+/// Word of a row, incremented by the producer: the consumer must read its state and
 /// [`ROW_SKIP_TO`].
 pub const ROW_COMMANDS: usize = 17;
-/// Word of a row, written by the producer: the consumer must go on at this sequence, if it is
-/// behind it.
+/// Word of a row, written by the producer: the sequence at which the consumer must continue, if its
+/// cursor is before it.
 pub const ROW_SKIP_TO: usize = 18;
 /// Word of a row: bytes of the consumer's name.
 pub const ROW_NAME_BYTES: usize = 19;
 /// First word of a row's name.
 pub const ROW_NAME: usize = 20;
-/// Word of a row, written by the producer: how often it has waited for this consumer. Not on the
-/// line of the orders, at which the consumer looks with every message.
+/// Word of a row, written by the producer: how often the producer has waited for this consumer. Not
+/// on the line of [`ROW_COMMANDS`], which the consumer reads with every message.
 pub const ROW_WAITS: usize = 30;
-/// Word of a row, written by the producer: how long it has waited for this consumer, in
+/// Word of a row, written by the producer: how long the producer has waited for this consumer, in
 /// nanoseconds.
 pub const ROW_WAITED: usize = 31;
 /// A consumer's name is at most this long, in bytes.
 pub const MAX_READER_NAME_BYTES: usize = (ROW_WAITS - ROW_NAME) * WORD;
 
-/// Words of a producer row: a pair of lines. The rows stand behind the reader rows, in rings of
-/// several producers.
+/// Words of a producer row: a pair of lines. Only rings of several producers have these rows; they
+/// follow the reader rows.
 pub const PRODUCER_ROW: usize = 16;
 /// A ring has at most this many producers at a time.
 pub const MAX_PRODUCERS: usize = 256;
@@ -143,13 +144,14 @@ pub const ROW_ANNOUNCE: usize = 0;
 /// Word of a producer row: process id of the producer; for display only.
 pub const ROW_PRODUCER_PID: usize = 1;
 
-/// Nobody has the row.
+/// The row has no consumer.
 pub const FREE: u64 = 0;
 /// The row's consumer is registered and does not gate.
 pub const JOINED: u64 = 1;
-/// The producer does not overwrite what the row's consumer has not read.
+/// The row's consumer gates: the producer does not overwrite messages that the consumer has not
+/// read.
 pub const GATING: u64 = 2;
-/// The producer gave up on the row's consumer.
+/// The producer has evicted the row's consumer.
 pub const EVICTED: u64 = 3;
 
 /// Word of a slot that holds its stamp (see `slot`).
@@ -157,7 +159,7 @@ pub const SLOT_STAMP: usize = 0;
 /// Word of a slot that holds the message's length, in rings of variable messages whose mark shares
 /// its stamp's line.
 pub const SLOT_LENGTH: usize = 1;
-/// Word of a slot that holds its mark, if that has a line of its own.
+/// Word of a slot that holds its mark, if the mark has a line of its own.
 pub const SLOT_MARK: usize = LINE;
 /// Word of a slot that holds the message's length, if the mark has a line of its own.
 pub const SLOT_LENGTH_APART: usize = LINE + 1;
@@ -174,14 +176,14 @@ pub const fn ready(sequence: u64) -> u64 {
     stamp(sequence, 2)
 }
 
-/// The stamp of a slot when there is no message `sequence` and will be none.
+/// The stamp of a slot when there is no message `sequence`, and there will be none.
 #[inline(always)]
 pub const fn tombstone(sequence: u64) -> u64 {
     stamp(sequence, 3)
 }
 
-/// Sequences stay below 2^62; corrupt memory, which may hold larger ones, must not make an overflow
-/// of them.
+/// Wrapping arithmetic: valid sequences stay below 2^62, and larger ones from corrupt memory must
+/// not overflow.
 #[inline(always)]
 const fn stamp(sequence: u64, step: u64) -> u64 {
     sequence.wrapping_mul(4).wrapping_add(step)
@@ -189,43 +191,43 @@ const fn stamp(sequence: u64, step: u64) -> u64 {
 
 /// Value of [`MAGIC`].
 pub const MAGIC_VALUE: u64 = u64::from_ne_bytes(*b"SEQRING1");
-/// Version of this layout; a segment of any other is refused.
+/// Version of this layout. A segment of any other version is refused.
 pub const ABI_VERSION: u64 = 1;
 
-/// No producer yet.
+/// The ring has had no producer yet.
 pub const IDLE: u64 = 0;
-/// A producer has the ring. If its kernel lock is free, it has died.
+/// A producer has the ring. If its kernel lock is free, the producer has died.
 pub const OPEN: u64 = 1;
-/// The producer said that no message will follow.
+/// The producer has closed the ring: no message will follow.
 pub const CLOSED: u64 = 2;
 /// Another segment has taken this one's name.
 pub const SUPERSEDED: u64 = 3;
 
-/// Sequences, and with them heads, stay below this: stamps are four times a sequence and must not
+/// Sequences and heads stay below this bound: stamps are four times a sequence and must not
 /// overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
-/// No segment is larger, so that no sum of sizes can overflow.
+/// Largest size of a segment in bytes, so that no sum of sizes can overflow.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 46;
-/// Each of the texts is at most this long, in bytes.
+/// Largest length of each text in bytes.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
-/// Payloads up to this many bytes are copied by words, larger ones in bulk (see `copy`).
+/// Payloads of up to this many bytes are copied by words, larger ones in bulk (see `copy`).
 pub const WORDS_UP_TO: usize = 64;
 
-/// Slots of more words than this have a payload that is copied in bulk.
+/// Slots of more words than this have payloads that are copied in bulk.
 const LARGEST_BY_WORDS: usize = SLOT_LENGTH + 1 + WORDS_UP_TO / WORD;
 
 /// What a slot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Messages of one size: one `T` each.
+    /// Messages of one size: each is one `T`.
     Fixed = 1,
     /// Byte messages, each with its length in the slot.
     Variable = 2,
 }
 
-/// How payload bytes are accessed, the same for all users during the whole life of a ring: the
-/// memory model does not define accesses of different sizes to the same bytes.
+/// How payload bytes are accessed. All users of a ring access them in the same way during its whole
+/// life, because the memory model does not define accesses of different sizes to the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
     /// Relaxed atomic 64-bit words.
@@ -247,8 +249,8 @@ impl Granularity {
     }
 }
 
-/// Payloads up to this many bytes have their mark in the stamp (see `slot`), larger ones on a line
-/// of its own.
+/// Payloads of up to this many bytes have their mark in the stamp (see `slot`), larger ones on a
+/// line of its own.
 pub const MARK_SHARED_UP_TO: usize = 256;
 
 /// Word of a slot that holds its mark.
@@ -265,8 +267,8 @@ pub const fn length_word(payload_bytes: usize) -> usize {
 
 /// Words from the start of a slot to its payload.
 ///
-/// Small payloads follow the stamp (and the length) directly, to share their line; bulk payloads
-/// start on the next line, where copies are aligned, or behind that of the mark.
+/// Small payloads directly follow the stamp (and the length), to share their line. Bulk payloads
+/// start on the next line, where copies are aligned, or after the line of the mark.
 pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
     match (Granularity::of(payload_bytes), kind) {
         _ if payload_bytes > MARK_SHARED_UP_TO => 2 * LINE,
@@ -276,9 +278,10 @@ pub const fn payload_word(kind: Kind, payload_bytes: usize) -> usize {
     }
 }
 
-/// Words from one slot to the next, if there is such a number: a power of two up to a line, so that
-/// no slot that fits into a line straddles two; for payloads that are copied by words, no more than
-/// they need, as each line costs both sides the way from core to core; else whole lines.
+/// Words from one slot to the next, or `None` if that overflows. Up to a line it is a power of two,
+/// so that no slot that fits into a line straddles two. For larger payloads that are copied by
+/// words, it is no more than they need, because each line must be transferred between cores. For
+/// the others, it is a whole number of lines.
 const fn stride(kind: Kind, payload_bytes: usize) -> Option<usize> {
     let words = payload_word(kind, payload_bytes) + payload_bytes.div_ceil(WORD);
     if words <= LINE {
@@ -290,7 +293,8 @@ const fn stride(kind: Kind, payload_bytes: usize) -> Option<usize> {
     }
 }
 
-/// What a type of message says of the slots: constants, where it says the size.
+/// The properties of slots that follow from the message type. They are constants if the type fixes
+/// the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Word of a slot that holds its mark.
@@ -300,10 +304,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of slots of fixed messages of so many bytes.
+    /// The shape of slots of fixed messages of `payload_bytes` bytes.
     ///
     /// # Panics
-    /// If no memory could hold one.
+    /// If the size of a slot would overflow.
     pub const fn fixed(payload_bytes: usize) -> Self {
         Self {
             mark: mark_word(payload_bytes),
@@ -311,7 +315,7 @@ impl Shape {
         }
     }
 
-    /// Whether the payloads are copied by words, as small ones are.
+    /// Whether the payloads are small ones, which are copied by words.
     #[inline(always)]
     pub const fn is_small(self) -> bool {
         self.stride <= LARGEST_BY_WORDS
@@ -330,7 +334,7 @@ impl Shape {
     }
 }
 
-/// Where the slots are and what they hold. Every function of the protocols works from a local,
+/// Where the slots are and what they hold. Every function of the protocol works from a local,
 /// validated copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
@@ -369,14 +373,14 @@ pub struct Sizes {
     pub producers: usize,
 }
 
-/// A size that cannot be had: `what` is out of range with `value`; `why` says the range.
+/// A size that is refused: `what` is out of range with `value`, and `why` states the range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfRange {
     /// The quantity.
     pub what: &'static str,
     /// Its value.
     pub value: u64,
-    /// What it should have been.
+    /// The valid range.
     pub why: &'static str,
 }
 
@@ -462,7 +466,7 @@ impl Geometry {
         ROWS + self.readers * ROW + row * PRODUCER_ROW
     }
 
-    /// Whether all slots fit into the second-level cache of one core of the usual servers.
+    /// Whether all slots fit into the second-level cache of one core of a common server processor.
     #[inline(always)]
     pub fn fits_core(&self) -> bool {
         const CORE_BYTES: usize = 1 << 20;
@@ -476,12 +480,12 @@ impl Geometry {
 
     /// Word index of the slot of `sequence`.
     pub fn slot_word(&self, sequence: u64) -> usize {
-        // The remainder is below `slots`, a usize.
+        // The remainder is below `slots`, which is a usize.
         self.slots_word + (sequence % self.slots as u64) as usize * self.stride
     }
 }
 
-/// The place of one slot, which walks from slot to slot without a division or a multiplication.
+/// The place of one slot. It advances from slot to slot without a division or a multiplication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     at: usize,
@@ -513,14 +517,14 @@ impl Place {
         self.at
     }
 
-    /// Goes on to the place of the next sequence.
+    /// Advances to the place of the next sequence.
     #[inline(always)]
     pub fn advance(&mut self) {
         self.at = self.following();
     }
 
-    /// Moves by a zero of [`LoadOrder`](crate::tuning::load_order). At the end of a lap that has no
-    /// effect, because the processor guesses the first slot, too.
+    /// Adds a zero of [`LoadOrder`](crate::tuning::load_order) to the place. At the end of a lap
+    /// that has no effect, because there the processor predicts the branch to the first slot, too.
     #[inline(always)]
     pub fn move_by(&mut self, zero: usize) {
         self.at += zero;
@@ -546,13 +550,14 @@ impl Place {
         &words[self.at..self.end]
     }
 
-    /// So many slots from this one on, but not beyond the lap, as one piece of memory.
+    /// Up to `slots` slots from this one on, but not beyond the end of the lap, as one piece of
+    /// memory.
     #[inline(always)]
     pub fn next_slots<'a>(&self, words: &'a [AtomicU64], slots: usize) -> &'a [AtomicU64] {
         &words[self.at..(self.at + slots * self.stride).min(self.end)]
     }
 
-    /// Goes on by so many places of [`Place::rest_of_lap`].
+    /// Advances by `places` places of [`Place::rest_of_lap`].
     #[inline(always)]
     pub fn skip(&mut self, places: usize) {
         let next = self.at + places * self.stride;
@@ -565,7 +570,7 @@ impl Place {
 pub struct Header {
     /// Where the slots are.
     pub geometry: Geometry,
-    /// Whether producers look for consumers that sleep.
+    /// Whether producers check for sleeping consumers.
     pub parkable: bool,
     /// Random identity of the segment.
     pub instance: u64,
@@ -582,7 +587,7 @@ pub struct Header {
 /// Why a segment was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
-    /// No magic word: unfinished, or not a segment of ours.
+    /// No magic word: the segment is unfinished, or is not one of this crate.
     NoMagic(u64),
     /// Another version of the layout.
     Version(u64),
@@ -596,16 +601,16 @@ impl From<OutOfRange> for Refused {
     }
 }
 
-/// Words that texts of these lengths take.
+/// Number of words that texts of these lengths take.
 pub fn text_words(name: usize, type_name: usize, metadata: usize) -> usize {
     [name, type_name, metadata].iter().map(|bytes| bytes.div_ceil(WORD)).sum()
 }
 
 impl Header {
-    /// Writes the header into the zeroed memory of a new segment; the magic word comes last.
+    /// Writes the header into the zeroed memory of a new segment. The magic word comes last.
     ///
     /// # Panics
-    /// If `words` is smaller than the geometry says.
+    /// If `words` is smaller than the geometry requires.
     pub fn write(&self, words: &[AtomicU64]) {
         let g = &self.geometry;
         let segment_bytes = g.segment_bytes().expect("a planned geometry has a size");
@@ -641,17 +646,17 @@ impl Header {
                 word += 1;
             }
         }
-        // Release: pairs with the acquire fence in `read`. Who sees the magic word sees all of the
-        // above; without it, an opener could validate a header of zeros or half a name.
+        // Release: pairs with the acquire fence in `read`. A process that sees the magic word sees
+        // all of the above. Without it, an opener could validate a header of zeros or half a name.
         words[MAGIC].store(MAGIC_VALUE, Ordering::Release);
         hit(Step::CreateMagic);
     }
 
-    /// Copies the header out of `words` and validates the copy; nothing is read twice.
+    /// Copies the header out of `words` and validates the copy. No word is read twice.
     ///
     /// # Errors
-    /// [`Refused`], with the first thing found wrong. No value is used before it has been checked,
-    /// so that hostile memory yields an error and nothing else.
+    /// [`Refused`], with the first fault found. No value is used before it has been checked, so
+    /// hostile memory yields an error and nothing else.
     pub fn read(words: &[AtomicU64]) -> Result<Self, Refused> {
         let available = words.len() as u64 * WORD as u64;
         if words.len() < TEXT_WORD {
@@ -662,7 +667,7 @@ impl Header {
                  the file is truncated or not a seqring segment",
             )?);
         }
-        // Relaxed and a fence, not load(Acquire): on a read-only mapping only relaxed loads are
+        // Relaxed and a fence, not load(Acquire): on a read-only mapping, only relaxed loads are
         // defined.
         let magic = words[MAGIC].load(Ordering::Relaxed);
         if magic != MAGIC_VALUE {
@@ -690,8 +695,8 @@ impl Header {
             2 => Kind::Variable,
             other => return Ok(out_of_range("kind", other, "known kinds are 1 and 2")?),
         };
-        // Everything is below the size of the segment, hence below 2^46: no sum or product of two
-        // overflows 128 bits, and `plan` checks those that must stay below 64.
+        // Every value is below the size of the segment, and so below 2^46. No sum or product of two
+        // values overflows 128 bits, and `plan` checks those that must stay below 64 bits.
         let small = |what: &'static str, word: usize, max: u64| match field(word) {
             value if value <= max => Ok(value as usize),
             value => out_of_range(what, value, "it is larger than the segment or its limit"),
@@ -706,7 +711,8 @@ impl Header {
         let meta_bytes = small("metadata length", META_BYTES, MAX_TEXT_BYTES)?;
         let sizes = Sizes { payload_bytes, payload_align, slots, readers, producers };
         let geometry = Geometry::plan(kind, sizes, text_words(name_bytes, type_bytes, meta_bytes))?;
-        // Against the file itself, not against the header's word, which may have changed since.
+        // Compared with the size of the file itself, not with the word of the header, which may
+        // have changed since.
         if geometry.segment_bytes() != Some(available) {
             return Ok(out_of_range(
                 "segment size",
@@ -714,8 +720,8 @@ impl Header {
                 "it contradicts the other fields of the header",
             )?);
         }
-        // The rest follows from these. It stands in the segment for other languages, and must
-        // agree.
+        // The remaining fields follow from these. They are in the segment for other languages, and
+        // must agree.
         let derived = [
             ("slot stride", STRIDE, geometry.stride as u64),
             ("payload offset", PAYLOAD_WORD, payload_word(kind, payload_bytes) as u64),

@@ -1,8 +1,7 @@
 use super::*;
 use crate::sync::zeroed;
 
-/// The cells of the rows of all tables in the documentation under `heading`, up to the next
-/// heading.
+/// The cells of all table rows in the documentation under `heading`, up to the next heading.
 fn table(heading: &str) -> Vec<Vec<&'static str>> {
     let text = include_str!("../../docs/layout.md");
     let section = text
@@ -118,7 +117,8 @@ fn a_real_segment_has_the_documented_bytes() {
     let field = |name: &str| at(offset_of(name));
 
     assert_eq!(&bytes[..8], b"SEQRING1");
-    // 300 bytes are 38 words; with two lines before them 54, in whole lines 56.
+    // 300 bytes are 38 words. With two lines before them that makes 54 words, which are 56 in whole
+    // lines.
     let expected = [
         ("ABI", 1),
         ("SEGMENT_BYTES", bytes.len() as u64),
@@ -197,7 +197,7 @@ fn slots_that_fit_into_a_line_stay_in_it() {
     ] {
         let geometry = Geometry::plan(Kind::Fixed, sizes(payload, 4), 0).unwrap();
         assert_eq!(geometry.stride, stride, "{payload} bytes");
-        // The mark has a word before the payload: the stamp's, or one on another line.
+        // The mark has a word before the payload: that of the stamp, or one on another line.
         assert!(mark_word(payload) < payload_word(Kind::Fixed, payload), "{payload} bytes");
         assert_eq!(
             mark_word(payload) / LINE != SLOT_STAMP / LINE,
