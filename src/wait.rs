@@ -1,4 +1,4 @@
-//! How a blocking call passes the time: spinning, yielding, or asleep until the other side rings.
+//! How a blocking call waits: by spinning, by yielding, or asleep until the other side wakes it.
 //!
 //! | module | holds | `unsafe` |
 //! |---|---|---|
@@ -27,15 +27,15 @@ use crate::sync::AtomicU64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Look again and again, without leaving the processor: the lowest latency, for a core of its
-    /// own.
+    /// Poll without ever leaving the processor: the lowest latency, for a thread that has a core of
+    /// its own.
     Spin,
-    /// Spin for some fifty microseconds, then offer the processor to other threads between two
-    /// looks. Uses as much of it as nobody else wants.
+    /// Spin for some fifty microseconds, then yield the processor to other threads between two
+    /// polls. Uses all processor time that no other thread wants.
     Yield,
-    /// Spin for at most seventy microseconds, and for less where that has not paid lately; then
-    /// sleep until the other side wakes us. An idle thread uses no processor time that matters,
-    /// and a wake-up costs the other side a system call.
+    /// Spin for at most seventy microseconds, and for less where spinning has not paid lately. Then
+    /// sleep until the other side wakes the thread. An idle thread uses no processor time that
+    /// matters, and a wake-up costs the other side a system call.
     #[default]
     Park,
 }
@@ -50,7 +50,7 @@ pub(crate) enum Timeout {
 }
 
 impl Timeout {
-    /// From now on: with an end that does not move.
+    /// The timeout as it begins now: with a fixed end.
     pub(crate) fn begun(self) -> Self {
         match self {
             Self::After(_) => self.end().map_or(Self::Never, Self::At),
@@ -58,12 +58,13 @@ impl Timeout {
         }
     }
 
-    /// Whether it has ended, if it has [begun](Self::begun).
+    /// Whether the timeout is over, if it has [begun](Self::begun).
     pub(crate) fn is_over(self) -> bool {
         self.end().is_some_and(|end| Instant::now() >= end)
     }
 
-    /// When it ends, if ever: a timeout beyond the clock's range never does.
+    /// When the timeout ends, or `None` if never. A timeout beyond the range of the clock never
+    /// ends.
     pub(crate) fn end(self) -> Option<Instant> {
         match self {
             Self::Zero => Some(Instant::now()),
@@ -74,7 +75,7 @@ impl Timeout {
     }
 }
 
-/// Wakes all who sleep by `word`, behind what they wait for.
+/// Wakes all threads that sleep on `word`. Called after the stores that they wait for.
 #[inline(always)]
 pub(crate) fn wake_sleepers(word: &AtomicU64, barrier: Barrier) {
     if wake::has_waiters(word, barrier) {
@@ -90,11 +91,11 @@ fn wake(word: &AtomicU64) {
     }
 }
 
-/// Wakes all who sleep by `word`, asked or not: who was to wake them may have been killed between
-/// lowering the bit and waking.
+/// Wakes all threads that sleep on `word`, even if its waiters bit is clear: a waker may have been
+/// killed between clearing the bit and waking them.
 pub(crate) fn wake_regardless(word: &AtomicU64) {
-    // Behind a fence, so that who raises the bit and does not see what it waits for does not fall
-    // asleep, either.
+    // After a fence, so that a thread that has set the bit and does not see what it waits for does
+    // not fall asleep either.
     let _ = wake::has_waiters(word, Barrier::Full) && wake::notify(word);
     futex::wake_all(word);
 }

@@ -1,8 +1,8 @@
 //! The kernel's compare-and-sleep on a word of memory, between processes.
 //!
 //! All calls are for shared memory (no `FUTEX_PRIVATE_FLAG`): the kernel finds the sleepers of a
-//! word by its place in the file, whatever the address at which a process has mapped it. A
-//! read-only mapping will do for sleeping and for waking.
+//! word by the position of the word in the file, whatever the address at which a process has mapped
+//! it. A read-only mapping is enough for sleeping and for waking.
 
 use std::io;
 use std::thread;
@@ -13,7 +13,8 @@ use crate::sync::AtomicU64;
 /// The kernel sleeps on at most this many words at once.
 const MOST_WORDS: usize = 128;
 
-/// What to sleep where the kernel refuses: bounds both the load and the delay.
+/// Length of the sleep where the kernel refuses the system call: bounds both the load and the
+/// delay.
 const NAP: Duration = Duration::from_millis(1);
 
 /// One word of [`wait_any`], in the kernel's layout (`struct futex_waitv`).
@@ -28,17 +29,18 @@ struct Waiter {
 /// From <linux/futex.h>: the word has 32 bits. Older versions of the crate `libc` do not have it.
 const SIZE_32: u32 = 2;
 
-/// Sleeps while the lower half of `word` is `expected`, until somebody wakes, or for at most
-/// `timeout`. May return at any time, as for a signal: the caller looks again at what it waits for.
+/// Sleeps while the lower half of `word` is `expected`, until another thread wakes it, or for at
+/// most `timeout`. May return at any time, for example because of a signal: the caller checks again
+/// what it waits for.
 ///
-/// Where the kernel refuses (a sandbox), it sleeps for a millisecond instead, or for the timeout if
-/// that is shorter.
+/// Where the kernel refuses (in a sandbox), the thread sleeps for a millisecond instead, or for the
+/// timeout if that is shorter.
 pub(crate) fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
     let timeout = timespec(timeout);
-    // SAFETY: `address` points at four mapped, aligned bytes as long as `word` is borrowed; the
-    // kernel loads them atomically, and only that. Other threads access the whole word: the
-    // kernel's load is not one of the language, and hands no value to it but equal or not equal.
-    // `timeout` lives through the call.
+    // SAFETY: the address points at four mapped, aligned bytes as long as `word` is borrowed. The
+    // kernel loads them atomically and does nothing else with them. Other threads access the whole
+    // word: the kernel's load is not one of the language, and yields nothing to the language but
+    // equal or not equal. `timeout` lives through the call.
     let code = unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -58,17 +60,17 @@ pub(crate) fn wait(word: &AtomicU64, expected: u32, timeout: Duration) {
 /// Wakes all threads that sleep on `word`, in any process.
 pub(crate) fn wake_all(word: &AtomicU64) {
     // SAFETY: the kernel does not access the word, only its address, which is mapped as long as
-    // `word` is borrowed. It cannot fail in any way that matters: sleepers sleep for a bounded
-    // time.
+    // `word` is borrowed. The call cannot fail in any way that matters: sleepers sleep for a
+    // bounded time.
     unsafe { libc::syscall(libc::SYS_futex, lower_half(word), libc::FUTEX_WAKE, i32::MAX) };
 }
 
-/// As [`wait`], for several words: sleeps while each of them is as expected, until one of them is
-/// woken.
+/// As [`wait`], for several words: sleeps while each of them is as expected, until a thread wakes
+/// one of them.
 ///
-/// Where the kernel cannot do that (before 5.16, or in a sandbox) it sleeps on the first word
-/// alone, for at most `nap`; words beyond the kernel's limit of 128 are not slept on, and so bound
-/// the sleep by `nap` too.
+/// Where the kernel cannot do that (before 5.16, or in a sandbox), the thread sleeps on the first
+/// word alone, for at most `nap`. Words beyond the kernel's limit of 128 are not slept on, so with
+/// more words `nap` bounds the sleep too.
 pub(crate) fn wait_any(words: &[(&AtomicU64, u32)], timeout: Duration, nap: Duration) {
     let (first, timeout) = match words {
         [] => return thread::sleep(timeout),
@@ -89,7 +91,7 @@ pub(crate) fn wait_any(words: &[(&AtomicU64, u32)], timeout: Duration, nap: Dura
             reserved: 0,
         })
         .collect();
-    // SAFETY: as in `wait`, for each of the words; the list and the deadline live through the call,
+    // SAFETY: as in `wait`, for each of the words. The list and the deadline live through the call,
     // and the length is that of the list.
     let code = unsafe {
         libc::syscall(
@@ -106,19 +108,19 @@ pub(crate) fn wait_any(words: &[(&AtomicU64, u32)], timeout: Duration, nap: Dura
     }
 }
 
-/// Whether the kernel did not even try. Otherwise the word was another one, the time is up, or
+/// Whether the kernel refused the call. Otherwise the word had another value, the time is up, or
 /// there was a signal.
 fn is_refusal(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ETIMEDOUT | libc::EINTR))
 }
 
-/// Where the lower 32 bits of `word` are.
+/// The address of the lower 32 bits of `word`.
 fn lower_half(word: &AtomicU64) -> *const u32 {
     let halves = word.as_ptr().cast::<u32>().cast_const();
     if cfg!(target_endian = "big") { halves.wrapping_add(1) } else { halves }
 }
 
-/// The moment in `timeout` from now, on the clock that the kernel is asked to use.
+/// The time `timeout` from now, on the clock that the kernel is asked to use.
 fn deadline(timeout: Duration) -> Option<libc::timespec> {
     let mut now = std::mem::MaybeUninit::<libc::timespec>::uninit();
     // SAFETY: `now` is writable and lives through the call.
@@ -132,7 +134,7 @@ fn deadline(timeout: Duration) -> Option<libc::timespec> {
 }
 
 fn timespec(duration: Duration) -> libc::timespec {
-    // The kernel takes no longer ones; nobody waits for them either.
+    // Bounded to a range that the kernel accepts; no caller waits for longer.
     const LONGEST: u64 = u32::MAX as u64;
     libc::timespec {
         tv_sec: duration.as_secs().min(LONGEST) as libc::time_t,

@@ -17,12 +17,12 @@ use crate::sync::Ordering;
 
 /// How long anything may take before it counts as a hang.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A sleep that ends by itself is a lost wake-up, where it should not.
+/// The timeout of a sleep that must not end by itself: if it does, a wake-up was lost.
 const FOREVER: Duration = Duration::from_secs(3600);
 
 const PEER: &str = "SEQRING_WAIT_TEST_PEER";
 
-/// Words between processes.
+/// Words that processes share.
 struct Shared {
     name: String,
     segment: Segment,
@@ -47,7 +47,7 @@ impl Drop for Shared {
     }
 }
 
-/// This binary again, with only the test `peer` and what it is to do.
+/// Starts this binary again, with only the test `peer` and the order `what`.
 fn start_peer(shared: &Shared, what: &str) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["wait::tests::peer", "--exact", "--nocapture"])
@@ -57,7 +57,7 @@ fn start_peer(shared: &Shared, what: &str) -> Child {
         .unwrap()
 }
 
-/// Does nothing, unless this process was started by another test.
+/// The other process of a test. Does nothing unless another test has started this process.
 #[test]
 fn peer() {
     let Ok(order) = env::var(PEER) else { return };
@@ -73,7 +73,7 @@ fn peer() {
             std::io::stdout().flush().unwrap();
             futex::wait(word(0), 0, FOREVER);
         }
-        // Answers each count of the first word in the second.
+        // Answers each count of the first word in the third.
         "answer" => {
             let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
             for round in 1..=ROUNDS {
@@ -81,7 +81,7 @@ fn peer() {
                 tell(word(2), word(3), round);
             }
         }
-        // Is killed between raising the bit and its sleep.
+        // Is killed between setting the bit and its sleep.
         "raise" => {
             wake::prepare_wait(word(1));
             signal::raise(Signal::SIGKILL).unwrap();
@@ -90,14 +90,14 @@ fn peer() {
     }
 }
 
-/// Makes the kernel refuse this system call to this thread and to those that it starts, as a
-/// sandbox does.
+/// Makes the kernel refuse the system call `call` to this thread and to the threads that it starts,
+/// as a sandbox does.
 fn forbid(call: libc::c_long) {
     let step =
         |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let if_equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let mut program = [
-        // The number of the system call is the first word of what a filter sees.
+        // The number of the system call is the first word of the data that a filter sees.
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         step(if_equal, 0, 1, call as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
@@ -105,8 +105,8 @@ fn forbid(call: libc::c_long) {
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     prctl::set_no_new_privs().unwrap();
-    // SAFETY: the program and its length are as the kernel wants them, and live through the call,
-    // which copies them.
+    // SAFETY: the program and its length are in the form that the kernel expects, and live through
+    // the call, which copies them.
     let code =
         unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     assert_eq!(code, 0, "no filter: {}", std::io::Error::last_os_error());
@@ -130,8 +130,8 @@ fn tell(value: &AtomicU64, bell: &AtomicU64, round: u64) {
     wake_sleepers(bell, Barrier::Light);
 }
 
-/// Until `done` says so, wakes who sleeps on `word`: nobody can see from outside whether somebody
-/// does.
+/// Wakes the threads that sleep on `word` until `done` returns true. Other threads cannot see
+/// whether a thread sleeps.
 fn wake_until(word: &AtomicU64, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -156,7 +156,7 @@ fn a_sleep_ends_with_its_timeout() {
     let sleep = Duration::from_millis(3);
     for words in [&[][..], &[(&word, 5)], &[(&word, 5), (&other, 1)]] {
         let mut slept = Duration::ZERO;
-        // A signal may end one of them early.
+        // A signal may end one of the sleeps early.
         for _ in 0..10 {
             let started = Instant::now();
             futex::wait_any(words, sleep, sleep);
@@ -170,7 +170,7 @@ fn a_sleep_ends_with_its_timeout() {
 fn a_sleeper_is_woken_by_any_of_its_words() {
     let words: Vec<AtomicU64> = (0..130).map(AtomicU64::new).collect();
     let listed: Vec<(&AtomicU64, u32)> = words.iter().zip(0..).collect();
-    // One more than the kernel takes must work too, if by a nap.
+    // More words than the kernel accepts must work too, even if by a nap.
     for (count, woken) in [(1, 0), (2, 0), (2, 1), (128, 127), (130, 0)] {
         thread::scope(|scope| {
             let nap = if count > 128 { Duration::from_millis(1) } else { FOREVER };
@@ -185,7 +185,7 @@ fn a_sleeper_is_woken_by_any_of_its_words() {
 fn another_process_is_woken_from_a_word_that_it_can_only_read() {
     let shared = Shared::new("doze");
     let mut peer = start_peer(&shared, "doze");
-    // Stays open: the peer has more to say at its end.
+    // The pipe stays open: the peer writes more at its end.
     let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "@0"), "the peer has not come up");
     wake_until(shared.word(0), || peer.try_wait().unwrap().is_some());
@@ -198,7 +198,7 @@ fn no_wake_up_is_lost_between_processes() {
     let mut peer = start_peer(&shared, "answer");
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     for round in 1..=ROUNDS {
-        // Now and then, longer than anybody spins.
+        // At intervals, a pause that is longer than any spinning.
         if round % 8 == 0 {
             thread::sleep(Duration::from_micros(100));
         }
@@ -217,7 +217,7 @@ fn a_dead_sleeper_costs_one_wake() {
     assert!(!wake::has_waiters(shared.word(1), Barrier::Full));
 }
 
-/// Where a sandbox forbids what is newer than the futex itself.
+/// A sandbox that forbids the system calls newer than the futex itself.
 #[test]
 fn a_sandbox_costs_latency_alone() {
     let sandboxed = thread::spawn(|| {
@@ -238,7 +238,7 @@ fn a_sandbox_costs_latency_alone() {
     sandboxed.join().unwrap();
 }
 
-/// Waits for the other side, which may need this processor.
+/// Waits for the other side, which may need this processor to proceed.
 fn meet(word: &AtomicU64, round: u64, between: impl Fn()) {
     for looks in 1u64.. {
         if word.load(Ordering::Acquire) >= round {
@@ -251,14 +251,14 @@ fn meet(word: &AtomicU64, round: u64, between: impl Fn()) {
     }
 }
 
-/// The light barrier is none for the processor: only the time that a sleeper lets pass keeps both
-/// sides from missing each other.
+/// The light barrier is no barrier for the processor: only the time that a sleeper lets pass keeps
+/// both sides from missing each other.
 #[test]
 fn neither_side_misses_the_other() {
     const TURNS: u64 = 10_000;
-    // What the waker has to store before its message keeps that from the sleeper's eyes for a
-    // while: lines that it must fetch, stored by one call of the library, so that it is no
-    // slower without optimisation.
+    // The waker's stores before its message delay the moment at which the sleeper sees the message:
+    // they go to lines that the waker must fetch. One call of the library makes them, so that they
+    // are no slower without optimisation.
     const BULK: usize = 64;
     let words = crate::sync::zeroed(16 * (5 + BULK));
     let line = |index: usize| &words[16 * index];
@@ -270,7 +270,7 @@ fn neither_side_misses_the_other() {
         scope.spawn(|| {
             for round in 1..=TURNS {
                 meet(turn, round, || {
-                    // So that it is in the cache, as when it was looked at a message ago.
+                    // Loaded so that it is in the cache, as after the check for the message before.
                     std::hint::black_box(bell.load(Ordering::Relaxed));
                 });
                 copy::store(Granularity::of(payload.len()), bulk, &payload);
@@ -282,7 +282,7 @@ fn neither_side_misses_the_other() {
         for round in 1..=TURNS {
             bulk.iter().for_each(|word| word.store(0, Ordering::Relaxed));
             turn.store(round, Ordering::Release);
-            // A few microseconds at most.
+            // At most a few microseconds.
             for _ in 0..round % 64 {
                 std::hint::spin_loop();
             }
@@ -296,15 +296,16 @@ fn neither_side_misses_the_other() {
     assert_eq!(missed, 0, "of {TURNS} times both sides have missed each other");
 }
 
-/// A sleep begins no sooner than its bit has been up for long enough, also if somebody has rung
+/// A sleep begins no sooner than its bit has been set for long enough, even if a waker has notified
 /// meanwhile.
 #[test]
 fn who_raises_a_bit_lets_it_settle() {
     let word = AtomicU64::new(0);
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);
     let mut waiting = waiter.start(None);
-    // The last look before the second sleep, as the bell keeps it from the first; the last that
-    // found the bit down; and how many have found it up.
+    // The time of the last poll before the second sleep (a notification prevents the first one),
+    // the time of the last poll that found the bit clear, and the number of polls that found it
+    // set.
     let started = Instant::now();
     let (mut last, mut down, mut up) = (started, started, 0);
     while waiter.sleeps() < 2 {
@@ -327,8 +328,8 @@ fn who_raises_a_bit_lets_it_settle() {
         "the bit was up for {:?}, in {up} looks",
         last - down
     );
-    // It has been up ever since: there is the look behind the last sleep, and the one before the
-    // next; to let it settle takes `LOOKS` at least.
+    // The bit has been set ever since. So there is one poll after the last sleep and one before the
+    // next; letting the bit settle would take at least `LOOKS` polls.
     let mut looks = 0;
     while waiter.sleeps() < 3 {
         waiting.until(&raise(&word), || {
@@ -354,7 +355,7 @@ fn a_wait_ends_with_its_deadline() {
             let ended = waiter
                 .start(Some(started + timeout))
                 .until(&[Bell { word: &word, access }], || true);
-            // A machine that stands still for long enough sees the check first.
+            // On a machine that stalls for long enough, the check comes first.
             assert!(matches!(ended, WakeReason::Timeout | WakeReason::Check));
             assert!(started.elapsed() >= timeout);
         }
@@ -420,7 +421,7 @@ fn a_wait_is_cancelled_from_another_thread() {
     }
 }
 
-/// Spinning is for waits that it can end.
+/// The length of spinning adapts to whether spinning would have ended the last waits.
 #[test]
 fn spinning_follows_what_has_paid() {
     let waiter = Waiter::new(WaitStrategy::Park, IDLE_CHECK);

@@ -1,4 +1,4 @@
-//! The phases of a wait: of a consumer for a message, and of a producer for room.
+//! The phases of a wait: of a consumer for a message, and of a producer for space.
 
 use std::sync::OnceLock;
 use std::thread;
@@ -8,58 +8,59 @@ use crate::protocol::wake;
 use crate::sync::{AtomicU64, Ordering};
 use crate::wait::{Canceller, WaitStrategy, futex};
 
-/// Looks between two looks at the clock, which cost as much as several: about half a microsecond.
+/// Number of polls between two readings of the clock, which cost as much as several polls. About
+/// half a microsecond.
 pub(crate) const LOOKS: u32 = 32;
-/// Spinning for longer than this costs more than falling asleep and being woken.
+/// Longest spinning: more costs more than falling asleep and being woken.
 const LONGEST_SPIN: Duration = Duration::from_micros(50);
-/// Where spinning does not pay, this much is tried all the same.
+/// Shortest spinning, done even where spinning does not pay.
 const SHORTEST_SPIN: Duration = Duration::from_micros(2);
-/// First nap of a sleeper that nobody wakes; each is twice the one before.
+/// First nap of a sleeper that no waker wakes. Each further nap is twice as long.
 const SHORTEST_NAP: Duration = Duration::from_micros(20);
-/// Longest nap: bounds the latency of a sleeper that nobody wakes, and its load.
+/// Longest nap: bounds the latency and the load of a sleeper that no waker wakes.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
-/// The first time that a wait is interrupted for a look at the other side's life; each is twice the
-/// one before, for those who sleep.
+/// Time until a wait is first interrupted for a check whether the other side is alive. While the
+/// thread sleeps, each further interval is twice as long.
 const FIRST_CHECK: Duration = Duration::from_millis(10);
-/// Longest time between two of these looks of one who waits for something to do. A death must be
-/// noticed within a tenth of a second, and an idle sleeper must not use a thousandth of the
-/// processor: each look costs it some thirty to a hundred microseconds, wake-up and all, by the
-/// host.
+/// Longest time between two such checks of a thread that waits for something to do. A death must be
+/// noticed within a tenth of a second, and the checks of an idle sleeper, with their wake-ups,
+/// should take no more than about a thousandth of the processor.
 pub(crate) const IDLE_CHECK: Duration = Duration::from_millis(80);
-/// Longest time between two of these looks of one who is held up: it has work to do, and whoever
-/// holds it up may be dead.
+/// Longest time between two such checks of a thread that is held up: it has work to do, and the
+/// process that holds it up may be dead.
 pub(crate) const HELD_UP_CHECK: Duration = Duration::from_millis(20);
-/// What a sleeper that can be cancelled sleeps at most, where the kernel cannot let it sleep on two
+/// Longest sleep of a thread that can be cancelled, where the kernel cannot let it sleep on two
 /// words.
 const CANCELLABLE: Duration = Duration::from_millis(10);
-/// When a bit has been up for so long, either a waker with a light barrier sees it, or what that
-/// has done before is seen; see [`bell`](crate::protocol::wake). Two microseconds were the longest
-/// that was measured. Each sleep pays for it; a nap until a clock rings would cost twenty to forty.
+/// Once a waiters bit has been set for this long, a waker with a light barrier either sees the bit,
+/// or has made its earlier stores visible; see [`wake`](crate::protocol::wake). This is well above
+/// the longest delay measured for ordinary stores. Each sleep pays for it by polling, which is
+/// cheaper than a nap until a timer fires.
 pub(super) const SETTLED: Duration = Duration::from_micros(20);
 
-/// What a wait ended with.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WakeReason {
-    /// There is no need to wait any more.
+    /// There is no need to wait any longer.
     Ready,
-    /// It is time to look whether there is anything to wait for: whether the other side lives.
+    /// It is time to check whether there is anything to wait for: whether the other side is alive.
     Check,
     /// The deadline has passed.
     Timeout,
-    /// Somebody has called [`Canceller::cancel`].
+    /// A thread has called [`Canceller::cancel`].
     Cancelled,
 }
 
-/// What the calling thread may do to the word of a bell.
+/// What the calling thread may do with a wake word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Only read it: it sleeps for short times.
+    /// Only read it. The thread sleeps for short times.
     ReadOnly,
-    /// Raise its bit, and rely on being woken once that has [settled](Settled).
+    /// Set its waiters bit. The thread relies on being woken once the bit has [settled](Settled).
     Raise,
 }
 
-/// A bell to sleep by.
+/// A wake word to sleep on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bell<'a> {
     pub(crate) word: &'a AtomicU64,
@@ -67,7 +68,7 @@ pub(crate) struct Bell<'a> {
 }
 
 impl Bell<'_> {
-    /// Raises the bit, if it may; returns the value to sleep on.
+    /// Sets the waiters bit if the access permits it. Returns the value to sleep on.
     fn raise(&self) -> u32 {
         match self.access {
             Access::Raise => wake::prepare_wait(self.word),
@@ -75,22 +76,23 @@ impl Bell<'_> {
         }
     }
 
-    /// For who sleeps elsewhere: the value to sleep on, and whether somebody rings, once that has
-    /// [settled](Settled).
+    /// For a task, whose sleep is elsewhere. Returns the value to sleep on, and whether a waker
+    /// will wake it once the bit has [settled](Settled).
     #[cfg(feature = "async")]
     pub(crate) fn prepare(&self) -> (u32, bool) {
         (self.raise(), self.access == Access::Raise)
     }
 }
 
-/// How one consumer or producer waits, and what it has learnt from it; lives as long as that does.
+/// How one consumer or producer waits, and what it has learnt from earlier waits. Lives as long as
+/// that consumer or producer.
 ///
-/// Everything is done by shared reference, so that a cold path can have it without the hot state
-/// around it.
+/// All methods take a shared reference, so that a cold path can use the waiter without the hot
+/// state around it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     strategy: WaitStrategy,
-    /// Longest time between two looks at the other side's life, asleep.
+    /// Longest time between two checks whether the other side is alive, while asleep.
     longest_check: Duration,
     /// How long to spin before falling asleep, in nanoseconds.
     spin: AtomicU64,
@@ -99,7 +101,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// One that sleeps for at most `longest_check`: [`IDLE_CHECK`] or [`HELD_UP_CHECK`].
+    /// A waiter that sleeps for at most `longest_check`: [`IDLE_CHECK`] or [`HELD_UP_CHECK`].
     pub(crate) fn new(strategy: WaitStrategy, longest_check: Duration) -> Self {
         let spin = AtomicU64::new(nanoseconds(LONGEST_SPIN));
         Self {
@@ -111,18 +113,18 @@ impl Waiter {
         }
     }
 
-    /// How often it has fallen asleep to be woken; naps are not counted.
+    /// How often the waiter has fallen asleep to be woken. Naps are not counted.
     pub(crate) fn sleeps(&self) -> u64 {
         self.sleeps.load(Ordering::Relaxed)
     }
 
-    /// A handle that ends its waits from other threads. A wait that is under way when the first one
-    /// is made does not know it: make it first.
+    /// A handle that ends the waits of this waiter from other threads. A wait that is already in
+    /// progress when the first handle is made does not notice it, so make the handle first.
     pub(crate) fn canceller(&self) -> Canceller {
         self.canceller.get_or_init(Canceller::default).clone()
     }
 
-    /// Begins to wait, for as long as it takes or until `deadline`.
+    /// Begins a wait, which has no end or ends at `deadline`.
     #[inline(always)]
     pub(crate) fn start(&self, deadline: Option<Instant>) -> Waiting<'_> {
         Waiting {
@@ -140,7 +142,7 @@ impl Waiter {
         self.canceller.get().is_some_and(Canceller::is_cancelled)
     }
 
-    /// Whether to go on spinning when a wait has lasted for so long.
+    /// Whether to continue spinning when a wait has lasted for `waited`.
     pub(super) fn spins(&self, waited: Duration) -> bool {
         match self.strategy {
             WaitStrategy::Spin => true,
@@ -149,8 +151,8 @@ impl Waiter {
         }
     }
 
-    /// Lengthens or shortens the spinning: would the longest have been enough for a wait of this
-    /// length?
+    /// Lengthens or shortens the spinning: lengthens it if the longest spinning would have been
+    /// enough for a wait of this length.
     pub(super) fn learn(&self, waited: Duration) {
         let spin = Duration::from_nanos(self.spin.load(Ordering::Relaxed));
         let spin = if waited <= LONGEST_SPIN { spin * 2 } else { spin / 2 };
@@ -158,20 +160,20 @@ impl Waiter {
     }
 }
 
-/// One wait, from its first look to its last.
+/// One wait, from its first poll to its last.
 #[derive(Debug)]
 pub(crate) struct Waiting<'w> {
     waiter: &'w Waiter,
     deadline: Option<Instant>,
     pace: Pace,
-    /// Nothing until the first looks have failed: most waits of a busy ring never see the clock.
+    /// `None` until the first polls have failed: most waits of a busy ring never read the clock.
     clock: Option<Clock>,
     period: Duration,
     nap: Duration,
     settled: Settled<Vec<u32>>,
 }
 
-/// What to do between two looks.
+/// What to do between two polls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
     Spin,
@@ -186,11 +188,11 @@ struct Clock {
 }
 
 impl Waiting<'_> {
-    /// Waits while `must_wait` says so. Whoever makes it say otherwise rings one of `bells` behind
-    /// that; without any, it naps.
+    /// Waits while `must_wait` returns true. A waker that changes its result notifies one of
+    /// `bells` after the change. Without any wake word, the thread naps.
     ///
-    /// After [`WakeReason::Check`], which comes at least as often as [`Waiter::new`] was told, it
-    /// is called again, with the same bells, if there is still something to wait for.
+    /// [`WakeReason::Check`] comes at least as often as [`Waiter::new`] was asked for. After it,
+    /// the caller calls this again with the same `bells`, if there is still something to wait for.
     pub(crate) fn until(
         &mut self,
         bells: &[Bell<'_>],
@@ -236,8 +238,8 @@ impl Waiting<'_> {
         }
     }
 
-    /// Sleeps until a bell rings, but no longer than `until`, unless there is no need to wait any
-    /// more.
+    /// Sleeps until one of `bells` is notified, but no longer than `until`. Does not sleep if there
+    /// is no need to wait any longer.
     fn sleep(&mut self, bells: &[Bell<'_>], until: Instant, must_wait: &mut impl FnMut() -> bool) {
         let raised: Vec<u32> = bells.iter().map(Bell::raise).collect();
         let relies = !bells.is_empty() && bells.iter().all(|bell| bell.access == Access::Raise);
@@ -265,16 +267,16 @@ impl Waiting<'_> {
     }
 }
 
-/// What bells were whose bits have been up for long enough: those who ring them see the bit, or
-/// have been seen.
+/// The values of wake words whose waiters bits have been set for long enough: every waker of these
+/// words either sees the bit, or has been seen by the sleeper.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settled<T>(Option<T>);
 
 impl<T: PartialEq + Clone> Settled<T> {
-    /// Looks until that is so of bells that were raised just now, to `raised`; returns whether
-    /// there is still need to wait.
+    /// Polls until that holds for wake words whose bits were set just now, with the values
+    /// `raised`. Returns whether there is still need to wait.
     pub(crate) fn look(&mut self, raised: &T, mut must_wait: impl FnMut() -> bool) -> bool {
-        // Where no bell has rung since, the bits have been up ever since.
+        // If no word was notified since, the bits have been set all the time.
         if self.0.as_ref() == Some(raised) {
             return must_wait();
         }
@@ -286,11 +288,12 @@ impl<T: PartialEq + Clone> Settled<T> {
     }
 }
 
-/// Looks until a bit that was raised just now has been up for long enough.
+/// Polls until a bit that was set just now has been set for long enough. Returns whether there is
+/// still need to wait.
 pub(super) fn settle(mut must_wait: impl FnMut() -> bool) -> bool {
     let raised = Instant::now();
     loop {
-        // Ahead of the looks: the last one must come behind that time.
+        // Before the polls: the last one must come after that time.
         let settled = raised.elapsed() >= SETTLED;
         if !look(LOOKS, &mut must_wait) {
             return false;
@@ -301,7 +304,7 @@ pub(super) fn settle(mut must_wait: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Looks up to `looks` times; returns whether there is still need to wait.
+/// Polls up to `looks` times. Returns whether there is still need to wait.
 #[inline(always)]
 pub(crate) fn look(looks: u32, mut must_wait: impl FnMut() -> bool) -> bool {
     for _ in 0..looks {
