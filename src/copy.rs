@@ -1,7 +1,8 @@
 //! Race-free copies between a segment and private memory.
 //!
 //! A payload may be overwritten while a consumer copies it; the stamp of the slot shows that
-//! afterwards. So the copy must not be a data race, and the shared side is accessed only by
+//! afterwards. This works only if the copy is not a data race, so the shared side is accessed only
+//! by
 //!
 //! * relaxed atomic loads and stores of whole words, for small payloads ([`Granularity::Words`]),
 //!   where two stores are one instruction if the processor has one for that, or

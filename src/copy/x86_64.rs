@@ -67,9 +67,9 @@ pub(super) fn store_pair(pair: &[AtomicU64; 2], source: &[u8; PAIR]) {
 /// Copies `bytes` bytes into a slot.
 ///
 /// Loads and stores need no alignment. All stores are ordinary ones, or those of a string
-/// operation. The latter may come in any order among themselves, but not after later stores: the
-/// stamp that follows stays after them (Intel SDM, "Fast-String Operation and Out-of-Order
-/// Stores").
+/// operation. Stores of a string operation may come in any order among themselves, but not after
+/// later stores: the stamp that follows stays after them (Intel SDM, "Fast-String Operation and
+/// Out-of-Order Stores").
 ///
 /// Inlined, so that for a size known at compile time only the code for that size is left.
 ///

@@ -30,8 +30,9 @@ impl Blocker {
 /// within a lap, and until then that consumer loses nothing that is newer than the head at its
 /// joining.
 ///
-/// # Errors The slowest gating consumer, if message `next` would overwrite a message that this
-/// consumer has not read.
+/// # Errors
+/// The slowest gating consumer, if message `next` would overwrite a message that this consumer has
+/// not read.
 pub fn refresh_limit(table: &[AtomicU64], geometry: &Geometry, next: u64) -> Result<u64, Blocker> {
     let slots = geometry.slots as u64;
     // SeqCst: pairs with the fence in `Row::join`, which explains both. It orders the heads

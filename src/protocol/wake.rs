@@ -39,17 +39,18 @@
 //!   ([`Settled`](crate::wait::Settled)).
 //!
 //! # The light barrier: time
-//! (B) is part of every publication, and a fence there would cost more than the rest of a small
-//! one. So wakers use a *light* barrier, which keeps only the compiler from moving the load before
-//! the stores. The sleeper makes up for the missing fence: after (A) it keeps polling until the bit
-//! has been set for twenty microseconds, and only then sleeps.
+//! (B) is part of every publication, and a fence there would cost more than everything else in the
+//! publication of a small message. So wakers use a *light* barrier, which keeps only the compiler
+//! from moving the load before the stores. The sleeper makes up for the missing fence: after (A) it
+//! keeps polling until the bit has been set for twenty microseconds, and only then sleeps.
 //!
-//! Consider a waker that has not seen the bit. It has loaded the bit before that time was over. Its
-//! store comes before the load in program order, although the processor may execute them in the
-//! other order. They are at most as far apart as the processor executes ahead, less than a
+//! Consider a waker that has not seen the bit: it loaded the word before the bit was visible. Its
+//! store comes before that load in program order, although the processor may execute the load
+//! first. The store is then late by at most the time that the processor executes ahead, less than a
 //! microsecond, because an interrupt discards whatever has not retired. After that, the store is in
 //! the store buffer, which drains by itself, whatever the core does next; and if the thread is
-//! taken from the core, the kernel executes a barrier. So the sleeper's last poll sees the store.
+//! taken from the core, the kernel executes a barrier. So the sleeper's last poll, twenty
+//! microseconds later, sees the store.
 //!
 //! No memory model promises that: architectures say "in finite time". All delays measured on x86-64
 //! were shorter than the twenty microseconds, also with a store buffer full of lines that another

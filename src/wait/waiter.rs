@@ -11,7 +11,7 @@ use crate::wait::{Canceller, WaitStrategy, futex};
 /// Number of polls between two readings of the clock, which cost as much as several polls. About
 /// half a microsecond.
 pub(crate) const LOOKS: u32 = 32;
-/// Longest spinning: more costs more than falling asleep and being woken.
+/// Longest spinning. Spinning for longer costs more than falling asleep and being woken.
 const LONGEST_SPIN: Duration = Duration::from_micros(50);
 /// Shortest spinning, done even where spinning does not pay.
 const SHORTEST_SPIN: Duration = Duration::from_micros(2);
