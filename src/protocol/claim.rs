@@ -44,8 +44,7 @@ pub struct MultiWriter {
     /// Whether claim `done` was already pending after this producer's last message. If it is still
     /// pending after the next one, it may be an orphan.
     suspicious: bool,
-    /// The sequence that this producer has claimed while the slot still holds a message in progress
-    /// from the lap before.
+    /// The sequence that this producer has claimed, while its slot is still in use a lap before.
     claimed: Option<u64>,
     /// The sequence of this producer's last message.
     last: u64,

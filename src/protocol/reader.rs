@@ -79,9 +79,9 @@ pub struct Reader {
     cursor: u64,
     /// The slot of the next message.
     place: Place,
-    /// Where the cursor would be if no message had been received. The distance to the cursor is the
-    /// number of messages received, which saves a counter update for each message. Wraps around
-    /// when a consumer seeks backwards.
+    /// Where the cursor would be if no message had been received. The distance to the cursor is
+    /// the number of messages received, which saves a counter update for each message. Wraps
+    /// around when a consumer seeks backwards.
     unreceived: u64,
     lost: u64,
     skipped: u64,

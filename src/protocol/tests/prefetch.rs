@@ -9,7 +9,7 @@ use crate::tuning::prefetch::Prefetch;
 struct Looker<'a> {
     ring: &'a Fixture,
     writer: Writer,
-    /// How many refreshes happened before a message that had to wait, and how many after a message.
+    /// How many refreshes a message had to wait for, and how many happened after a message.
     looks: [usize; 2],
     /// The next sequence at each refresh after a message.
     at: Vec<u64>,
